@@ -1,0 +1,1 @@
+"""Training and evaluation. Nothing below this layer imports it."""

@@ -1,0 +1,43 @@
+"""Attention masks: causal, with the actions of one chunk hidden from each other.
+
+    prompt P, two actions of one chunk (a, b), final sep S      query ↓  key →
+         P P a a b b S
+    P    1 . . . . . .
+    P    1 1 . . . . .
+    a    1 1 1 . . . .        an action sees the prompt and itself,
+    a    1 1 1 1 . . .
+    b    1 1 . . 1 . .        never an earlier action of its chunk
+    b    1 1 . . 1 1 .        nor an action of the past in the prompt
+    S    1 1 1 1 1 1 1        the final sep sees everything
+
+(WorldVLA, arXiv 2506.21539, section 3.3; repository `modeling_xllmx_chameleon_ck.py`, generate_att_mask_3.)
+The rule goes by role, not by scanning ids, so it needs `blocks` (see sequence.py).
+Legend: b batch, t tokens, q queries, k keys.
+"""
+
+import torch
+from torch import Tensor
+
+
+def chunk_mask(
+    query_positions: Tensor, query_blocks: Tensor, key_positions: Tensor, key_blocks: Tensor
+) -> Tensor:
+    """Return which key each query may attend to: bool[..., q, k].
+
+    Args:
+        query_positions: int64[..., q], absolute positions.
+        query_blocks: int64[..., q]: 0 shared, -1 past action, k ≥ 1 action k of the chunk.
+        key_positions: int64[..., k].
+        key_blocks: int64[..., k].
+    """
+    causal = key_positions[..., None, :] <= query_positions[..., :, None]
+    in_chunk = query_blocks[..., :, None] > 0
+    shared = key_blocks[..., None, :] == 0
+    own = key_blocks[..., None, :] == query_blocks[..., :, None]
+    return causal & (~in_chunk | shared | own)
+
+
+def sequence_mask(blocks: Tensor) -> Tensor:
+    """Return the mask of whole sequences: int64[b, t] → bool[b, 1, t, t]."""
+    positions = torch.arange(blocks.shape[-1], device=blocks.device).expand_as(blocks)
+    return chunk_mask(positions, blocks, positions, blocks)[:, None]

@@ -1,0 +1,270 @@
+"""The unified transformer: Chameleon's decoder with QK-norm and rotary positions.
+
+Knows ids, positions, masks and a cache. Must not know what an id means. Parameter names are those of the
+published checkpoints, so a published state dict loads as it is.
+Legend: b batch, t new tokens, s tokens seen so far, d model width, n heads, k head width, v vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldvla_ros.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes; the defaults are those of the published 7B model (Chameleon config.json)."""
+
+    vocab_size: int = 65536
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    qk_norm_heads: int = 1
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    dropout: float = 0.0
+    max_position_embeddings: int = 4096
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit each other.
+
+        Raises:
+            CheckpointError: The width is no multiple of the heads, or the head width is odd.
+        """
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+            raise CheckpointError(
+                'transformer sizes',
+                expected='hidden_size divisible by num_attention_heads into even heads',
+                got=f'{self.hidden_size} and {self.num_attention_heads}',
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.hidden_size // self.num_attention_heads
+
+
+class KVCache:
+    """Keys and values of the tokens seen so far, in buffers of a fixed length."""
+
+    def __init__(
+        self, config: TransformerConfig, length: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Reserve room for `length` tokens."""
+        heads, width = config.num_attention_heads, config.head_dim
+        shape = (config.num_hidden_layers, 2, 1, heads, length, width)
+        self._buffer = torch.empty(shape, device=device, dtype=dtype)
+        self.used = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens that fit."""
+        return self._buffer.shape[4]
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append [1, n, t, k] keys and values to a layer; return all [1, n, s, k] of it."""
+        end = self.used + keys.shape[2]
+        self._buffer[layer, 0, :, :, self.used : end] = keys
+        self._buffer[layer, 1, :, :, self.used : end] = values
+        return self._buffer[layer, 0, :, :, :end], self._buffer[layer, 1, :, :, :end]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in fp32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        """Start as the identity scale."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self._eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        normed = x.float()
+        normed = normed * torch.rsqrt(normed.pow(2).mean(-1, keepdim=True) + self._eps)
+        return self.weight * normed.to(x.dtype)
+
+
+class HeadNorm(nn.Module):
+    """Layer norm over each head's width; one set of parameters for all heads, or one per head."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        """Parameters are [1, k] (published) or [n, k] (transformers' Chameleon)."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads, width))
+        self.bias = nn.Parameter(torch.zeros(heads, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [b, t, n, k]."""
+        normed = functional.layer_norm(x, (x.shape[-1],), eps=1e-5)
+        return normed * self.weight + self.bias
+
+
+def rotary_table(positions: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:
+    """Return cos and sin, fp32[..., t, k], of the half-split rotary embedding."""
+    half = torch.arange(0, config.head_dim, 2, device=positions.device).float()
+    frequency = 1.0 / config.rope_theta ** (half / config.head_dim)
+    angle = positions[..., None].float() * frequency
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary positions to [b, n, t, k]."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+class Attention(nn.Module):
+    """Multi-head attention with normed queries and keys."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Create the projections."""
+        super().__init__()
+        width = config.hidden_size
+        self._heads, self._head_dim = config.num_attention_heads, config.head_dim
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_norm = HeadNorm(config.qk_norm_heads, config.head_dim)
+        self.k_norm = HeadNorm(config.qk_norm_heads, config.head_dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache | None,
+        layer: int,
+    ) -> Tensor:
+        """Attend: [b, t, d] → [b, t, d]."""
+        split = (*x.shape[:2], self._heads, self._head_dim)
+        queries = self.q_norm(self.q_proj(x).view(split)).transpose(1, 2)  # [b, n, t, k]
+        keys = self.k_norm(self.k_proj(x).view(split)).transpose(1, 2)
+        values = self.v_proj(x).view(split).transpose(1, 2)
+        queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
+        if cache is not None:
+            keys, values = cache.extend(layer, keys, values)
+        causal = mask is None and x.shape[1] > 1
+        attended = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=causal
+        )
+        return self.o_proj(attended.transpose(1, 2).reshape(x.shape))
+
+
+class FeedForward(nn.Module):
+    """SiLU-gated feed-forward."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Create the projections."""
+        super().__init__()
+        wide = config.intermediate_size
+        self.gate_proj = nn.Linear(config.hidden_size, wide, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, wide, bias=False)
+        self.down_proj = nn.Linear(wide, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [b, t, d] → [b, t, d]."""
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """Pre-norm decoder layer; dropout falls on the two residual branches."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Create both branches."""
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = FeedForward(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache | None,
+        index: int,
+    ) -> Tensor:
+        """Map [b, t, d] → [b, t, d]."""
+        attended = self.self_attn(self.input_layernorm(x), rotary, mask, cache, index)
+        x = x + self.dropout(attended)
+        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+
+
+class Decoder(nn.Module):
+    """Embeddings, layers and the final norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Transformer(nn.Module):
+    """Ids in, hidden states out; `logits` turns the wanted ones into scores."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Create all parameters; see `initialise` for training from scratch."""
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def initialise(self, std: float = 0.02) -> None:
+        """Draw weights for training from scratch (normal; residual outputs scaled by depth)."""
+        depth_scale = (2 * self.config.num_hidden_layers) ** -0.5
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2 and 'norm' not in name:
+                residual = name.endswith(('o_proj.weight', 'down_proj.weight'))
+                nn.init.normal_(parameter, std=std * (depth_scale if residual else 1.0))
+
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Return the hidden states after the final norm.
+
+        Args:
+            ids: int64[b, t].
+            positions: int64[t] or [b, t]; continues the cache by default.
+            mask: bool[b or 1, 1, t, s], True where attention is allowed; causal by default.
+                Needed when several tokens meet a cache that is not empty.
+            cache: Receives the new keys and values; b must be 1.
+
+        Returns:
+            float[b, t, d].
+
+        Raises:
+            ValueError: The cache is full.
+        """
+        past = cache.used if cache is not None else 0
+        if cache is not None and past + ids.shape[1] > cache.length:
+            raise ValueError(f'{past + ids.shape[1]} tokens do not fit a cache of {cache.length}')
+        if positions is None:
+            positions = torch.arange(past, past + ids.shape[1], device=ids.device)
+        x = self.model.embed_tokens(ids)
+        rotary = tuple(
+            table.to(x.dtype).unsqueeze(-3) for table in rotary_table(positions, self.config)
+        )
+        for index, layer in enumerate(self.model.layers):
+            x = layer(x, rotary, mask, cache, index)
+        if cache is not None:
+            cache.used += ids.shape[1]
+        return self.model.norm(x)
+
+    def logits(self, hidden: Tensor, span: slice = slice(None)) -> Tensor:
+        """Return the scores of a span of ids: [..., d] → fp32[..., ids in span]."""
+        return functional.linear(hidden, self.lm_head.weight[span]).float()

@@ -1,0 +1,126 @@
+"""The action model: an observation in, an action chunk out.
+
+Knows the order from pixels to actions. Must not know ROS or clocks of robots.
+"""
+
+import itertools
+import time
+
+import numpy as np
+import torch
+
+from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.engine import DecodedChunk, Engine
+from worldvla_ros.errors import ObservationError
+from worldvla_ros.observation import ActionChunk, Observation, check_instruction
+from worldvla_ros.sequence import Sequence
+from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
+
+
+def encode_images(checkpoint: Checkpoint, images: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the codes of images of any size: uint8[h, w, 3] each → int64[rows, columns] each.
+
+    Raises:
+        ObservationError: An image is empty or not RGB.
+    """
+    patch = checkpoint.vqgan.config.reduction * CODES_PER_CELL
+    fitted = [fit_image(i, checkpoint.spec.image_size, patch) for i in images]
+    codes = []
+    for image in fitted:
+        batch = torch.from_numpy(np.array(image))[None].to(checkpoint.device)
+        codes.append(checkpoint.vqgan.encode(batch)[0].cpu().numpy())
+    return codes
+
+
+def camera_images(checkpoint: Checkpoint, images: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the images of the checkpoint's cameras, in its order.
+
+    Raises:
+        ObservationError: A camera is missing.
+    """
+    missing = [name for name in checkpoint.spec.cameras if name not in images]
+    if missing:
+        raise ObservationError(
+            f'camera {missing[0]!r} is missing',
+            expected=f'images of {", ".join(checkpoint.spec.cameras)}',
+            got=f'images of {", ".join(images) or "no camera"}',
+            remedy='Publish and map this camera, or use another checkpoint.',
+        )
+    return [images[name] for name in checkpoint.spec.cameras]
+
+
+class Policy:
+    """Acts: one observation, one chunk."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Use a loaded checkpoint."""
+        self._checkpoint = checkpoint
+        self._engine = Engine(checkpoint.model, checkpoint.spec.vocabulary)
+        self._ids = itertools.count(1)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The weights and what they mean."""
+        return self._checkpoint
+
+    def prompt(self, observation: Observation) -> Sequence:
+        """Return the token sequence that asks for actions.
+
+        Raises:
+            ObservationError: A camera or the state is missing or has a wrong size.
+            InstructionError: The instruction is empty or too long.
+        """
+        spec = self._checkpoint.spec
+        instants = [*observation.history, observation.images][-spec.history :]
+        images = [i for instant in instants for i in camera_images(self._checkpoint, instant)]
+        return self._checkpoint.sequences.action_prompt(
+            check_instruction(observation.instruction),
+            encode_images(self._checkpoint, images),
+            self._state(observation),
+        )
+
+    def act(self, observation: Observation) -> ActionChunk:
+        """Return the chunk that answers an observation.
+
+        Raises:
+            ObservationError: A camera or the state is missing or has a wrong size.
+            InstructionError: The instruction is empty or too long.
+        """
+        start = time.monotonic()
+        action = self._checkpoint.spec.action
+        prompt = self.prompt(observation)
+        decoded = self._engine.act(prompt, action.horizon, len(action.names))
+        return self._chunk(observation, decoded, time.monotonic() - start)
+
+    def _chunk(
+        self, observation: Observation, decoded: DecodedChunk, latency_s: float
+    ) -> ActionChunk:
+        action = self._checkpoint.spec.action
+        return ActionChunk(
+            actions=self._checkpoint.sequences.action.values(decoded.bins),
+            names=action.names,
+            units=action.units,
+            scale=np.asarray(action.scale, np.float32),
+            dt=action.dt,
+            stamp_s=observation.stamp_s,
+            chunk_id=next(self._ids),
+            model_id=self._checkpoint.model_id,
+            instruction=observation.instruction,
+            log_probs=decoded.log_probs,
+            latency_s=latency_s,
+        )
+
+    def _state(self, observation: Observation) -> np.ndarray | None:
+        """Return the state for the prompt, or None where the checkpoint knows none."""
+        spec = self._checkpoint.spec.state
+        if spec is None:
+            return None
+        shape = None if observation.state is None else observation.state.shape
+        if shape != (len(spec.names),):
+            raise ObservationError(
+                'robot state',
+                expected=f'{len(spec.names)} values: {", ".join(spec.names)}',
+                got=shape,
+                remedy='Publish the joint states of the robot that the checkpoint was made for.',
+            )
+        return observation.state

@@ -1,0 +1,115 @@
+"""Prompts and responses as token ids: the only place that knows wording and layout.
+
+    action  bos, text(instruction), [state], image × m, sep │ action block × K, sep
+    world   bos, text, image × cameras, action block × n, sep │ image × cameras, sep
+
+Everything right of │ is the response and is supervised; the prompt is not. `blocks` says which part of
+the chunk mask a token belongs to: 0 is seen by all later tokens, k ≥ 1 is action k of the chunk, -1 is an
+action of the past inside a prompt, which the chunk may not see (see model/masks.py).
+
+Must not know of torch, of pixels or of robots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldvla_ros.tokenizers.action import BinTokenizer
+from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.tokenizers.text import TextTokenizer
+from worldvla_ros.vocab import Vocabulary
+
+SHARED_BLOCK = 0
+PAST_ACTION_BLOCK = -1
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Wording of the two tasks; `{task}` stands for the instruction."""
+
+    action: str = 'What action should the robot take to {task}?'
+    world: str = 'Generate the image based on the current image and the action.'
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Token ids with what the model must know beside them.
+
+    Attributes:
+        ids: int64[t].
+        blocks: int64[t], part of the chunk mask (module docstring).
+        prompt_length: How many ids belong to the prompt.
+    """
+
+    ids: np.ndarray
+    blocks: np.ndarray
+    prompt_length: int
+
+
+@dataclass(frozen=True)
+class SequenceBuilder:
+    """Builds the sequences of both tasks from codes, numbers and text."""
+
+    vocab: Vocabulary
+    text: TextTokenizer
+    action: BinTokenizer
+    state: BinTokenizer | None
+    image: ImageTokenizer
+    prompts: Prompts
+
+    def action_prompt(
+        self, instruction: str, codes: list[np.ndarray], state: np.ndarray | None = None
+    ) -> Sequence:
+        """Return the prompt that asks for actions.
+
+        Args:
+            instruction: One sentence.
+            codes: int[rows, columns] per image, oldest instant first, cameras within an instant.
+            state: float[state_dim], if the checkpoint has a state recipe.
+
+        Raises:
+            ValueError: A state is missing, or given to a checkpoint without a state recipe.
+        """
+        if (state is None) != (self.state is None):
+            raise ValueError('a state must be given exactly where the checkpoint has a recipe')
+        parts = [[self.vocab.bos], self.text.encode(self.prompts.action.format(task=instruction))]
+        if state is not None:
+            parts.append(self.state.encode(state))
+        parts += [self.image.encode(c) for c in codes]
+        return _prompt([*parts, [self.vocab.sep]])
+
+    def world_prompt(self, codes: list[np.ndarray], actions: np.ndarray) -> Sequence:
+        """Return the prompt that asks for the next image of each camera.
+
+        Args:
+            codes: int[rows, columns] per camera, the present images.
+            actions: float[n, dim], executed between the present and the asked-for images.
+        """
+        parts = [[self.vocab.bos], self.text.encode(self.prompts.world)]
+        parts += [self.image.encode(c) for c in codes]
+        parts += [self.action.encode(actions).reshape(-1), [self.vocab.sep]]
+        return _prompt(parts)
+
+    def with_actions(self, prompt: Sequence, actions: np.ndarray) -> Sequence:
+        """Append the response of an action prompt: float[K, dim] → K blocks and sep."""
+        blocks = np.repeat(np.arange(1, len(actions) + 1), self.action.block_length)
+        ids = np.append(self.action.encode(actions).reshape(-1), self.vocab.sep)
+        return _append(prompt, ids, np.append(blocks, SHARED_BLOCK))
+
+    def with_images(self, prompt: Sequence, codes: list[np.ndarray]) -> Sequence:
+        """Append the response of a world prompt: one image block per camera and sep."""
+        ids = np.concatenate([*(self.image.encode(c) for c in codes), [self.vocab.sep]])
+        return _append(prompt, ids, np.full(len(ids), SHARED_BLOCK))
+
+
+def _prompt(parts: list) -> Sequence:
+    ids = np.concatenate([np.asarray(p, np.int64) for p in parts])
+    return Sequence(ids, np.full(len(ids), SHARED_BLOCK, np.int64), len(ids))
+
+
+def _append(prompt: Sequence, ids: np.ndarray, blocks: np.ndarray) -> Sequence:
+    return Sequence(
+        np.concatenate([prompt.ids, ids]),
+        np.concatenate([prompt.blocks, blocks]),
+        prompt.prompt_length,
+    )

@@ -1,0 +1,1 @@
+"""Values ⇄ ids: text, numbers and images, one module each, encode and decode side by side."""
