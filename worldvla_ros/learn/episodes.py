@@ -1,0 +1,131 @@
+"""Recorded episodes: one compressed file each.
+
+    observation 0 ─ action 0 → observation 1 ─ action 1 → … observation T       (T actions, T + 1 observations)
+
+Knows arrays and files. Must not know simulators or tokens.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+import json
+import os
+from pathlib import Path
+import zipfile
+
+import numpy as np
+
+from worldvla_ros.errors import EpisodeError
+
+ARRAYS = ('state', 'action', 'executed')
+META = ('task', 'instruction', 'seed', 'success', 'dt_s')
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode.
+
+    Attributes:
+        images: Camera name → uint8[T + 1, h, w, 3], RGB.
+        state: float32[T + 1, state_dim].
+        action: float32[T, dim], what the expert does at the visited state.
+        executed: float32[T, dim], what was done, noise included.
+        task: Kind of task.
+        instruction: The sentence.
+        seed: Seed of the scene.
+        success: Whether the goal was reached.
+        dt_s: Time between actions [s].
+    """
+
+    images: dict[str, np.ndarray]
+    state: np.ndarray
+    action: np.ndarray
+    executed: np.ndarray
+    task: str
+    instruction: str
+    seed: int
+    success: bool
+    dt_s: float
+
+    def __post_init__(self) -> None:
+        """Check that all arrays tell of the same number of steps.
+
+        Raises:
+            EpisodeError: They do not.
+        """
+        steps = len(self.action)
+        counts = {name: len(images) - 1 for name, images in self.images.items()}
+        counts |= {'state': len(self.state) - 1, 'executed': len(self.executed)}
+        wrong = {name: count for name, count in counts.items() if count != steps}
+        if wrong or not steps:
+            raise EpisodeError(
+                f'episode of seed {self.seed}', expected=f'{steps} > 0 steps in all', got=wrong
+            )
+
+    @property
+    def length(self) -> int:
+        """Number of actions."""
+        return len(self.action)
+
+
+def episode_file(folder: str | Path, seed: int) -> Path:
+    """Return where the episode of a seed lies."""
+    return Path(folder) / f'episode_{seed:05d}.npz'
+
+
+def save_episode(episode: Episode, folder: str | Path) -> Path:
+    """Write an episode; a process killed meanwhile leaves no half-written file."""
+    file = episode_file(folder, episode.seed)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    meta = {name: getattr(episode, name) for name in META}
+    arrays = {name: getattr(episode, name) for name in ARRAYS}
+    arrays |= {f'image_{name}': images for name, images in episode.images.items()}
+    partial = file.with_suffix(f'.{os.getpid()}.partial')
+    with partial.open('wb') as stream:
+        np.savez_compressed(stream, meta=np.array(json.dumps(meta)), **arrays)
+    os.replace(partial, file)
+    return file
+
+
+def load_episode(file: str | Path) -> Episode:
+    """Read an episode.
+
+    Raises:
+        EpisodeError: The file is missing, damaged or of another format.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        meta = json.loads(str(arrays.pop('meta')))
+        images = {k.removeprefix('image_'): arrays.pop(k) for k in list(arrays) if 'image_' in k}
+        return Episode(images=images, **arrays, **meta)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise EpisodeError(
+            f'{file} is no readable episode: {error}', remedy='Delete it and collect it again.'
+        ) from error
+
+
+def episode_files(folder: str | Path) -> list[Path]:
+    """Return the episode files of a folder, ordered by seed.
+
+    Raises:
+        EpisodeError: There is none.
+    """
+    files = sorted(Path(folder).glob('episode_*.npz'))
+    if not files:
+        raise EpisodeError(
+            f'no episodes in {folder}',
+            remedy=f'Record some: worldvla collect --task pick --episodes 100 --seed 0 --out {folder}',
+        )
+    return files
+
+
+def load_episodes(folder: str | Path) -> Iterator[Episode]:
+    """Yield the successful episodes of a folder, ordered by seed.
+
+    Raises:
+        EpisodeError: There is none, or one is damaged.
+    """
+    for file in episode_files(folder):
+        episode = load_episode(file)
+        if episode.success:
+            yield episode

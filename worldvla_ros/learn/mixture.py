@@ -1,0 +1,113 @@
+"""The training mixture: action and world sequences drawn from tokenised episodes.
+
+    action at t   instruction (a paraphrase drawn anew), state t, image t │ the expert's actions t … t+K-1
+    world at t    image t, executed actions t … t+n-1                     │ image t+n
+
+Beyond the end of an episode the last action is repeated, so that the last observations are learnt too.
+Knows episodes as codes and numbers. Must not know pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldvla_ros.sequence import Sequence, SequenceBuilder
+
+IGNORE = -100
+"""Label of a token that is not supervised."""
+
+Paraphrase = Callable[[np.random.Generator], str]
+
+
+@dataclass(frozen=True)
+class TokenEpisode:
+    """An episode whose images are codes already.
+
+    Attributes:
+        codes: int16[T + 1, cameras, rows, columns].
+        state: float32[T + 1, state_dim].
+        action: float32[T, dim], what the expert would do.
+        executed: float32[T, dim], what was done.
+        instruction: Draws a sentence that names the task.
+    """
+
+    codes: np.ndarray
+    state: np.ndarray
+    action: np.ndarray
+    executed: np.ndarray
+    instruction: Paraphrase
+
+    @property
+    def length(self) -> int:
+        """Number of actions."""
+        return len(self.action)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded sequences: int64[b, t] each; `labels` are IGNORE where nothing is supervised."""
+
+    ids: Tensor
+    blocks: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Draws sequences of both tasks from episodes.
+
+    Attributes:
+        episodes: Where to draw from.
+        sequences: Builds token sequences.
+        horizon: Actions per chunk (K).
+        actions_per_image: Actions between the two images of a world sequence (n).
+        action_share: Share of action sequences.
+    """
+
+    episodes: tuple[TokenEpisode, ...]
+    sequences: SequenceBuilder
+    horizon: int
+    actions_per_image: int
+    action_share: float
+
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        """Draw `size` sequences; a fixed number of each task, at random places."""
+        actions = round(size * self.action_share)
+        draws = [self.action_sequence] * actions + [self.world_sequence] * (size - actions)
+        lengths = np.array([e.length for e in self.episodes], float)
+        chosen = rng.choice(len(lengths), size=size, p=lengths / lengths.sum())
+        made = [d(self.episodes[i], rng) for d, i in zip(draws, chosen, strict=True)]
+        return collate(made, self.sequences.vocab.pad)
+
+    def action_sequence(self, episode: TokenEpisode, rng: np.random.Generator) -> Sequence:
+        """Draw an action sequence of one episode."""
+        start = int(rng.integers(episode.length))
+        steps = np.minimum(np.arange(start, start + self.horizon), episode.length - 1)
+        state = episode.state[start] if self.sequences.state else None
+        codes = list(episode.codes[start])
+        prompt = self.sequences.action_prompt(episode.instruction(rng), codes, state)
+        return self.sequences.with_actions(prompt, episode.action[steps])
+
+    def world_sequence(self, episode: TokenEpisode, rng: np.random.Generator) -> Sequence:
+        """Draw a world sequence of one episode, which must have at least n actions."""
+        start = int(rng.integers(episode.length - self.actions_per_image + 1))
+        end = start + self.actions_per_image
+        actions = episode.executed[start:end]
+        prompt = self.sequences.world_prompt(list(episode.codes[start]), actions)
+        return self.sequences.with_images(prompt, list(episode.codes[end]))
+
+
+def collate(sequences: list[Sequence], pad: int) -> Batch:
+    """Pad sequences on the right; prompts and padding are not supervised."""
+    shape = (len(sequences), max(len(s.ids) for s in sequences))
+    ids, blocks = np.full(shape, pad), np.zeros(shape, np.int64)
+    labels = np.full(shape, IGNORE)
+    for row, sequence in enumerate(sequences):
+        length, prompt = len(sequence.ids), sequence.prompt_length
+        ids[row, :length] = sequence.ids
+        blocks[row, :length] = sequence.blocks
+        labels[row, prompt:length] = sequence.ids[prompt:]
+    return Batch(*(torch.from_numpy(a) for a in (ids, blocks, labels)))

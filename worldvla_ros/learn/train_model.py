@@ -1,0 +1,161 @@
+"""Training of the unified model on the mixture of both tasks.
+
+Knows batches, optimiser and evaluation. Must not know how sequences are made or what ids mean beyond spans.
+"""
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import trange
+
+from worldvla_ros.learn.loss import Loss
+from worldvla_ros.learn.mixture import IGNORE, Batch, Mixture
+from worldvla_ros.learn.runs import Run, trapezoid
+from worldvla_ros.learn.settings import ModelTraining
+from worldvla_ros.model.masks import sequence_mask
+from worldvla_ros.model.transformer import Transformer, TransformerConfig
+from worldvla_ros.vocab import BINS, Vocabulary
+
+LOG = logging.getLogger(__name__)
+
+
+def supervised(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return scores fp32[m, v] and labels int64[m] of the supervised tokens of a batch."""
+    hidden = model(batch.ids, mask=sequence_mask(batch.blocks))
+    labels = batch.labels[:, 1:]
+    wanted = labels != IGNORE
+    return model.logits(hidden[:, :-1][wanted]), labels[wanted]
+
+
+class Trainer:
+    """Weights, their moving average and the optimiser, with one step and one evaluation."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        settings: ModelTraining,
+        mixture: Mixture,
+        validation: Mixture,
+        run: Run,
+        device: torch.device,
+    ) -> None:
+        """Draw weights, or resume the run if it has a state."""
+        self._settings, self._mixture, self._validation = settings, mixture, validation
+        self._run, self._device = run, device
+        self.model = Transformer(config)
+        self.model.initialise()
+        self.model.to(device)
+        self._average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self._optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            settings.learning_rate,
+            (0.9, 0.95),
+            weight_decay=settings.weight_decay,
+        )
+        vocab = mixture.sequences.vocab
+        self._loss = Loss(vocab, settings.image_weight, settings.z_loss, settings.bin_spread)
+        self._step = self._resume()
+
+    def train(self) -> Transformer:
+        """Train to the end, evaluating and saving as it goes; return the averaged model."""
+        steps = self._settings.steps
+        progress = trange(self._step, steps, desc='model', initial=self._step, mininterval=5)
+        for step in progress:
+            loss = self.step(step)
+            if step % 50 == 0:
+                self._run.log(step=step, loss=round(loss, 5))
+                progress.set_postfix(loss=f'{loss:.3f}')
+            self._step = step + 1
+            if self._step % self._settings.evaluate_every == 0 or self._step == steps:
+                self._save()
+                self._run.log(step=self._step, **self.evaluate())
+        return self.averaged()
+
+    def step(self, step: int) -> float:
+        """Take one optimiser step; return the loss."""
+        settings = self._settings
+        rate = settings.learning_rate * trapezoid(
+            step, settings.steps, settings.warmup, settings.decay_share
+        )
+        for group in self._optimiser.param_groups:
+            group['lr'] = rate
+        self.model.train()
+        batch = self._batch(self._mixture, (0, step))
+        loss = self._loss(*supervised(self.model, batch))
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self._optimiser.step()
+        decay = min(settings.average, (1 + step) / (10 + step))
+        state = self.model.state_dict()
+        torch._foreach_lerp_(list(self._average.values()), list(state.values()), 1 - decay)
+        return loss.item()
+
+    def averaged(self) -> Transformer:
+        """Return a model with the averaged weights, in evaluation mode."""
+        model = Transformer(self.model.config).to(self._device)
+        model.load_state_dict(self._average)
+        return model.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def evaluate(self) -> dict[str, float]:
+        """Return loss and figures of the averaged model on fixed validation sequences."""
+        model = self.averaged()
+        sums: dict[str, list[float]] = {}
+        for index in range(self._settings.validation_batches):
+            batch = self._batch(self._validation, (1, index))
+            logits, labels = supervised(model, batch)
+            found = {'validation_loss': self._loss(logits, labels).item()}
+            found |= figures(logits, labels, self._mixture.sequences.vocab)
+            for name, value in found.items():
+                sums.setdefault(name, []).append(value)
+        return {name: round(float(np.mean(values)), 5) for name, values in sums.items()}
+
+    def _batch(self, mixture: Mixture, seed: tuple[int, int]) -> Batch:
+        batch = mixture.batch(self._settings.batch, np.random.default_rng(seed))
+        on_device = (t.to(self._device) for t in (batch.ids, batch.blocks, batch.labels))
+        return Batch(*on_device)
+
+    def _resume(self) -> int:
+        state = self._run.load()
+        if state is None:
+            return 0
+        self.model.load_state_dict(state['model'])
+        self._average = {k: v.to(self._device) for k, v in state['average'].items()}
+        self._optimiser.load_state_dict(state['optimiser'])
+        LOG.info('model: resuming at step %d', state['step'])
+        return state['step']
+
+    def _save(self) -> None:
+        self._run.save(
+            {
+                'model': self.model.state_dict(),
+                'average': self._average,
+                'optimiser': self._optimiser.state_dict(),
+                'step': self._step,
+            }
+        )
+
+
+def figures(logits: Tensor, labels: Tensor, vocab: Vocabulary) -> dict[str, float]:
+    """Return teacher-forced figures of supervised tokens.
+
+    Returns:
+        action_error: Mean distance of the best bin from the true one, in action units of a [-1, 1] range.
+        action_accuracy: Share of bins hit within one bin.
+        code_accuracy: Share of image codes hit.
+    """
+    first = vocab.action_bin_base + 1
+    is_bin = (labels >= first) & (labels < first + BINS)
+    best = logits[is_bin, first : first + BINS].argmax(-1)
+    distance = (best - (labels[is_bin] - first)).abs().float()
+    codes = slice(vocab.code_base, vocab.code_base + vocab.codebook_size)
+    is_code = (labels >= codes.start) & (labels < codes.stop)
+    hit = logits[is_code, codes].argmax(-1) == labels[is_code] - codes.start
+    return {
+        'action_error': (distance.mean() * 2 / (BINS - 1)).item(),
+        'action_accuracy': (distance <= 1).float().mean().item(),
+        'code_accuracy': hit.float().mean().item(),
+    }

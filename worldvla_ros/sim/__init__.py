@@ -1,0 +1,1 @@
+"""Simulated robots. MuJoCo lives here only; nothing below this layer imports it."""

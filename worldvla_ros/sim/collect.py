@@ -1,0 +1,130 @@
+"""Recording of expert episodes.
+
+The executed action carries noise and the recorded label does not, so that recovery is seen (DART, Laskey et al.
+2017). Knows environment, expert and files. Must not know models.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from worldvla_ros.errors import EpisodeError
+from worldvla_ros.learn.episodes import Episode, episode_file, save_episode
+from worldvla_ros.sim.expert import expert_action
+from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
+from worldvla_ros.sim.tasks import Goal, paraphrase
+
+SEEDS_END = 9000
+"""Seeds 0–7999 are for training, 8000–8999 for validation; later ones are kept for others to test with."""
+START_NOISE = 0.04
+STEPS_AFTER_SUCCESS = 6
+CORRELATION = 0.7
+NOISE = 0.14
+BURST = 0.5
+BURST_SHARE = 0.4
+BURST_STEPS = 5
+CLOSED_START_SHARE = 0.2
+CLOSED_START_STEPS = 4
+
+
+class ExecutionNoise:
+    """Noise of one episode: correlated from step to step, sometimes with one strong burst."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        """Draw when the burst comes, if any, and whether the gripper starts by closing."""
+        self._rng = rng
+        self._drift = np.zeros(3)
+        self._burst = rng.normal(size=3) * BURST if rng.random() < BURST_SHARE else np.zeros(3)
+        self._burst_start = int(rng.integers(2, 20))
+        self._closed = CLOSED_START_STEPS if rng.random() < CLOSED_START_SHARE else 0
+        self._step = 0
+
+    def apply(self, action: np.ndarray) -> np.ndarray:
+        """Return what to execute instead of float32[7]."""
+        fresh = self._rng.normal(size=3) * NOISE * np.sqrt(1 - CORRELATION**2)
+        self._drift = CORRELATION * self._drift + fresh
+        disturbed = action.copy()
+        disturbed[:3] += self._drift
+        if 0 <= self._step - self._burst_start < BURST_STEPS:
+            disturbed[:3] += self._burst
+        if self._step < self._closed:
+            disturbed[6] = 1.0
+        self._step += 1
+        return np.clip(disturbed, -1, 1).astype(np.float32)
+
+
+def check_seeds(seed: int, episodes: int) -> None:
+    """Refuse seeds outside 0 … SEEDS_END - 1.
+
+    Raises:
+        EpisodeError: A seed is outside.
+    """
+    if seed < 0 or episodes < 1 or seed + episodes > SEEDS_END:
+        raise EpisodeError(
+            'seeds',
+            expected=f'at least one episode, with seeds in 0 … {SEEDS_END - 1}',
+            got=f'{seed} … {seed + episodes - 1}',
+            remedy='Seeds 0–7999 are for training, 8000–8999 for validation.',
+        )
+
+
+def record_episode(env: TabletopEnv, seed: int) -> Episode:
+    """Let the expert act in the scene of a seed, with noise, and return what happened."""
+    rng = np.random.default_rng((seed, 1))
+    observed, info = env.reset(seed=seed)
+    instruction = paraphrase(Goal.from_text(env.task, info['instruction']), rng)
+    noise = ExecutionNoise(rng)
+    observations, labels, executed = [observed], [], []
+    left, truncated = STEPS_AFTER_SUCCESS, False
+    while left and not truncated:
+        labels.append(expert_action(env))
+        executed.append(noise.apply(labels[-1]))
+        observed, _, success, truncated, info = env.step(executed[-1])
+        observations.append(observed)
+        left -= success or left < STEPS_AFTER_SUCCESS
+    return Episode(
+        images={c: np.stack([o[c] for o in observations]) for c in env.cameras},
+        state=np.stack([o['state'] for o in observations]),
+        action=np.stack(labels),
+        executed=np.stack(executed),
+        task=env.task,
+        instruction=instruction,
+        seed=seed,
+        success=not truncated,
+        dt_s=CONTROL_DT_S,
+    )
+
+
+def collect(
+    task: str,
+    episodes: int,
+    seed: int,
+    out: str | Path,
+    *,
+    cameras: tuple[str, ...] = ('front', 'wrist'),
+    progress: bool = True,
+) -> int:
+    """Record the episodes of seeds seed … seed + episodes - 1 that are not there yet.
+
+    An episode in which the expert failed is stored, marked, and left out by the loader.
+
+    Returns:
+        How many of the newly recorded episodes succeeded.
+
+    Raises:
+        EpisodeError: A seed is outside 0 … 8999.
+        ConfigError: The task is unknown.
+    """
+    check_seeds(seed, episodes)
+    wanted = [s for s in range(seed, seed + episodes) if not episode_file(out, s).is_file()]
+    env = TabletopEnv(task=task, cameras=cameras, start_noise=START_NOISE)
+    try:
+        done = 0
+        for each in tqdm(wanted, desc=f'collect {task}', disable=not progress, mininterval=2):
+            episode = record_episode(env, each)
+            save_episode(episode, out)
+            done += episode.success
+        return done
+    finally:
+        env.close()
