@@ -1,0 +1,17 @@
+"""WorldVLA for ROS 2: action chunks and imagined images from one transformer.
+
+A layer imports lower ones only (test/test_imports.py holds this):
+
+    0  errors, observation, vocab, config, robot       words and values
+    1  tokenizers, sequence, chunk_player, guards, kinematics, pictures, metrics
+    2  model                                           mathematics in torch
+    3  engine, checkpoint, policy, world_model         load, act, imagine
+    4  learn, sim                                      training and simulation; only sim knows MuJoCo
+    5  nodes, graph, cli                               only nodes know rclpy; only nodes/sim.py knows sim
+"""
+
+from pkgutil import extend_path
+
+# lets the sources be imported beside the messages that were generated elsewhere
+__path__ = extend_path(__path__, __name__)
+__version__ = '0.1.0'

@@ -1,0 +1,187 @@
+"""A whole training run: episodes in, checkpoint folder out.
+
+    episodes ─ text tokenizer ─ image tokenizer ─ token cache ─ unified model ─ checkpoint folder
+
+Each stage resumes from what it left in the run's folder. Knows the order of the stages; must not know how each
+one works.
+"""
+
+import logging
+from pathlib import Path
+import shutil
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldvla_ros import vocab
+from worldvla_ros.checkpoint import CheckpointSpec, save, sequence_builder
+from worldvla_ros.learn.episodes import Episode, load_episodes
+from worldvla_ros.learn.mixture import Mixture, TokenEpisode
+from worldvla_ros.learn.runs import Run
+from worldvla_ros.learn.settings import Settings, read_settings
+from worldvla_ros.learn.train_model import Trainer
+from worldvla_ros.learn.train_vqgan import fit_images, train_vqgan
+from worldvla_ros.model.transformer import Transformer, TransformerConfig
+from worldvla_ros.model.vqgan import VQGAN
+from worldvla_ros.sim.tasks import Goal, corpus, paraphrase
+from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
+
+LOG = logging.getLogger(__name__)
+IMAGES_KEPT = 40000
+"""Most images that the image tokenizer learns from; they are held in memory."""
+ENCODE_BATCH = 64
+
+
+def run(config: str | Path, *, resume: bool = False) -> Path:
+    """Train as a configuration file says; return the checkpoint folder.
+
+    Args:
+        config: YAML file, see `learn.settings.Settings`.
+        resume: Go on from the run's folder; otherwise start anew.
+
+    Raises:
+        ConfigError: The file or a field is wrong.
+        EpisodeError: There are no episodes, or one is damaged.
+    """
+    settings = read_settings(config)
+    if settings.training.threads:
+        torch.set_num_threads(settings.training.threads)
+    torch.manual_seed(settings.seed)
+    if not resume:
+        shutil.rmtree(settings.work, ignore_errors=True)
+    settings.work.mkdir(parents=True, exist_ok=True)
+    text = _text_tokenizer(settings)
+    vqgan = _image_tokenizer(settings)
+    spec = checkpoint_spec(settings, text)
+    text = TextTokenizer.load(settings.work / 'text.json', spec.vocabulary.text_base)
+    model = _train_model(settings, spec, text, vqgan)
+    save(settings.checkpoint, spec, model, vqgan, text)
+    return settings.checkpoint
+
+
+def checkpoint_spec(settings: Settings, text: TextTokenizer) -> CheckpointSpec:
+    """Return what the weights of a run will mean."""
+    vocabulary = vocab.compact(settings.vqgan.n_embed, text.size)
+    sizes = vars(settings.transformer)
+    return CheckpointSpec(
+        name=settings.name,
+        robot=settings.robot,
+        cameras=settings.cameras,
+        image_size=settings.image_size,
+        action=settings.action,
+        state=settings.state,
+        world=settings.world,
+        prompts=settings.prompts,
+        vocabulary=vocabulary,
+        transformer=TransformerConfig(vocab_size=vocabulary.size, **sizes),
+        vqgan=settings.vqgan,
+    )
+
+
+def tokenise(episode: Episode, vqgan: VQGAN, settings: Settings) -> dict[str, np.ndarray]:
+    """Return an episode's arrays with images as codes: int16[T + 1, cameras, rows, columns]."""
+    codes = []
+    for camera in settings.cameras:
+        reduction = vqgan.config.reduction
+        images = fit_images(episode.images[camera], settings.image_size, reduction)
+        batches = torch.from_numpy(images).split(ENCODE_BATCH)
+        codes.append(torch.cat([vqgan.encode(b) for b in batches]).numpy().astype(np.int16))
+    return {
+        'codes': np.stack(codes, axis=1),
+        'state': episode.state,
+        'action': episode.action,
+        'executed': episode.executed,
+        'task': np.array(episode.task),
+        'instruction': np.array(episode.instruction),
+    }
+
+
+def _text_tokenizer(settings: Settings) -> TextTokenizer:
+    """Learn the text tokenizer, or read it; its ids begin at 0 here."""
+    file = settings.work / 'text.json'
+    if not file.is_file():
+        prompts = [settings.prompts.action.format(task=s) for s in corpus()]
+        train_text_tokenizer([*prompts, settings.prompts.world], settings.text_size).save(str(file))
+    return TextTokenizer.load(file, 0)
+
+
+def _image_tokenizer(settings: Settings) -> VQGAN:
+    run_state = Run(settings.work, 'image_tokenizer')
+    state = run_state.load()
+    finished = state is not None and state['step'] >= settings.image_training.steps
+    images = np.zeros((0,)) if finished else _images(settings)
+    return train_vqgan(settings.vqgan, settings.image_training, images, run_state)
+
+
+def _images(settings: Settings) -> np.ndarray:
+    """Return images of all cameras and folders at the model's size, evenly thinned out."""
+    rng = np.random.default_rng(settings.seed)
+    kept: list[np.ndarray] = []
+    episodes = [e for folder in settings.data.train for e in load_episodes(folder)]
+    total = sum(e.length + 1 for e in episodes) * len(settings.cameras)
+    share = min(1.0, IMAGES_KEPT / total)
+    for episode in tqdm(episodes, desc='images', mininterval=5):
+        for camera in settings.cameras:
+            images = episode.images[camera]
+            chosen = images[rng.random(len(images)) < share]
+            if len(chosen):
+                kept.append(fit_images(chosen, settings.image_size, settings.vqgan.reduction))
+    return np.concatenate(kept)
+
+
+def _token_episodes(settings: Settings, folder: str, vqgan: VQGAN) -> list[TokenEpisode]:
+    """Return the episodes of a folder as tokens, from the run's cache where it has them."""
+    file = settings.work / f'tokens_{Path(folder).name}.npz'
+    if not file.is_file():
+        made = [
+            tokenise(e, vqgan, settings)
+            for e in tqdm(load_episodes(folder), desc=f'tokens of {folder}', mininterval=5)
+        ]
+        arrays = {f'{i}/{k}': v for i, episode in enumerate(made) for k, v in episode.items()}
+        np.savez(file, count=np.array(len(made)), **arrays)
+    with np.load(file) as content:
+        names = ('codes', 'state', 'action', 'executed', 'task', 'instruction')
+        count = int(content['count'])
+        rows = [{n: content[f'{i}/{n}'] for n in names} for i in range(count)]
+    return [_token_episode(row) for row in rows]
+
+
+def _token_episode(row: dict[str, np.ndarray]) -> TokenEpisode:
+    goal = Goal.from_text(str(row['task']), str(row['instruction']))
+    return TokenEpisode(
+        codes=row['codes'],
+        state=row['state'],
+        action=row['action'],
+        executed=row['executed'],
+        instruction=lambda rng: paraphrase(goal, rng),
+    )
+
+
+def _mixture(
+    settings: Settings,
+    spec: CheckpointSpec,
+    text: TextTokenizer,
+    vqgan: VQGAN,
+    folders: tuple[str, ...],
+) -> Mixture:
+    episodes = [e for f in folders for e in _token_episodes(settings, f, vqgan)]
+    per_image = spec.world.actions_per_image
+    usable = tuple(e for e in episodes if e.length >= per_image)
+    LOG.info('%d episodes, %d steps', len(usable), sum(e.length for e in usable))
+    sequences = sequence_builder(spec, text)
+    share = settings.training.action_share
+    return Mixture(usable, sequences, spec.action.horizon, per_image, share)
+
+
+def _train_model(
+    settings: Settings, spec: CheckpointSpec, text: TextTokenizer, vqgan: VQGAN
+) -> Transformer:
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    train, validation = (
+        _mixture(settings, spec, text, vqgan, f)
+        for f in (settings.data.train, settings.data.validation)
+    )
+    run_state = Run(settings.work, 'model')
+    trainer = Trainer(spec.transformer, settings.training, train, validation, run_state, device)
+    return trainer.train().cpu()
