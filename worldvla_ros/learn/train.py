@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from worldvla_ros import vocab
 from worldvla_ros.checkpoint import CheckpointSpec, save, sequence_builder
-from worldvla_ros.learn.episodes import Episode, load_episodes
+from worldvla_ros.learn.episodes import Episode, episode_files, load_episode, load_episodes
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import Settings, read_settings
@@ -115,18 +115,17 @@ def _image_tokenizer(settings: Settings) -> VQGAN:
 
 
 def _images(settings: Settings) -> np.ndarray:
-    """Return images of all cameras and folders at the model's size, evenly thinned out."""
+    """Return images of all cameras and folders at the model's size, a few of each episode."""
     rng = np.random.default_rng(settings.seed)
-    kept: list[np.ndarray] = []
-    episodes = [e for folder in settings.data.train for e in load_episodes(folder)]
-    total = sum(e.length + 1 for e in episodes) * len(settings.cameras)
-    share = min(1.0, IMAGES_KEPT / total)
-    for episode in tqdm(episodes, desc='images', mininterval=5):
+    files = [f for folder in settings.data.train for f in episode_files(folder)]
+    each = max(1, IMAGES_KEPT // (len(files) * len(settings.cameras)))
+    kept = []
+    for file in tqdm(files, desc='images', mininterval=5):
+        episode = load_episode(file)
         for camera in settings.cameras:
             images = episode.images[camera]
-            chosen = images[rng.random(len(images)) < share]
-            if len(chosen):
-                kept.append(fit_images(chosen, settings.image_size, settings.vqgan.reduction))
+            chosen = rng.choice(len(images), size=min(each, len(images)), replace=False)
+            kept.append(fit_images(images[chosen], settings.image_size, settings.vqgan.reduction))
     return np.concatenate(kept)
 
 

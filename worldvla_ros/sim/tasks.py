@@ -130,6 +130,14 @@ class Goal:
         return cls(kind, colours[0], direction, colours[1] if kind == 'put' else '')
 
 
+def kind_of(text: str) -> str:
+    """Return the kind of task that a sentence most likely names."""
+    words = re.findall(r'[a-z]+', text.lower())
+    if sum(w in COLOUR_NAMES for w in words) > 1:
+        return 'put'
+    return 'push' if any(w.startswith(DIRECTIONS) for w in words) else 'pick'
+
+
 def _example(kind: str) -> str:
     return Goal(kind, 'red', 'left', 'blue').sentence
 

@@ -1,0 +1,60 @@
+"""One copy of the weights and one thread for all nodes of a process.
+
+Knows loading and devices. Must not know what the nodes do with the weights.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from worldvla_ros.checkpoint import Checkpoint, demo_path, load
+from worldvla_ros.errors import ConfigError
+from worldvla_ros.nodes.runtime import ManagedNode, declare
+from worldvla_ros.nodes.worker import Worker
+
+
+class ModelHost:
+    """Loads a checkpoint once, and runs the worker that uses it."""
+
+    def __init__(self) -> None:
+        """Load nothing yet."""
+        self._loaded: tuple[tuple[str, str], Checkpoint] | None = None
+        self._mourners: list[Callable[[str], None]] = []
+        self.worker = Worker(self._on_death)
+
+    def checkpoint(self, node: ManagedNode) -> Checkpoint:
+        """Return the checkpoint that a node's parameters name.
+
+        Raises:
+            CheckpointError: The folder is missing, damaged or foreign.
+            ConfigError: The device is not there.
+        """
+        path = str(declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint'))
+        device = str(declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0'))
+        threads = declare(node, 'threads', 1, 'CPU threads of torch', 1, 256)
+        key = (path or str(demo_path()), device)
+        if self._loaded is None or self._loaded[0] != key:
+            torch.set_num_threads(threads)
+            self._loaded = (key, load(key[0], _device(device)))
+        return self._loaded[1]
+
+    def watch(self, on_death: Callable[[str], None]) -> None:
+        """Have a node told the traceback if the worker dies."""
+        self._mourners.append(on_death)
+
+    def _on_death(self, trace: str) -> None:
+        for tell in self._mourners:
+            tell(trace)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f'parameter device: {name!r} cannot be used: {str(error).splitlines()[0]}',
+            expected='cpu, or cuda:N on a machine with a GPU',
+            remedy='Set device to cpu.',
+        ) from error
+    return device

@@ -1,0 +1,242 @@
+"""The policy node: images, joint states and an instruction in, action chunks out.
+
+Callbacks keep the newest messages; the worker converts, judges and acts. A refused observation gives a reason
+on ~/status and no chunk, so that the player holds. Must not know tokens or simulators.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+import time
+
+import numpy as np
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+
+from worldvla_ros import guards
+from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.kinematics import order_joints, state_from_joints
+from worldvla_ros.msg import ActionChunk
+from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
+from worldvla_ros.nodes.host import ModelHost
+from worldvla_ros.nodes.runtime import (
+    LATCHED_QOS,
+    RELIABLE_QOS,
+    SENSOR_QOS,
+    ManagedNode,
+    declare,
+    run,
+    seconds,
+)
+from worldvla_ros.observation import Observation, check_instruction
+from worldvla_ros.policy import Policy
+from worldvla_ros.robot import check_fits, load_robot
+
+WARM_UP_INSTRUCTION = 'pick up the red cube'
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest messages at one instant."""
+
+    images: dict[str, Image]
+    joints: JointState
+    instruction: str
+    received_s: float
+
+
+class PolicyNode(ManagedNode):
+    """Unconfigured: nothing loaded. Inactive: loaded and warm, publishes nothing. Active: acts."""
+
+    def __init__(self, host: ModelHost | None = None) -> None:
+        """Create the node; nodes of one process share a host."""
+        super().__init__('policy')
+        self._host = host or ModelHost()
+        self._host.watch(self._on_death)
+        self._task = None
+        self._interfaces: list = []
+        self._reset_inputs()
+
+    def configure(self) -> None:
+        """Load and check the checkpoint, warm it up, and listen.
+
+        Raises:
+            WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is wrong.
+        """
+        self._robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        self._max_age_s = declare(
+            self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
+        )
+        self._max_skew_s = declare(
+            self, 'max_camera_skew', 0.1, 'largest time between cameras [s]', 0.0, 10.0
+        )
+        rate = declare(self, 'max_rate', 20.0, 'most chunks per second [Hz]', 0.1, 200.0)
+        self._period_s = 1.0 / rate
+        self._enabled = declare(self, 'enabled', True, 'act as soon as active; see ~/enable')
+        checkpoint = self._host.checkpoint(self)
+        spec = checkpoint.spec
+        check_fits(self._robot, spec.action.names, spec.action.units, spec.cameras)
+        self._policy, self._spec = Policy(checkpoint), spec
+        self._frozen = {name: guards.FrozenCamera() for name in spec.cameras}
+        self._warm_up()
+        self._listen()
+        self._task = self._host.worker.add(self._act, urgent=True)
+        self._host.worker.start()
+        self.status.ok('configured', model=checkpoint.model_id, robot=self._robot.name)
+
+    def deactivate(self) -> None:
+        """Forget what waits; without chunks the player holds."""
+        self._reset_inputs()
+
+    def clean_up(self) -> None:
+        """Stop listening and leave the worker."""
+        if self._task is not None:
+            self._host.worker.remove(self._task)
+            self._task = None
+        for destroy, interface in self._interfaces:
+            destroy(interface)
+        self._interfaces = []
+        self._policy = None
+
+    def _listen(self) -> None:
+        topics = {c.name: c.topic for c in self._robot.cameras}
+        self._chunks = self.create_publisher(ActionChunk, 'action_chunk', RELIABLE_QOS)
+        subscriptions = [
+            self.create_subscription(Image, topics[name], self._image_callback(name), SENSOR_QOS)
+            for name in self._spec.cameras
+        ]
+        subscriptions += [
+            self.create_subscription(JointState, 'joint_states', self._on_joints, SENSOR_QOS),
+            self.create_subscription(String, 'instruction', self._on_instruction, LATCHED_QOS),
+        ]
+        service = self.create_service(SetBool, '~/enable', self._on_enable)
+        self._interfaces = [(self.destroy_subscription, s) for s in subscriptions]
+        self._interfaces += [
+            (self.destroy_publisher, self._chunks),
+            (self.destroy_service, service),
+        ]
+
+    def _image_callback(self, camera: str) -> callable:
+        def on_image(message: Image) -> None:
+            stamp = seconds(message.header.stamp)
+            if stamp < self._newest_s - 1.0:
+                self._reset_inputs()
+            self._newest_s = stamp
+            self._images[camera] = message
+            if camera == self._spec.cameras[0]:
+                self._offer()
+
+        return on_image
+
+    def _on_joints(self, message: JointState) -> None:
+        self._joints = message
+
+    def _on_instruction(self, message: String) -> None:
+        self._instruction = message.data
+        self.status.ok(f'instruction: {message.data[:80]!r}')
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        response.success, response.message = True, 'acting' if request.data else 'not acting'
+        return response
+
+    def _offer(self) -> None:
+        """Hand the newest messages to the worker."""
+        waiting = self._waiting_for()
+        if waiting:
+            self.status.ok(f'waiting for {waiting}')
+        elif self.active and self._enabled and time.monotonic() - self._acted_s >= self._period_s:
+            snapshot = Snapshot(
+                dict(self._images), self._joints, self._instruction, time.monotonic()
+            )
+            self._host.worker.put(self._task, snapshot)
+
+    def _waiting_for(self) -> str:
+        missing = [name for name in self._spec.cameras if name not in self._images]
+        if missing:
+            return f'images of camera {missing[0]}'
+        if self._instruction is None:
+            return 'an instruction'
+        return 'joint states' if self._joints is None else ''
+
+    def _act(self, snapshot: Snapshot) -> Iterator[None]:
+        """Answer one snapshot; runs in the worker."""
+        self._acted_s = time.monotonic()
+        try:
+            observation, refusal = self._observation(snapshot)
+            if refusal is not None:
+                self.status.warn(f'no chunk: {refusal}', key=refusal.guard)
+                return
+            chunk = self._policy.act(observation)
+        except WorldVLAError as error:
+            self.status.warn(f'no chunk: {error}', key=error.problem)
+            return
+        chunk = replace(chunk, latency_s=time.monotonic() - snapshot.received_s)
+        message = chunk_to_message(chunk, self._robot.base_frame)
+        message.header.stamp = snapshot.images[self._spec.cameras[0]].header.stamp
+        if self.active:
+            self._chunks.publish(message)
+            self.status.ok(
+                'acting', latency=f'{chunk.latency_s:.3f} s', instruction=chunk.instruction
+            )
+        yield
+
+    def _observation(self, snapshot: Snapshot) -> tuple[Observation | None, guards.Refusal | None]:
+        """Convert and judge a snapshot.
+
+        Raises:
+            WorldVLAError: A message cannot be used.
+        """
+        stamps = [seconds(m.header.stamp) for m in snapshot.images.values()]
+        now = self.get_clock().now().nanoseconds * 1e-9
+        refusal = guards.image_age(min(stamps), now, self._max_age_s) or guards.camera_skew(
+            stamps, self._max_skew_s
+        )
+        if refusal is not None:
+            return None, refusal
+        names, positions = list(snapshot.joints.name), np.asarray(snapshot.joints.position)
+        joints, _ = order_joints(self._robot, names, positions)
+        images = {name: image_to_array(m) for name, m in snapshot.images.items()}
+        for name, image in images.items():
+            refusal = self._frozen[name].check(image, joints, max(stamps))
+            if refusal is not None:
+                return None, refusal
+        state = None
+        if self._spec.state is not None:
+            state = state_from_joints(self._robot, self._spec.state.recipe, names, positions)
+        instruction = check_instruction(snapshot.instruction)
+        return Observation(images, instruction, state, stamp_s=stamps[0]), None
+
+    def _warm_up(self) -> None:
+        """Act once on a grey image, so that the first real chunk is not a slow one."""
+        size = self._spec.image_size
+        grey = np.full((size, size, 3), 128, np.uint8)
+        state = np.zeros(len(self._spec.state.names), np.float32) if self._spec.state else None
+        images = dict.fromkeys(self._spec.cameras, grey)
+        self._policy.act(Observation(images, WARM_UP_INSTRUCTION, state))
+
+    def _reset_inputs(self) -> None:
+        """Forget all messages, at the start and when the clock jumps back."""
+        self._images: dict[str, Image] = {}
+        self._joints: JointState | None = None
+        if not hasattr(self, '_instruction'):
+            self._instruction: str | None = None
+        self._newest_s = -np.inf
+        self._acted_s = -np.inf
+
+    def _on_death(self, trace: str) -> None:
+        self.status.error(f'the worker died, no more chunks until a restart: {trace}')
+
+    def close(self) -> None:
+        """Stop the worker with the node."""
+        super().close()
+        self._host.worker.stop()
+
+
+def main() -> int:
+    """Run the policy alone."""
+    return run(PolicyNode)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

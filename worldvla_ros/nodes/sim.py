@@ -1,0 +1,277 @@
+"""The simulated robot as a node: takes what a real arm takes, publishes what a real arm publishes.
+
+Physics and rendering run in a thread of their own, in real time; callbacks only leave commands for it. The one
+node that knows the simulation.
+"""
+
+from array import array
+from collections import deque
+from dataclasses import dataclass
+import queue
+import threading
+import time
+import traceback
+
+from geometry_msgs.msg import TwistStamped
+import numpy as np
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
+
+from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.msg import TaskState
+from worldvla_ros.nodes.convert import array_to_image, time_message
+from worldvla_ros.nodes.runtime import (
+    LATCHED_QOS,
+    RELIABLE_QOS,
+    SENSOR_QOS,
+    ManagedNode,
+    declare,
+    run,
+)
+from worldvla_ros.sim.scene import FINGERS, JOINTS
+from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
+from worldvla_ros.sim.tasks import KINDS, kind_of
+from worldvla_ros.srv import ResetScene
+
+BASE_FRAME = 'panda_link0'
+RESET_TIMEOUT_S = 5.0
+PACE_WINDOW = 40
+
+
+@dataclass
+class Reset:
+    """A request that waits for the simulation's thread."""
+
+    seed: int
+    task: str
+    instruction: str
+    done: threading.Event
+    message: str = ''
+
+
+class SimNode(ManagedNode):
+    """Inactive: the world stands still. Active: 20 control periods per second."""
+
+    def __init__(self) -> None:
+        """Create the node."""
+        super().__init__('sim')
+        self._interfaces: list = []
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._resets: queue.Queue[Reset] = queue.Queue()
+        self._clear_commands()
+
+    def configure(self) -> None:
+        """Read parameters and create interfaces.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
+        self._seed = declare(self, 'seed', 8000, 'seed of the first scene', 0, 2**31 - 1)
+        self._size = declare(self, 'image_size', 128, 'side of the images [px]', 32, 512)
+        self._publish_clock = declare(self, 'publish_clock', False, 'publish /clock')
+        self._timeout_s = declare(
+            self, 'command_timeout', 0.15, 'age at which a command ends [s]', 0.01, 5.0
+        )
+        self._create_interfaces()
+
+    def activate(self) -> None:
+        """Start the world."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._live, daemon=True, name='simulation')
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        """Stop the world."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(RESET_TIMEOUT_S)
+
+    def clean_up(self) -> None:
+        """Remove all interfaces."""
+        for destroy, interface in self._interfaces:
+            destroy(interface)
+        self._interfaces = []
+
+    def _create_interfaces(self) -> None:
+        self._images = self.create_publisher(Image, 'image', SENSOR_QOS)
+        self._wrist_images = self.create_publisher(Image, 'wrist_image', SENSOR_QOS)
+        self._states = self.create_publisher(JointState, 'joint_states', SENSOR_QOS)
+        self._tasks = self.create_publisher(TaskState, '~/task_state', RELIABLE_QOS)
+        publishers = [self._images, self._wrist_images, self._states, self._tasks]
+        if self._publish_clock:
+            self._clocks = self.create_publisher(Clock, '/clock', SENSOR_QOS)
+            publishers.append(self._clocks)
+        listen = self.create_subscription
+        subscriptions = (
+            listen(TwistStamped, 'delta_twist_cmds', self._on_twist, RELIABLE_QOS),
+            listen(JointTrajectory, 'joint_trajectory', self._on_trajectory, RELIABLE_QOS),
+            listen(Float64MultiArray, 'gripper_command', self._on_gripper, RELIABLE_QOS),
+            listen(String, 'instruction', self._on_instruction, LATCHED_QOS),
+        )
+        service = self.create_service(ResetScene, '~/reset', self._on_reset)
+        self._interfaces = [(self.destroy_publisher, p) for p in publishers]
+        self._interfaces += [(self.destroy_subscription, s) for s in subscriptions]
+        self._interfaces.append((self.destroy_service, service))
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        twist = message.twist
+        linear = np.array([twist.linear.x, twist.linear.y, twist.linear.z])
+        angular = np.array([twist.angular.x, twist.angular.y, twist.angular.z])
+        if not (np.isfinite(linear).all() and np.isfinite(angular).all()):
+            self.status.warn('twist refused: not finite')
+            return
+        if message.header.frame_id not in ('', BASE_FRAME):
+            self.status.warn(
+                f'twist refused: frame {message.header.frame_id!r}, expected {BASE_FRAME}'
+            )
+            return
+        self._twist = (time.monotonic(), linear, angular)
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        positions = message.points[-1].positions if message.points else []
+        named = dict(zip(message.joint_names, positions, strict=False))
+        joints = np.array([named.get(name, np.nan) for name in JOINTS])
+        if not np.isfinite(joints).all():
+            self.status.warn(f'trajectory refused: expected finite positions of {", ".join(JOINTS)}')
+            return
+        self._joint_command = joints
+
+    def _on_gripper(self, message: Float64MultiArray) -> None:
+        if len(message.data) != 1 or not np.isfinite(message.data[0]):
+            self.status.warn('gripper command refused: expected one finite opening width [m]')
+            return
+        self._width = float(message.data[0])
+
+    def _on_instruction(self, message: String) -> None:
+        self._instruction = message.data
+
+    def _on_reset(
+        self, request: ResetScene.Request, response: ResetScene.Response
+    ) -> ResetScene.Response:
+        reset = Reset(request.seed, request.task, request.instruction, threading.Event())
+        self._resets.put(reset)
+        if not self.active or not reset.done.wait(RESET_TIMEOUT_S):
+            reset.message = 'the simulation is not running: activate the node first'
+        response.success, response.message = not reset.message, reset.message
+        response.instruction = getattr(self, '_current_instruction', '')
+        return response
+
+    def _live(self) -> None:
+        """Run the world until stopped; the OpenGL context belongs to this thread."""
+        try:
+            env = TabletopEnv(task=self._task, image_size=self._size)
+        except WorldVLAError as error:
+            self.status.error(f'no simulation: {error}')
+            return
+        try:
+            env.reset(seed=self._seed)
+            self._run(env)
+        except Exception:  # a thread's boundary: whatever it was, the node must tell
+            self.status.error(f'the simulation died: {traceback.format_exc()}')
+        finally:
+            env.close()
+
+    def _run(self, env: TabletopEnv) -> None:
+        due = time.monotonic()
+        pace: deque[float] = deque(maxlen=PACE_WINDOW)
+        simulated_s = 0.0
+        while not self._stop.is_set():
+            self._serve_resets(env)
+            self._command(env)
+            env.advance()
+            simulated_s += CONTROL_DT_S
+            pace.append(time.monotonic())
+            self._publish(env, simulated_s, _real_time_factor(pace))
+            due = max(due + CONTROL_DT_S, time.monotonic() - CONTROL_DT_S)
+            self._stop.wait(max(0.0, due - time.monotonic()))
+
+    def _serve_resets(self, env: TabletopEnv) -> None:
+        while not self._resets.empty():
+            reset = self._resets.get()
+            options = {'task': reset.task, 'instruction': reset.instruction}
+            try:
+                env.reset(seed=reset.seed, options={k: v for k, v in options.items() if v})
+                self._clear_commands()
+            except (WorldVLAError, ValueError) as error:
+                reset.message = str(error)
+            reset.done.set()
+        self._follow_instruction(env)
+        self._current_instruction = env.instruction
+
+    def _follow_instruction(self, env: TabletopEnv) -> None:
+        """Judge success by a new sentence, where one of the tasks has such a goal."""
+        text, self._instruction = self._instruction, None
+        if text is None or text == env.instruction:
+            return
+        before, env.task = env.task, kind_of(text)
+        try:
+            env.set_goal(text)
+        except WorldVLAError as error:
+            env.task = before
+            self.status.warn(f'success cannot be judged: {error}', key='task')
+
+    def _command(self, env: TabletopEnv) -> None:
+        """Apply the newest commands; a twist that is too old means standing still."""
+        received_s, linear, angular = self._twist
+        if time.monotonic() - received_s <= self._timeout_s:
+            env.command_twist(linear, angular)
+        if self._joint_command is not None:
+            env.command_joints(self._joint_command)
+            self._joint_command = None
+        if self._width is not None:
+            env.command_width(self._width)
+
+    def _publish(self, env: TabletopEnv, simulated_s: float, factor: float) -> None:
+        now_s = self.get_clock().now().nanoseconds * 1e-9
+        if self._publish_clock:
+            now_s = simulated_s
+            self._clocks.publish(Clock(clock=time_message(now_s)))
+        state = JointState(name=[*JOINTS, *FINGERS])
+        state.header.stamp = time_message(now_s)
+        state.position = array('d', env.joint_positions().tolist())
+        self._states.publish(state)
+        self._images.publish(array_to_image(env.render_camera('front'), now_s, 'front_camera'))
+        if self._wrist_images.get_subscription_count():
+            wrist = env.render_camera('wrist')
+            self._wrist_images.publish(array_to_image(wrist, now_s, 'wrist_camera'))
+        self._tasks.publish(_task_state(env, now_s, factor))
+
+    def _clear_commands(self) -> None:
+        self._twist = (-np.inf, np.zeros(3), np.zeros(3))
+        self._joint_command: np.ndarray | None = None
+        self._width: float | None = None
+        self._instruction: str | None = None
+
+
+def _task_state(env: TabletopEnv, now_s: float, factor: float) -> TaskState:
+    info = env.info()
+    message = TaskState(
+        seed=info['seed'],
+        task=env.task,
+        instruction=info['instruction'],
+        success=info['success'],
+        moved=info['moved'],
+        elapsed=info['seconds'],
+        real_time_factor=factor,
+    )
+    message.header.stamp = time_message(now_s)
+    return message
+
+
+def _real_time_factor(pace: deque[float]) -> float:
+    """Return simulated per wall time over the remembered steps."""
+    wall = pace[-1] - pace[0]
+    return (len(pace) - 1) * CONTROL_DT_S / wall if wall > 0 else 1.0
+
+
+def main() -> int:
+    """Run the simulation."""
+    return run(SimNode)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
