@@ -3,7 +3,9 @@
     action at t   instruction (a paraphrase drawn anew), state t, image t │ the expert's actions t … t+K-1
     world at t    image t, executed actions t … t+n-1                     │ image t+n
 
-Beyond the end of an episode the last action is repeated, so that the last observations are learnt too.
+Beyond the end of an episode the last action is repeated, so that the last observations are learnt too. Under
+the chunk mask an action of a chunk depends on the prompt and its own position alone, so a random few of the K
+are enough for an unbiased gradient; they keep their positions.
 Knows episodes as codes and numbers. Must not know pixels.
 """
 
@@ -51,8 +53,13 @@ class Batch:
     """Padded sequences: int64[b, t] each; `labels` are IGNORE where nothing is supervised."""
 
     ids: Tensor
+    positions: Tensor
     blocks: Tensor
     labels: Tensor
+
+    def to(self, device: torch.device) -> 'Batch':
+        """Return the batch on a device."""
+        return Batch(*(t.to(device) for t in (self.ids, self.positions, self.blocks, self.labels)))
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Mixture:
         horizon: Actions per chunk (K).
         actions_per_image: Actions between the two images of a world sequence (n).
         action_share: Share of action sequences.
+        actions_kept: Actions of a chunk that a sequence keeps, 1 … K.
     """
 
     episodes: tuple[TokenEpisode, ...]
@@ -72,42 +80,64 @@ class Mixture:
     horizon: int
     actions_per_image: int
     action_share: float
+    actions_kept: int
 
-    def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """Draw `size` sequences; a fixed number of each task, at random places."""
+    def batches(self, size: int, rng: np.random.Generator) -> tuple[Batch, ...]:
+        """Draw `size` sequences; a fixed number of each task, one batch per task, at random places."""
         actions = round(size * self.action_share)
-        draws = [self.action_sequence] * actions + [self.world_sequence] * (size - actions)
-        lengths = np.array([e.length for e in self.episodes], float)
-        chosen = rng.choice(len(lengths), size=size, p=lengths / lengths.sum())
-        made = [d(self.episodes[i], rng) for d, i in zip(draws, chosen, strict=True)]
-        return collate(made, self.sequences.vocab.pad)
+        tasks = ((self.action_sequence, actions), (self.world_sequence, size - actions))
+        return tuple(self._draw(make, count, rng) for make, count in tasks if count)
 
-    def action_sequence(self, episode: TokenEpisode, rng: np.random.Generator) -> Sequence:
-        """Draw an action sequence of one episode."""
+    def _draw(self, make: Callable, count: int, rng: np.random.Generator) -> Batch:
+        lengths = np.array([e.length for e in self.episodes], float)
+        chosen = rng.choice(len(lengths), size=count, p=lengths / lengths.sum())
+        return collate([make(self.episodes[i], rng) for i in chosen], self.sequences.vocab.pad)
+
+    def action_sequence(
+        self, episode: TokenEpisode, rng: np.random.Generator
+    ) -> tuple[Sequence, np.ndarray]:
+        """Draw an action sequence of one episode; return it with its positions int64[t]."""
         start = int(rng.integers(episode.length))
         steps = np.minimum(np.arange(start, start + self.horizon), episode.length - 1)
         state = episode.state[start] if self.sequences.state else None
         codes = list(episode.codes[start])
         prompt = self.sequences.action_prompt(episode.instruction(rng), codes, state)
-        return self.sequences.with_actions(prompt, episode.action[steps])
+        whole = self.sequences.with_actions(prompt, episode.action[steps])
+        return thin(whole, rng.permutation(self.horizon)[: self.actions_kept] + 1)
 
-    def world_sequence(self, episode: TokenEpisode, rng: np.random.Generator) -> Sequence:
+    def world_sequence(
+        self, episode: TokenEpisode, rng: np.random.Generator
+    ) -> tuple[Sequence, np.ndarray]:
         """Draw a world sequence of one episode, which must have at least n actions."""
         start = int(rng.integers(episode.length - self.actions_per_image + 1))
         end = start + self.actions_per_image
         actions = episode.executed[start:end]
         prompt = self.sequences.world_prompt(list(episode.codes[start]), actions)
-        return self.sequences.with_images(prompt, list(episode.codes[end]))
+        whole = self.sequences.with_images(prompt, list(episode.codes[end]))
+        return whole, np.arange(len(whole.ids))
 
 
-def collate(sequences: list[Sequence], pad: int) -> Batch:
+def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:
+    """Leave out the actions of a chunk that are not `kept` (blocks 1 … K).
+
+    Returns:
+        The shorter sequence, and the position int64[t] of each of its tokens in the whole one.
+    """
+    positions = np.flatnonzero((sequence.blocks < 1) | np.isin(sequence.blocks, kept))
+    ids, blocks = sequence.ids[positions], sequence.blocks[positions]
+    return Sequence(ids, blocks, sequence.prompt_length), positions
+
+
+def collate(sequences: list[tuple[Sequence, np.ndarray]], pad: int) -> Batch:
     """Pad sequences on the right; prompts and padding are not supervised."""
-    shape = (len(sequences), max(len(s.ids) for s in sequences))
+    shape = (len(sequences), max(len(s.ids) for s, _ in sequences))
     ids, blocks = np.full(shape, pad), np.zeros(shape, np.int64)
-    labels = np.full(shape, IGNORE)
-    for row, sequence in enumerate(sequences):
+    labels, places = np.full(shape, IGNORE), np.zeros(shape, np.int64)
+    for row, (sequence, positions) in enumerate(sequences):
         length, prompt = len(sequence.ids), sequence.prompt_length
         ids[row, :length] = sequence.ids
         blocks[row, :length] = sequence.blocks
         labels[row, prompt:length] = sequence.ids[prompt:]
-    return Batch(*(torch.from_numpy(a) for a in (ids, blocks, labels)))
+        places[row, :length] = positions
+        places[row, length:] = positions[-1] + 1 + np.arange(shape[1] - length)
+    return Batch(*(torch.from_numpy(a) for a in (ids, places, blocks, labels)))

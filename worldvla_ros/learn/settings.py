@@ -68,6 +68,7 @@ class ModelTraining:
         steps: Optimiser steps.
         batch: Sequences per step.
         action_share: Share of action sequences; the others are world sequences.
+        actions_kept: Actions of a chunk in one action sequence; under the chunk mask the others change nothing.
         learning_rate: Peak; reached after `warmup` steps, kept, then lowered linearly to zero.
         warmup: Steps of linear warm-up.
         decay_share: Share of the steps, at the end, over which the rate falls.
@@ -85,6 +86,7 @@ class ModelTraining:
     steps: int = 20000
     batch: int = 16
     action_share: float = 0.6
+    actions_kept: int = 4
     learning_rate: float = 1e-3
     warmup: int = 300
     decay_share: float = 0.3

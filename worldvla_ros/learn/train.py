@@ -20,6 +20,7 @@ from worldvla_ros.learn.episodes import Episode, episode_files, load_episode, lo
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import Settings, read_settings
+from worldvla_ros.learn.start import start_tables
 from worldvla_ros.learn.train_model import Trainer
 from worldvla_ros.learn.train_vqgan import fit_images, train_vqgan
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
@@ -169,8 +170,11 @@ def _mixture(
     usable = tuple(e for e in episodes if e.length >= per_image)
     LOG.info('%d episodes, %d steps', len(usable), sum(e.length for e in usable))
     sequences = sequence_builder(spec, text)
-    share = settings.training.action_share
-    return Mixture(usable, sequences, spec.action.horizon, per_image, share)
+    training = settings.training
+    kept = min(training.actions_kept, spec.action.horizon)
+    return Mixture(
+        usable, sequences, spec.action.horizon, per_image, training.action_share, kept
+    )
 
 
 def _train_model(
@@ -181,6 +185,9 @@ def _train_model(
         _mixture(settings, spec, text, vqgan, f)
         for f in (settings.data.train, settings.data.validation)
     )
+    model = Transformer(spec.transformer)
+    model.initialise()
+    start_tables(model, spec.vocabulary, vqgan.quantize.embedding.weight)
     run_state = Run(settings.work, 'model')
-    trainer = Trainer(spec.transformer, settings.training, train, validation, run_state, device)
+    trainer = Trainer(model, settings.training, train, validation, run_state, device)
     return trainer.train().cpu()

@@ -15,18 +15,22 @@ from worldvla_ros.learn.mixture import IGNORE, Batch, Mixture
 from worldvla_ros.learn.runs import Run, trapezoid
 from worldvla_ros.learn.settings import ModelTraining
 from worldvla_ros.model.masks import sequence_mask
-from worldvla_ros.model.transformer import Transformer, TransformerConfig
+from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.vocab import BINS, Vocabulary
 
 LOG = logging.getLogger(__name__)
 
 
-def supervised(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return scores fp32[m, v] and labels int64[m] of the supervised tokens of a batch."""
-    hidden = model(batch.ids, mask=sequence_mask(batch.blocks))
-    labels = batch.labels[:, 1:]
-    wanted = labels != IGNORE
-    return model.logits(hidden[:, :-1][wanted]), labels[wanted]
+def supervised(model: Transformer, batches: tuple[Batch, ...]) -> tuple[Tensor, Tensor]:
+    """Return scores fp32[m, v] and labels int64[m] of the supervised tokens of batches."""
+    hidden, labels = [], []
+    for batch in batches:
+        mask = sequence_mask(batch.positions, batch.blocks)
+        states = model(batch.ids, batch.positions, mask)
+        wanted = batch.labels[:, 1:] != IGNORE
+        hidden.append(states[:, :-1][wanted])
+        labels.append(batch.labels[:, 1:][wanted])
+    return model.logits(torch.cat(hidden)), torch.cat(labels)
 
 
 class Trainer:
@@ -34,19 +38,17 @@ class Trainer:
 
     def __init__(
         self,
-        config: TransformerConfig,
+        model: Transformer,
         settings: ModelTraining,
         mixture: Mixture,
         validation: Mixture,
         run: Run,
         device: torch.device,
     ) -> None:
-        """Draw weights, or resume the run if it has a state."""
+        """Start from the weights of a model, or resume the run if it has a state."""
         self._settings, self._mixture, self._validation = settings, mixture, validation
         self._run, self._device = run, device
-        self.model = Transformer(config)
-        self.model.initialise()
-        self.model.to(device)
+        self.model = model.to(device)
         self._average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(),
@@ -82,8 +84,7 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group['lr'] = rate
         self.model.train()
-        batch = self._batch(self._mixture, (0, step))
-        loss = self._loss(*supervised(self.model, batch))
+        loss = self._loss(*supervised(self.model, self._draw(self._mixture, (0, step))))
         self._optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
@@ -105,18 +106,16 @@ class Trainer:
         model = self.averaged()
         sums: dict[str, list[float]] = {}
         for index in range(self._settings.validation_batches):
-            batch = self._batch(self._validation, (1, index))
-            logits, labels = supervised(model, batch)
+            logits, labels = supervised(model, self._draw(self._validation, (1, index)))
             found = {'validation_loss': self._loss(logits, labels).item()}
             found |= figures(logits, labels, self._mixture.sequences.vocab)
             for name, value in found.items():
                 sums.setdefault(name, []).append(value)
         return {name: round(float(np.mean(values)), 5) for name, values in sums.items()}
 
-    def _batch(self, mixture: Mixture, seed: tuple[int, int]) -> Batch:
-        batch = mixture.batch(self._settings.batch, np.random.default_rng(seed))
-        on_device = (t.to(self._device) for t in (batch.ids, batch.blocks, batch.labels))
-        return Batch(*on_device)
+    def _draw(self, mixture: Mixture, seed: tuple[int, int]) -> tuple[Batch, ...]:
+        batches = mixture.batches(self._settings.batch, np.random.default_rng(seed))
+        return tuple(batch.to(self._device) for batch in batches)
 
     def _resume(self) -> int:
         state = self._run.load()

@@ -37,7 +37,6 @@ def chunk_mask(
     return causal & (~in_chunk | shared | own)
 
 
-def sequence_mask(blocks: Tensor) -> Tensor:
-    """Return the mask of whole sequences: int64[b, t] → bool[b, 1, t, t]."""
-    positions = torch.arange(blocks.shape[-1], device=blocks.device).expand_as(blocks)
+def sequence_mask(positions: Tensor, blocks: Tensor) -> Tensor:
+    """Return the mask of whole sequences: int64[b, t] twice → bool[b, 1, t, t]."""
     return chunk_mask(positions, blocks, positions, blocks)[:, None]

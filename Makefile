@@ -1,0 +1,58 @@
+# make demo    set up and run the main job           make test    set up and run all tests
+# make lint    check style                           make bench   print benchmarks
+# make clean   remove what these made
+#
+# Set-up happens once and again only where something that it depends on has changed.
+# All paths are relative, so that the repository may lie in a folder with a space in its name.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export AMENT_PREFIX_PATH :=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench clean setup
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.package
+	@$(BIN)/worldvla demo --out out/demo
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest test
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: $(VENV)/.package
+	@$(BIN)/python benchmarks/decoding.py
+
+setup: $(VENV)/.package
+
+$(VENV)/.machine: tools/check_machine.sh
+	@echo '[1/4] Python, compiler, OpenGL renderer'
+	@PYTHON="$(PYTHON)" sh tools/check_machine.sh
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.ros: requirements/ros-kilted.txt | $(VENV)/.machine
+	@echo '[2/4] ROS 2 from wheels (about 400 MB)'
+	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/ros-kilted.txt
+	@touch $@
+
+$(VENV)/.base: requirements/base.txt | $(VENV)/.ros
+	@echo '[3/4] PyTorch, MuJoCo and the rest'
+	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/base.txt
+	@touch $@
+
+$(VENV)/.package: setup.py CMakeLists.txt package.xml nodes.txt $(wildcard msg/* srv/* action/*) $(VENV)/.ros $(VENV)/.base
+	@echo '[4/4] Interfaces and package'
+	@$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.package
+	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/test.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build out/demo worldvla_ros/msg worldvla_ros/srv *.egg-info
+	find worldvla_ros -name '*.so' -delete
