@@ -45,13 +45,15 @@ class BuildWithCMake(build_py):
         env['CMAKE_PREFIX_PATH'] = os.pathsep.join(
             ros_prefixes() + [p for p in [env.get('CMAKE_PREFIX_PATH')] if p])
         cmake = shutil.which('cmake', path=os.path.join(sys.prefix, 'bin')) or 'cmake'
-        subprocess.check_call(
-            [cmake, '-S', str(HERE), '-B', str(build / 'cmake'), '-DBUILD_TESTING=OFF',
-             '-DCMAKE_BUILD_TYPE=Release', f'-DCMAKE_INSTALL_PREFIX={install}',
-             f'-DPython3_EXECUTABLE={sys.executable}'], env=env)
-        subprocess.check_call(
-            [cmake, '--build', str(build / 'cmake'), '--target', 'install',
-             '--parallel', str(os.cpu_count())], env=env)
+        configure = [cmake, '-S', str(HERE), '-B', str(build / 'cmake'), '-DBUILD_TESTING=OFF',
+                     '-DCMAKE_BUILD_TYPE=Release', f'-DCMAKE_INSTALL_PREFIX={install}',
+                     f'-DPython3_EXECUTABLE={sys.executable}']
+        compile_all = [cmake, '--build', str(build / 'cmake'), '--target', 'install',
+                       '--parallel', str(os.cpu_count())]
+        for command in (configure, compile_all):
+            # an exception would be swallowed by setuptools in an editable install
+            if subprocess.call(command, env=env):
+                sys.exit(f'Building the interfaces failed: {" ".join(command)}')
         generated = next(install.glob(f'lib/**/{NAME}/msg/__init__.py')).parent.parent
         target = HERE / NAME if self.editable_mode else Path(self.build_lib) / NAME
         for source in generated.rglob('*'):

@@ -104,13 +104,13 @@ def collect(
     *,
     cameras: tuple[str, ...] = ('front', 'wrist'),
     progress: bool = True,
-) -> int:
+) -> tuple[int, int]:
     """Record the episodes of seeds seed … seed + episodes - 1 that are not there yet.
 
     An episode in which the expert failed is stored, marked, and left out by the loader.
 
     Returns:
-        How many of the newly recorded episodes succeeded.
+        How many were newly recorded, and how many of these succeeded.
 
     Raises:
         EpisodeError: A seed is outside 0 … 8999.
@@ -125,6 +125,6 @@ def collect(
             episode = record_episode(env, each)
             save_episode(episode, out)
             done += episode.success
-        return done
+        return len(wanted), done
     finally:
         env.close()

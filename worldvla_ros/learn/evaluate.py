@@ -1,0 +1,272 @@
+"""Closed-loop trials in the simulation, and imagination against what was really seen.
+
+    trial        observe ─ act ─ execute the first few actions ─ observe … until success or time is up
+    imagination  start image, executed actions ─ imagine ─ compare with the observed image, on what changed
+
+Knows simulation, policy and world model. Must not know ROS. Seeds from 9000 up are refused.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from worldvla_ros.errors import ConfigError
+from worldvla_ros.learn.episodes import Episode
+from worldvla_ros.metrics import changed_pixels, pooled_psnr, psnr, wilson_interval
+from worldvla_ros.observation import Observation
+from worldvla_ros.policy import Policy, encode_images
+from worldvla_ros.sim.collect import check_seeds, record_episode
+from worldvla_ros.sim.tabletop import TabletopEnv
+from worldvla_ros.sim.tasks import HELDOUT_PARAPHRASES, Goal
+from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
+from worldvla_ros.world_model import WorldModel
+
+ACTIONS_EXECUTED = 4
+"""Actions of a chunk that are executed before the next one: a policy that thinks at 5 Hz beside 20 Hz control."""
+WORDINGS = ('canonical', 'heldout')
+CUBES = ('drawn', 'other')
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One closed-loop episode.
+
+    Attributes:
+        seed: Seed of the scene.
+        instruction: The sentence.
+        success: Whether the goal was reached.
+        seconds: Time simulated [s].
+        named: Colour of the cube to move.
+        moved: Colour of the cube that moved most, empty if none did.
+        chunk_ms: Median time of one chunk [ms].
+    """
+
+    seed: int
+    instruction: str
+    success: bool
+    seconds: float
+    named: str
+    moved: str
+    chunk_ms: float
+
+
+def trials(
+    policy: Policy,
+    task: str,
+    episodes: int,
+    seed: int,
+    *,
+    instruction: str | None = None,
+    wording: str = 'canonical',
+    cube: str = 'drawn',
+    progress: bool = True,
+) -> Iterator[Trial]:
+    """Run closed-loop episodes; the i-th has the scene of seed + i.
+
+    Args:
+        policy: What acts.
+        task: 'pick', 'push' or 'put'.
+        episodes: How many.
+        seed: Seed of the first scene.
+        instruction: Sentence of all episodes; by default each scene draws its goal.
+        wording: 'canonical', or 'heldout' for wordings that no training sentence has.
+        cube: 'drawn', or 'other' for another cube of the same scene than the drawn one.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        EpisodeError: A seed is outside 0 … 8999.
+        ConfigError: Task, wording or cube is unknown.
+        InstructionError: The instruction names no goal of the task.
+    """
+    check_seeds(seed, episodes)
+    for name, value, known in (('wording', wording, WORDINGS), ('cube', cube, CUBES)):
+        if value not in known:
+            raise ConfigError(name, expected=' or '.join(known), got=repr(value))
+    env = TabletopEnv(task=task, cameras=policy.checkpoint.spec.cameras)
+    try:
+        for each in tqdm(range(seed, seed + episodes), desc=f'eval {task}', disable=not progress):
+            env.reset(seed=each, options={'instruction': instruction} if instruction else {})
+            if cube == 'other':
+                env.set_goal(_other(env).sentence)
+            sentence = instruction or _sentence(env.goal, each, wording)
+            yield run_trial(env, policy, each, sentence)
+    finally:
+        env.close()
+
+
+def run_trial(env: TabletopEnv, policy: Policy, seed: int, sentence: str) -> Trial:
+    """Act until success or the end of time in an environment that has been reset."""
+    observed, info, truncated = env.observe(), env.info(), False
+    times = []
+    while not (info['success'] or truncated):
+        start = time.monotonic()
+        images = {name: observed[name] for name in env.cameras}
+        chunk = policy.act(Observation(images, sentence, observed['state']))
+        times.append(time.monotonic() - start)
+        for action in chunk.actions[:ACTIONS_EXECUTED]:
+            observed, _, success, truncated, info = env.step(action)
+            if success or truncated:
+                break
+    return Trial(
+        seed=seed,
+        instruction=sentence,
+        success=bool(info['success']),
+        seconds=round(info['seconds'], 3),
+        named=env.goal.colour,
+        moved=info['moved'],
+        chunk_ms=round(1000 * float(np.median(times)), 2),
+    )
+
+
+def summary(made: list[Trial]) -> dict[str, object]:
+    """Return the figures of trials as plain values for JSON."""
+    successes = [t for t in made if t.success]
+    return {
+        'episodes': len(made),
+        'successes': len(successes),
+        'success_rate': len(successes) / len(made),
+        'wilson_95': wilson_interval(len(successes), len(made)),
+        'seconds_to_success': float(np.median([t.seconds for t in successes]))
+        if successes
+        else None,
+        'named_cube_moved_most': float(np.mean([t.moved == t.named for t in successes]))
+        if successes
+        else None,
+        'chunk_ms': float(np.median([t.chunk_ms for t in made])),
+    }
+
+
+def report(made: list[Trial]) -> dict[str, object]:
+    """Return one record per trial and the summary, for JSON."""
+    return {'episodes': [asdict(t) for t in made], 'summary': summary(made)}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Imagined against observed, from one start.
+
+    Attributes:
+        start: uint8[h, w, 3], the image that imagining started from.
+        observed: uint8[m, h, w, 3].
+        imagined: uint8[m, h, w, 3].
+        reconstructed: uint8[m, h, w, 3], the observed images through the image tokenizer.
+        actions_ahead: How many actions ahead each image lies.
+    """
+
+    start: np.ndarray
+    observed: np.ndarray
+    imagined: np.ndarray
+    reconstructed: np.ndarray
+    actions_ahead: tuple[int, ...]
+
+    def figures(self) -> list[dict[str, object]]:
+        """Return PSNR [dB] of each image, on the pixels that changed since the start."""
+        rows = []
+        for index, ahead in enumerate(self.actions_ahead):
+            observed = self.observed[index]
+            mask = changed_pixels(self.start, observed)
+            rows.append(
+                {
+                    'actions_ahead': ahead,
+                    'changed_share': round(float(mask.mean()), 4),
+                    'psnr_imagined': _rounded(psnr(self.imagined[index], observed, mask)),
+                    'psnr_nothing_moves': _rounded(psnr(self.start, observed, mask)),
+                    'psnr_reconstructed': _rounded(psnr(self.reconstructed[index], observed, mask)),
+                }
+            )
+        return rows
+
+
+def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Comparison:
+    """Imagine from one step of an episode and put the observed images beside it.
+
+    Args:
+        world: What imagines.
+        episode: Recorded episode.
+        start: Step to start from.
+        horizon: Actions to look ahead; rounded down to whole images.
+
+    Raises:
+        ObservationError: The episode ends before the first image that could be imagined.
+    """
+    checkpoint = world.checkpoint
+    per_image = checkpoint.spec.world.actions_per_image
+    camera = checkpoint.spec.cameras[0]
+    actions = episode.executed[start : start + horizon]
+    images = {name: episode.images[name][start] for name in checkpoint.spec.cameras}
+    imagined = world.imagine(Observation(images), actions)
+    ahead = tuple(per_image * (i + 1) for i in range(len(imagined)))
+    seen = [_model_image(world, episode.images[camera][start + a]) for a in (0, *ahead)]
+    codes = encode_images(checkpoint, seen[1:])
+    return Comparison(
+        start=seen[0],
+        observed=np.stack(seen[1:]),
+        imagined=imagined,
+        reconstructed=np.stack([world.decode(c) for c in codes]),
+        actions_ahead=ahead,
+    )
+
+
+def imagination(
+    world: WorldModel, task: str, episodes: int, seed: int, horizon: int, *, progress: bool = True
+) -> dict[str, object]:
+    """Return pooled PSNR [dB] of images `horizon` actions ahead, over all starts of held-out episodes.
+
+    Raises:
+        EpisodeError: A seed is outside 0 … 8999.
+    """
+    errors: dict[str, list[np.ndarray]] = {'imagined': [], 'nothing_moves': [], 'reconstructed': []}
+    for each in tqdm(range(seed, seed + episodes), desc='imagination', disable=not progress):
+        episode = expert_episode(world, task, each)
+        for start in range(0, episode.length - horizon + 1, horizon):
+            made = compare(world, episode, start, horizon)
+            observed = made.observed[-1].astype(float)
+            mask = changed_pixels(made.start, made.observed[-1])
+            candidates = (made.imagined[-1], made.start, made.reconstructed[-1])
+            for found, image in zip(errors.values(), candidates, strict=True):
+                found.append(np.square(image.astype(float) - observed)[mask])
+    pooled = {f'psnr_{name}': _rounded(pooled_psnr(found)) for name, found in errors.items()}
+    gain = pooled['psnr_imagined'] - pooled['psnr_nothing_moves']
+    return {'actions_ahead': horizon, 'starts': len(errors['imagined']), **pooled, 'gain': round(gain, 2)}
+
+
+def expert_episode(world: WorldModel, task: str, seed: int) -> Episode:
+    """Record the expert's episode of a seed with the model's cameras.
+
+    Raises:
+        EpisodeError: The seed is outside 0 … 8999.
+    """
+    check_seeds(seed, 1)
+    env = TabletopEnv(task=task, cameras=world.checkpoint.spec.cameras)
+    try:
+        return record_episode(env, seed)
+    finally:
+        env.close()
+
+
+def _model_image(world: WorldModel, image: np.ndarray) -> np.ndarray:
+    """Return an image at the model's size."""
+    checkpoint = world.checkpoint
+    patch = checkpoint.vqgan.config.reduction * CODES_PER_CELL
+    return np.array(fit_image(image, checkpoint.spec.image_size, patch))
+
+
+def _sentence(goal: Goal, seed: int, wording: str) -> str:
+    if wording == 'canonical':
+        return goal.sentence
+    templates = HELDOUT_PARAPHRASES[goal.kind]
+    return goal.word(templates[seed % len(templates)])
+
+
+def _other(env: TabletopEnv) -> Goal:
+    """Return the drawn goal with the next cube of the scene instead of the drawn one."""
+    goal = env.goal
+    free = [c for c in env.colours if c not in (goal.colour, goal.target)]
+    return Goal(goal.kind, free[0], goal.direction, goal.target)
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 3) if np.isfinite(value) else None

@@ -1,0 +1,38 @@
+"""Says one sentence on the instruction topic and stays, so that nodes that start later hear it too."""
+
+import sys
+
+import rclpy
+from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
+from std_msgs.msg import String
+
+from worldvla_ros.errors import InstructionError
+from worldvla_ros.nodes.runtime import LATCHED_QOS, run
+
+
+class SayNode(Node):
+    """Publishes an instruction once, latched."""
+
+    def __init__(self, instruction: str) -> None:
+        """Create the publisher and speak."""
+        super().__init__('say')
+        self._publisher = self.create_publisher(String, 'instruction', LATCHED_QOS)
+        self._publisher.publish(String(data=instruction))
+
+    def close(self) -> None:
+        """Fall silent."""
+
+
+def main() -> int:
+    """Say the words of the command line."""
+    words = ' '.join(remove_ros_args(sys.argv)[1:])
+    if not words.strip():
+        error = InstructionError('nothing to say', remedy='Give a sentence: say pick up the red cube')
+        rclpy.logging.get_logger('say').error(str(error))
+        return 2
+    return run(lambda: SayNode(words))
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
