@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-import sysconfig
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,6 +24,7 @@ from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.sequence import Prompts, SequenceBuilder
+from worldvla_ros.share import share_folder
 from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
@@ -191,10 +191,7 @@ def sequence_builder(spec: CheckpointSpec, text: TextTokenizer) -> SequenceBuild
 
 def demo_path() -> Path:
     """Return the folder of the demo checkpoint, in the source tree or installed."""
-    relative = Path('checkpoints/demo')
-    source = Path(__file__).parent.parent / relative
-    installed = Path(sysconfig.get_path('data')) / 'share/worldvla_ros' / relative
-    return source if source.is_dir() else installed
+    return share_folder() / 'checkpoints/demo'
 
 
 def load(

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from typing import TextIO
 
 from worldvla_ros.errors import ConfigError
+from worldvla_ros.share import share_folder
 
 STOP_TIMEOUT_S = 8.0
 MODULES = {
@@ -28,6 +29,7 @@ MODULES = {
     'action_player': 'worldvla_ros.nodes.action_player',
     'sim': 'worldvla_ros.nodes.sim',
     'recorder': 'worldvla_ros.nodes.recorder',
+    'say': 'worldvla_ros.nodes.say',
 }
 
 
@@ -81,14 +83,6 @@ class NodeSpec:
     parameter_file: str = ''
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
-
-
-def share_folder() -> Path:
-    """Return the folder that holds config/ and launch/, in the source tree or installed."""
-    source = Path(__file__).parent.parent
-    installed = Path(sysconfig.get_path('data')) / 'share/worldvla_ros'
-    beside = Path(__file__).parents[4] / 'share/worldvla_ros'
-    return next((p for p in (source, beside, installed) if (p / 'config').is_dir()), installed)
 
 
 def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
@@ -207,6 +201,16 @@ class Processes:
         """Return the exit status of each child that has ended."""
         found = {name: child.poll() for name, child in self.children.items()}
         return {name: code for name, code in found.items() if code is not None}
+
+    def peak_memory_mb(self) -> float:
+        """Return the sum of the largest resident memory of each living child [MB]; 0 where /proc is not there."""
+        total = 0
+        for child in self.children.values():
+            status = Path(f'/proc/{child.pid}/status')
+            if status.is_file():
+                found = re.search(r'VmHWM:\s+(\d+)', status.read_text())
+                total += int(found[1]) if found else 0
+        return total / 1024
 
     def stop(self) -> dict[str, int]:
         """End all children, with SIGKILL where SIGINT did not help; return their exit status."""

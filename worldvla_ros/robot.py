@@ -5,10 +5,10 @@ Knows the fields of `config/robots/*.yaml` and checks them. Must not know any mi
 
 from dataclasses import dataclass
 from pathlib import Path
-import sysconfig
 
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import RobotError
+from worldvla_ros.share import share_folder
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,7 @@ class RobotConfig:
 
 def robots_folder() -> Path:
     """Return the folder of robot descriptions, in the source tree or installed."""
-    source = Path(__file__).parent.parent / 'config/robots'
-    installed = Path(sysconfig.get_path('data')) / 'share/worldvla_ros/config/robots'
-    if source.is_dir():
-        return source
-    beside = Path(__file__).parents[4] / 'share/worldvla_ros/config/robots'
-    return beside if beside.is_dir() else installed
+    return share_folder() / 'config/robots'
 
 
 def load_robot(name_or_path: str | Path) -> RobotConfig:

@@ -198,13 +198,14 @@ class ActionPlayerNode(ManagedNode):
         end = np.clip(start + move[:3], limits.workspace_minimum, limits.workspace_maximum)
         if np.abs(end - start - move[:3]).max() > NOTICED_CLAMP_M:
             self.status.warn('motion kept inside the workspace', key='workspace')
+        else:
+            self.status.ok('playing')
         translation = np.clip(end - start, -np.abs(move[:3]), np.abs(move[:3]))
         if self._output == 'twist':
             self._send_twist(translation, move[3:6])
         else:
             self._send_trajectory(translation, move[3:6])
         self._send_gripper(move[6])
-        self.status.ok('playing')
 
     def _send_twist(self, translation: np.ndarray, rotation: np.ndarray) -> None:
         if not self._enabled:

@@ -75,11 +75,12 @@ class Status:
         """Create the publisher."""
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, '~/status', LATCHED_QOS)
-        self._last: tuple[str, float] = ('', 0.0)
+        self._said: dict[str, float] = {}
+        self._last = ''
         self._lock = threading.Lock()
 
     def report(self, level: bytes, message: str, key: str = '', **values: object) -> None:
-        """Publish a status; the same `key` (or message) is repeated and logged at most every few seconds.
+        """Publish a status when it changes; each `key` (or message) is logged at most every few seconds.
 
         Args:
             level: DiagnosticStatus.OK, WARN or ERROR.
@@ -89,15 +90,24 @@ class Status:
         """
         now, kind = time.monotonic(), key or message
         with self._lock:
-            repeated = kind == self._last[0] and now - self._last[1] < REPEAT_PERIOD_S
-            if not repeated:
-                self._last = (kind, now)
-        if repeated:
-            return
+            recent = now - self._said.get(kind, -REPEAT_PERIOD_S) < REPEAT_PERIOD_S
+            changed, self._last = kind != self._last, kind
+            if not recent:
+                self._said[kind] = now
+        if not recent:
+            self._log(level, message)
+        if changed or not recent:
+            self._publish(level, message, values)
+
+    def _log(self, level: bytes, message: str) -> None:
+        """Log at the level's severity; rclpy allows one severity per line of code."""
         logger = self._node.get_logger()
-        log = {DiagnosticStatus.WARN: logger.warning, DiagnosticStatus.ERROR: logger.error}
-        log.get(level, logger.info)(message)
-        self._publish(level, message, values)
+        if level == DiagnosticStatus.ERROR:
+            logger.error(message)
+        elif level == DiagnosticStatus.WARN:
+            logger.warning(message)
+        else:
+            logger.info(message)
 
     def _publish(self, level: bytes, message: str, values: dict[str, object]) -> None:
         status = DiagnosticStatus(

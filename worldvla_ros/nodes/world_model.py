@@ -38,7 +38,7 @@ MATCH_S = 0.03
 """An observed image belongs to a predicted time within this distance [s]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Imagined:
     """An image that waits for its time."""
 

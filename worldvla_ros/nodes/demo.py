@@ -1,0 +1,231 @@
+"""The demonstration: the whole graph, three sentences, and what came of it.
+
+Starts the nodes of `worldvla_ros.graph` as processes, speaks to them over topics and services as a user would,
+and keeps what they publish. The figures and pictures are made in demo_report.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+import shutil
+import sys
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import numpy as np
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+
+from worldvla_ros.checkpoint import demo_path, read_spec
+from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.graph import Processes, describe
+from worldvla_ros.msg import ActionChunk, TaskState
+from worldvla_ros.nodes.convert import image_to_array
+from worldvla_ros.nodes.demo_report import write_report
+from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.srv import ResetScene
+
+SCENES = (
+    ('pick', 'pick up the red cube'),
+    ('push', 'push the blue cube to the left'),
+    ('pick', 'please grab the yellow block'),
+)
+FIRST_SEED = 8000
+START_TIMEOUT_S = 90.0
+SERVICE_TIMEOUT_S = 10.0
+SENTENCE_LIMIT_S = 16.0
+AFTER_SUCCESS_S = 1.5
+SETTLE_S = 0.6
+
+
+@dataclass
+class Sample:
+    """What was published while one sentence was in force; times are seconds of the ROS clock.
+
+    Attributes:
+        sentence: The sentence.
+        images: (stamp, uint8[h, w, 3]) of the front camera.
+        imagined: (predicted time, uint8[h, w, 3]).
+        chunks: (stamp, latency).
+        time_to_success: Simulated time until success, or None.
+        slowest: Smallest real-time factor of the simulation.
+    """
+
+    sentence: str
+    images: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    imagined: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    chunks: list[tuple[float, float]] = field(default_factory=list)
+    time_to_success: float | None = None
+    slowest: float = 1.0
+
+
+class GraphError(WorldVLAError):
+    """The graph did not do what it is there for."""
+
+
+class Director(Node):
+    """Speaks to the graph and listens to it."""
+
+    def __init__(self) -> None:
+        """Create clients, publisher and subscriptions."""
+        super().__init__('demo')
+        self.sample: Sample | None = None
+        self.errors: list[str] = []
+        self._configured: set[str] = set()
+        self._instruction = self.create_publisher(String, 'instruction', LATCHED_QOS)
+        self._reset = self.create_client(ResetScene, 'sim/reset')
+        self._enable = self.create_client(SetBool, 'policy/enable')
+        self._hold = self.create_client(Trigger, 'action_player/hold')
+        listen = self.create_subscription
+        listen(Image, 'image', self._on_image, SENSOR_QOS)
+        listen(Image, 'imagined_image', self._on_imagined, RELIABLE_QOS)
+        listen(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
+        listen(TaskState, 'sim/task_state', self._on_task, RELIABLE_QOS)
+        for name in ('policy', 'world_model'):
+            listen(DiagnosticArray, f'{name}/status', self._on_status, LATCHED_QOS)
+
+    def ready(self) -> bool:
+        """Whether model nodes are configured and all services are there."""
+        clients = (self._reset, self._enable, self._hold)
+        return len(self._configured) == 2 and all(c.service_is_ready() for c in clients)
+
+    def begin(self, task: str, sentence: str, seed: int) -> None:
+        """Stop acting, lay out a scene, and give the sentence.
+
+        Raises:
+            GraphError: A service refuses or does not answer.
+        """
+        self.sample = None
+        self._call(self._enable, SetBool.Request(data=False))
+        self._call(self._hold, Trigger.Request())
+        self._call(self._reset, ResetScene.Request(seed=seed, task=task, instruction=sentence))
+        self.spin(SETTLE_S)
+        self.sample = Sample(sentence)
+        self._instruction.publish(String(data=sentence))
+        self._call(self._enable, SetBool.Request(data=True))
+
+    def watch(self, alive: Callable[[], None]) -> Sample:
+        """Listen until success or the end of time; `alive` raises when a node has died."""
+        sample, end = self.sample, time.monotonic() + SENTENCE_LIMIT_S
+        while time.monotonic() < end:
+            succeeded = sample.time_to_success is not None
+            self.spin(0.1)
+            if sample.time_to_success is not None and not succeeded:
+                end = time.monotonic() + AFTER_SUCCESS_S
+            alive()
+        return sample
+
+    def spin(self, duration_s: float) -> None:
+        """Listen for a while."""
+        end = time.monotonic() + duration_s
+        while time.monotonic() < end:
+            rclpy.spin_once(self, timeout_sec=0.02)
+
+    def _call(self, client: object, request: object) -> None:
+        future = client.call_async(request)
+        rclpy.spin_until_future_complete(self, future, timeout_sec=SERVICE_TIMEOUT_S)
+        answer = future.result() if future.done() else None
+        if answer is None or not answer.success:
+            message = answer.message if answer is not None else 'no answer'
+            raise GraphError(f'service {client.srv_name}: {message}', remedy='See log.txt.')
+
+    def _on_image(self, message: Image) -> None:
+        if self.sample is not None:
+            self.sample.images.append((seconds(message.header.stamp), image_to_array(message)))
+
+    def _on_imagined(self, message: Image) -> None:
+        if self.sample is not None:
+            self.sample.imagined.append((seconds(message.header.stamp), image_to_array(message)))
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        if self.sample is not None and message.instruction == self.sample.sentence:
+            self.sample.chunks.append((seconds(message.header.stamp), message.latency))
+
+    def _on_task(self, message: TaskState) -> None:
+        sample = self.sample
+        if sample is None or message.instruction != sample.sentence or not sample.chunks:
+            return
+        sample.slowest = min(sample.slowest, message.real_time_factor)
+        if message.success and sample.time_to_success is None:
+            sample.time_to_success = seconds(message.header.stamp) - sample.images[0][0]
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.level == DiagnosticStatus.ERROR:
+                self.errors.append(f'{status.name}: {status.message}')
+            else:
+                self._configured.add(status.name)
+
+
+def run_demo(out: Path, seed: int | None = None, checkpoint: str = '') -> int:
+    """Run the demonstration and write video, strip, bag and table.
+
+    Args:
+        out: Folder to write to; what an earlier run left there is replaced.
+        seed: Scene of the first sentence.
+        checkpoint: Checkpoint folder; empty is the demo checkpoint.
+
+    Returns:
+        0 if every node lived and every sentence brought chunks and imagined images, else 1.
+
+    Raises:
+        WorldVLAError: The checkpoint cannot be used.
+    """
+    spec = read_spec(checkpoint or demo_path())
+    bag = out / 'bag'
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(bag, ignore_errors=True)
+    nodes = describe({'checkpoint': checkpoint, 'record': str(bag)})
+    _say('Starting the graph: ' + ', '.join(n.executable for n in nodes))
+    rclpy.init()
+    with (out / 'log.txt').open('w') as log:
+        processes, director = Processes(nodes, log), Director()
+        try:
+            samples = _perform(director, processes, FIRST_SEED if seed is None else seed)
+            memory = processes.peak_memory_mb()
+        except GraphError as error:
+            _say(f'The graph failed: {error}\nSee {out / "log.txt"}')
+            return 1
+        finally:
+            director.destroy_node()
+            rclpy.try_shutdown()
+            processes.stop()
+    _say('Making video and pictures')
+    per_image = spec.world.actions_per_image
+    stride_s = per_image * spec.action.dt
+    return write_report(out, samples, stride_s, spec.action.horizon // per_image, memory)
+
+
+def _perform(director: Director, processes: Processes, seed: int) -> list[Sample]:
+    """Give all sentences, one after another."""
+
+    def alive() -> None:
+        dead = processes.dead()
+        if dead or director.errors:
+            raise GraphError('; '.join([*director.errors, *(f'{n} ended' for n in dead)]))
+
+    start = time.monotonic()
+    while not director.ready():
+        alive()
+        if time.monotonic() - start > START_TIMEOUT_S:
+            raise GraphError(f'not ready after {START_TIMEOUT_S:.0f} s', remedy='See log.txt.')
+        director.spin(0.2)
+    _say(f'Ready after {time.monotonic() - start:.1f} s')
+    samples = []
+    for index, (task, sentence) in enumerate(SCENES):
+        director.begin(task, sentence, seed + index)
+        _say(f'"{sentence}" …', end=' ')
+        sample = director.watch(alive)
+        samples.append(sample)
+        found = sample.time_to_success
+        outcome = 'not reached' if found is None else f'done in {found:.1f} s'
+        _say(f'{outcome}; {len(sample.chunks)} chunks, {len(sample.imagined)} images imagined')
+    return samples
+
+
+def _say(text: str, end: str = '\n') -> None:
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
