@@ -177,7 +177,6 @@ class Processes:
         """Start all; their output goes line by line, prefixed, to `output` (stderr by default)."""
         self._output = output or sys.stderr
         environment = dict(os.environ, PYTHONUNBUFFERED='1')
-        environment.setdefault('AMENT_PREFIX_PATH', sys.prefix)
         self.children = {
             node.executable: subprocess.Popen(
                 command(node),

@@ -96,7 +96,7 @@ class RecorderNode(ManagedNode):
             package, _, name = type_name.split('/')
             cls = getattr(importlib.import_module(f'{package}.msg'), name)
             definition = message_definition(type_name)
-        except (ImportError, AttributeError, ValueError, OSError) as error:
+        except (ImportError, AttributeError, ValueError, KeyError, OSError) as error:
             self._excluded.add(topic)
             self.status.warn(f'{topic} is not recorded: type {type_name} is not here ({error})')
             return

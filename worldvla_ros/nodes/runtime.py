@@ -4,7 +4,10 @@ Knows rclpy. Must not know what a node is for.
 """
 
 from collections.abc import Callable
+import os
+from pathlib import Path
 import signal
+import sys
 import threading
 import time
 
@@ -220,6 +223,8 @@ def run(*factories: Callable[[], Node], args: list[str] | None = None) -> int:
     Returns:
         0, or 2 where a node cannot be created for a reason that a user can mend.
     """
+    if (Path(sys.prefix) / 'share/ament_index').is_dir():  # ROS 2 from wheels: nothing to source
+        os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     stop = threading.Event()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()

@@ -1,0 +1,99 @@
+"""What all tests share: a tiny checkpoint with random weights, and a ROS domain of their own."""
+
+import os
+from pathlib import Path
+import sys
+
+os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+# away from whatever else runs on this machine, and from test runs beside this one
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
+
+
+@pytest.fixture(scope='session')
+def tiny_spec():
+    """What the weights of `tiny_checkpoint` mean: 32 px images as 4 × 4 codes, 4 actions per chunk."""
+    from worldvla_ros import vocab
+    from worldvla_ros.checkpoint import ActionSpec, CheckpointSpec, StateSpec, WorldSpec
+    from worldvla_ros.model.transformer import TransformerConfig
+    from worldvla_ros.model.vqgan import VQGANConfig
+
+    vocabulary = vocab.compact(codebook_size=32, text_size=300)
+    return CheckpointSpec(
+        name='tiny',
+        robot='sim_panda',
+        cameras=('front',),
+        image_size=32,
+        action=ActionSpec(
+            names=ROBOT_NAMES,
+            units=('m', 'm', 'm', 'rad', 'rad', 'rad', '1'),
+            scale=(0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0),
+            minimum=(-1.0,) * 7,
+            maximum=(1.0,) * 7,
+            horizon=4,
+            dt=0.05,
+        ),
+        state=StateSpec(
+            recipe='tcp_pose_width',
+            names=('x', 'y', 'z', 'rx', 'ry', 'rz', 'width'),
+            units=('m', 'm', 'm', 'rad', 'rad', 'rad', 'm'),
+            minimum=(0.2, -0.3, 0.0, -0.2, -0.2, -0.2, 0.0),
+            maximum=(0.8, 0.3, 0.4, 0.2, 0.2, 0.2, 0.08),
+        ),
+        world=WorldSpec(actions_per_image=2),
+        vocabulary=vocabulary,
+        transformer=TransformerConfig(
+            vocab_size=vocabulary.size,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+        ),
+        vqgan=VQGANConfig(
+            embed_dim=8, n_embed=32, z_channels=8, ch=8, ch_mult=(1, 1, 2, 2),
+            num_res_blocks=1, norm_groups=4,
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='session')
+def tiny_folder(tiny_spec, tmp_path_factory):
+    """A checkpoint folder with random weights; do not write to it."""
+    import torch
+
+    from worldvla_ros.checkpoint import save
+    from worldvla_ros.model.transformer import Transformer
+    from worldvla_ros.model.vqgan import VQGAN
+    from worldvla_ros.sim.tasks import corpus
+    from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
+
+    folder = tmp_path_factory.mktemp('checkpoint')
+    sentences = [tiny_spec.prompts.action.format(task=s) for s in corpus()[:500]]
+    text_file = folder / 'text.json'
+    train_text_tokenizer([*sentences, tiny_spec.prompts.world], 300).save(str(text_file))
+    text = TextTokenizer.load(text_file, tiny_spec.vocabulary.text_base)
+    torch.manual_seed(0)
+    model = Transformer(tiny_spec.transformer)
+    model.initialise(std=0.2)
+    save(folder / 'tiny', tiny_spec, model, VQGAN(tiny_spec.vqgan), text)
+    return folder / 'tiny'
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tiny_folder):
+    """The checkpoint of `tiny_folder`, loaded on the CPU."""
+    from worldvla_ros.checkpoint import load
+
+    return load(tiny_folder)
+
+
+@pytest.fixture
+def picture():
+    """A random image uint8[48, 64, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
