@@ -12,6 +12,7 @@ import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -32,6 +33,7 @@ LATCHED_QOS = QoSProfile(
 )
 SPIN_PERIOD_S = 0.2
 REPEAT_PERIOD_S = 5.0
+CHANGE_PERIOD_S = 0.2
 
 
 def declare(
@@ -78,8 +80,8 @@ class Status:
         """Create the publisher."""
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, '~/status', LATCHED_QOS)
-        self._said: dict[str, float] = {}
-        self._last = ''
+        self._logged: dict[str, float] = {}
+        self._said = ('', '', -np.inf)
         self._lock = threading.Lock()
 
     def report(self, level: bytes, message: str, key: str = '', **values: object) -> None:
@@ -93,13 +95,18 @@ class Status:
         """
         now, kind = time.monotonic(), key or message
         with self._lock:
-            recent = now - self._said.get(kind, -REPEAT_PERIOD_S) < REPEAT_PERIOD_S
-            changed, self._last = kind != self._last, kind
-            if not recent:
-                self._said[kind] = now
-        if not recent:
+            log = now - self._logged.get(kind, -np.inf) >= REPEAT_PERIOD_S
+            if log:
+                self._logged[kind] = now
+            said, said_kind, said_s = self._said
+            elapsed = now - said_s
+            fresh = kind != said_kind or (message != said and elapsed >= CHANGE_PERIOD_S)
+            publish = fresh or elapsed >= REPEAT_PERIOD_S
+            if publish:
+                self._said = (message, kind, now)
+        if log:
             self._log(level, message)
-        if changed or not recent:
+        if publish:
             self._publish(level, message, values)
 
     def _log(self, level: bytes, message: str) -> None:

@@ -1,0 +1,108 @@
+import io
+
+import numpy as np
+from PIL import Image as Picture
+import pytest
+
+pytest.importorskip('rclpy')
+from sensor_msgs.msg import CompressedImage, Image
+
+from worldvla_ros.errors import ObservationError
+from worldvla_ros.nodes.convert import (
+    array_to_image,
+    chunk_to_message,
+    compressed_to_array,
+    image_to_array,
+    message_to_chunk,
+    time_message,
+)
+from worldvla_ros.observation import ActionChunk
+
+
+def message(encoding, rows, step, width, height):
+    return Image(encoding=encoding, data=rows, step=step, width=width, height=height)
+
+
+def test_an_image_comes_back_as_it_was(picture):
+    made = array_to_image(picture, 12.5, 'camera')
+    assert (made.encoding, made.width, made.height, made.step) == ('rgb8', 64, 48, 192)
+    assert made.header.stamp == time_message(12.5)
+    assert made.header.frame_id == 'camera'
+    np.testing.assert_array_equal(image_to_array(made), picture)
+
+
+@pytest.mark.parametrize(
+    ('encoding', 'pixel', 'rgb'),
+    [
+        ('bgr8', [1, 2, 3], [3, 2, 1]),
+        ('rgba8', [1, 2, 3, 9], [1, 2, 3]),
+        ('bgra8', [1, 2, 3, 9], [3, 2, 1]),
+        ('mono8', [7], [7, 7, 7]),
+        ('8UC3', [1, 2, 3], [3, 2, 1]),
+    ],
+)
+def test_every_encoding_becomes_rgb(encoding, pixel, rgb):
+    image = image_to_array(message(encoding, pixel * 6, 3 * len(pixel), 3, 2))
+    assert image.shape == (2, 3, 3)
+    assert (image == rgb).all()
+
+
+def test_padding_at_the_end_of_rows_is_dropped(picture):
+    padded = np.concatenate([picture.reshape(48, -1), np.full((48, 5), 255, np.uint8)], axis=1)
+    made = message('rgb8', padded.tobytes(), 64 * 3 + 5, 64, 48)
+    np.testing.assert_array_equal(image_to_array(made), picture)
+
+
+@pytest.mark.parametrize(
+    ('bad', 'words'),
+    [
+        (message('rgb8', b'', 0, 0, 0), 'without pixels'),
+        (message('rgb8', bytes(100), 192, 64, 48), 'cut off'),
+        (message('rgb8', bytes(9216), 10, 64, 48), 'cut off'),
+        (message('plasma', bytes(9216), 192, 64, 48), 'plasma'),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_refused_with_its_fault(bad, words):
+    with pytest.raises(ObservationError, match=words):
+        image_to_array(bad)
+
+
+def test_png_is_decoded_and_garbage_refused(picture):
+    stream = io.BytesIO()
+    Picture.fromarray(picture).save(stream, 'PNG')
+    good = CompressedImage(format='png', data=stream.getvalue())
+    np.testing.assert_array_equal(compressed_to_array(good), picture)
+    with pytest.raises(ObservationError, match='JPEG or PNG'):
+        compressed_to_array(CompressedImage(format='jpeg', data=b'no picture'))
+
+
+def chunk():
+    rng = np.random.default_rng(0)
+    return ActionChunk(
+        actions=rng.normal(size=(4, 2)).astype(np.float32),
+        names=('dx', 'gripper'),
+        units=('m', '1'),
+        scale=np.array([0.02, 1.0], np.float32),
+        dt=0.05,
+        stamp_s=100.25,
+        chunk_id=7,
+        model_id='tiny@0',
+        instruction='pick up the red cube',
+        log_probs=-rng.random((4, 2)).astype(np.float32),
+        latency_s=0.06,
+    )
+
+
+def test_a_chunk_comes_back_as_it_was():
+    made, came = chunk(), message_to_chunk(chunk_to_message(chunk(), 'base'))
+    for name in ('actions', 'scale', 'log_probs'):
+        np.testing.assert_array_equal(getattr(made, name), getattr(came, name))
+    for name in ('names', 'units', 'dt', 'stamp_s', 'chunk_id', 'model_id', 'instruction'):
+        assert getattr(made, name) == getattr(came, name)
+
+
+def test_a_chunk_with_too_few_values_is_refused():
+    cut = chunk_to_message(chunk(), 'base')
+    cut.data = cut.data[:-1]
+    with pytest.raises(ObservationError, match='4 × 2'):
+        message_to_chunk(cut)

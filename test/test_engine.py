@@ -1,0 +1,210 @@
+"""Decoding: the fast way chooses what the slow, obvious ways choose."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from worldvla_ros.engine import Engine, greedy, sampler
+from worldvla_ros.model.masks import sequence_mask
+from worldvla_ros.model.transformer import Transformer, TransformerConfig
+from worldvla_ros.sequence import Sequence
+from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.vocab import BINS, compact
+
+VOCAB = compact(codebook_size=24, text_size=30)
+CONFIG = TransformerConfig(
+    vocab_size=VOCAB.size,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+)
+SHAPES = [(horizon, dim) for horizon in range(1, 7) for dim in (6, 7)]
+
+
+def make_model(seed):
+    """Return a random model; sizes differ from seed to seed."""
+    torch.manual_seed(seed)
+    heads = 2 + 2 * (seed % 2)
+    config = replace(CONFIG, num_attention_heads=heads, num_hidden_layers=1 + seed % 3)
+    model = Transformer(config)
+    model.initialise(std=0.4)
+    return model.eval().requires_grad_(False)
+
+
+def make_prompt(seed, shared=False):
+    """Return a random prompt; some of its tokens are actions of the past."""
+    rng = np.random.default_rng(seed)
+    length = int(rng.integers(5, 20))
+    past = 0 if shared else -(rng.random(length) < 0.4).astype(np.int64)
+    ids = rng.integers(0, VOCAB.size, length)
+    return Sequence(ids, np.zeros(length, np.int64) + past, length)
+
+
+def next_scores(model, ids, blocks, span):
+    """Return the scores that follow a whole sequence, without any cache."""
+    positions = torch.arange(len(ids))[None]
+    mask = sequence_mask(positions, torch.tensor([blocks]))
+    hidden = model(torch.tensor([ids]), positions, mask)
+    return model.logits(hidden[0, -1])[span.start : span.stop]
+
+
+def act_without_cache(model, prompt, horizon, dim):
+    first = VOCAB.action_bin_base + 1
+    span = slice(first, first + BINS)
+    ids, blocks = prompt.ids.tolist(), prompt.blocks.tolist()
+    bins, log_probs = np.zeros((horizon, dim), int), np.zeros((horizon, dim))
+    for k, d in np.ndindex(horizon, dim):
+        if d == 0:
+            ids, blocks = [*ids, VOCAB.action_start], [*blocks, k + 1]
+        scores = next_scores(model, ids, blocks, span).log_softmax(-1)
+        bins[k, d], log_probs[k, d] = int(scores.argmax()) + 1, float(scores.max())
+        ids, blocks = [*ids, first + int(scores.argmax())], [*blocks, k + 1]
+        if d == dim - 1:
+            ids, blocks = [*ids, VOCAB.action_end], [*blocks, k + 1]
+    return bins, log_probs
+
+
+def imagine_without_cache(model, prompt, rows, columns, images):
+    span = slice(VOCAB.code_base, VOCAB.code_base + VOCAB.codebook_size)
+    tokenizer = ImageTokenizer(VOCAB)
+    ids, found = prompt.ids.tolist(), []
+    for _ in range(images):
+        codes = np.zeros((rows, columns), int)
+        for row, column in np.ndindex(rows, columns):
+            # what precedes a code in its block does not depend on the codes that follow
+            before = tokenizer.encode(codes)[: 3 + row * (columns + 1) + column].tolist()
+            scores = next_scores(model, ids + before, [0] * (len(ids) + len(before)), span)
+            codes[row, column] = int(scores.argmax())
+        ids += tokenizer.encode(codes).tolist()
+        found.append(codes)
+    return found
+
+
+@pytest.mark.parametrize(('horizon', 'dim'), SHAPES)
+@pytest.mark.parametrize('seed', [0, 1])
+def test_side_by_side_equals_sequential(seed, horizon, dim):
+    seed = 100 * seed + 10 * horizon + dim
+    engine, prompt = Engine(make_model(seed), VOCAB), make_prompt(seed)
+    fast = engine.act(prompt, horizon, dim)
+    slow = engine.act_sequentially(prompt, horizon, dim)
+    assert fast.bins.shape == fast.log_probs.shape == (horizon, dim)
+    assert 1 <= fast.bins.min() <= fast.bins.max() <= BINS
+    np.testing.assert_array_equal(fast.bins, slow.bins)
+    np.testing.assert_allclose(fast.log_probs, slow.log_probs, rtol=1e-4, atol=1e-4)
+    assert fast.passes == dim
+    assert slow.passes == 1 + horizon * (dim + 2)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_chunk_equals_full_passes_without_cache(seed):
+    model, prompt = make_model(seed), make_prompt(seed)
+    chunk = Engine(model, VOCAB).act(prompt, 3, 4)
+    bins, log_probs = act_without_cache(model, prompt, 3, 4)
+    np.testing.assert_array_equal(chunk.bins, bins)
+    np.testing.assert_allclose(chunk.log_probs, log_probs, rtol=1e-4, atol=1e-4)
+
+
+def test_random_models_choose_many_bins():
+    chunks = [Engine(make_model(s), VOCAB).act(make_prompt(s), 6, 7).bins for s in range(4)]
+    assert len(np.unique(chunks)) > 20
+    assert all(len(np.unique(chunk, axis=0)) > 1 for chunk in chunks)
+
+
+def test_actions_of_a_shorter_chunk_begin_a_longer_one():
+    engine, prompt = Engine(make_model(1), VOCAB), make_prompt(1)
+    np.testing.assert_array_equal(engine.act(prompt, 5, 7).bins[:2], engine.act(prompt, 2, 7).bins)
+
+
+def test_actions_of_the_past_in_the_prompt_stay_unseen_by_the_chunk():
+    model, rng = make_model(2), np.random.default_rng(2)
+    ids = rng.integers(0, VOCAB.size, 10)
+    changed = ids.copy()
+    changed[-1] = (changed[-1] + 1) % VOCAB.size
+    log_probs = {}
+    for block in (-1, 0):
+        blocks = np.array([0] * 9 + [block])
+        log_probs[block] = [
+            Engine(model, VOCAB).act(Sequence(i, blocks, 10), 3, 6).log_probs
+            for i in (ids, changed)
+        ]
+    np.testing.assert_allclose(*log_probs[-1], atol=1e-5)
+    assert np.abs(np.subtract(*log_probs[0])).max() > 1e-2
+
+
+@pytest.mark.parametrize(('rows', 'columns', 'images'), [(2, 2, 1), (2, 4, 2), (4, 2, 1)])
+@pytest.mark.parametrize('seed', [0, 1])
+def test_imagined_codes_equal_full_passes_without_cache(seed, rows, columns, images):
+    model, prompt = make_model(seed), make_prompt(seed, shared=True)
+    steps = Engine(model, VOCAB).imagine(prompt, rows, columns, images)
+    found = [codes for codes in steps if codes is not None]
+    np.testing.assert_array_equal(
+        found, imagine_without_cache(model, prompt, rows, columns, images)
+    )
+    assert len(np.unique(found)) > 1
+
+
+def test_imagine_yields_none_between_and_one_array_per_image():
+    steps = Engine(make_model(0), VOCAB).imagine(make_prompt(0, shared=True), 2, 4, images=3)
+    arrays = [step is not None for step in steps]
+    assert arrays == ([False] * 7 + [True]) * 3
+
+
+def test_imagined_codes_are_those_selected():
+    codes = iter([3, 1, 4, 1, 5, 9, 2, 6])
+    engine = Engine(make_model(0), VOCAB)
+    steps = engine.imagine(make_prompt(0, shared=True), 2, 4, select=lambda _: next(codes))
+    assert list(steps)[-1].tolist() == [[3, 1, 4, 1], [5, 9, 2, 6]]
+
+
+def test_selection_is_among_all_codes_and_no_other_id():
+    widths = []
+
+    def last(logits):
+        widths.append(logits.shape)
+        return logits.shape[-1] - 1
+
+    list(Engine(make_model(0), VOCAB).imagine(make_prompt(0), 2, 2, select=last))
+    assert widths == [(VOCAB.codebook_size,)] * 4
+
+
+@pytest.mark.parametrize(
+    ('temperature', 'top_k'), [(0.0, 5), (-1.0, 5), (1.0, 0), (1.0, -3), (-float('inf'), 1)]
+)
+def test_sampler_refuses_impossible_settings(temperature, top_k):
+    with pytest.raises(ValueError, match='temperature > 0 and top_k >= 1'):
+        sampler(temperature, top_k, torch.Generator())
+
+
+def sampled_image(seed):
+    select = sampler(1.0, 24, torch.Generator().manual_seed(seed))
+    steps = Engine(make_model(0), VOCAB).imagine(make_prompt(0), 4, 4, select=select)
+    return list(steps)[-1]
+
+
+def test_sampling_is_reproducible_with_a_seeded_generator():
+    np.testing.assert_array_equal(sampled_image(5), sampled_image(5))
+    assert not np.array_equal(sampled_image(5), sampled_image(6))
+
+
+def test_sampler_keeps_to_the_top_k():
+    logits = torch.tensor([0.0, 3.0, -1.0, 2.9, 2.8, -5.0])
+    select = sampler(10.0, 3, torch.Generator().manual_seed(0))
+    assert {select(logits) for _ in range(200)} == {1, 3, 4}
+
+
+def test_sampler_accepts_more_than_there_are():
+    select = sampler(10.0, 99, torch.Generator().manual_seed(0))
+    assert {select(torch.zeros(3)) for _ in range(100)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize('select', [greedy, sampler(1.0, 1, torch.Generator())])
+def test_greedy_and_top_1_choose_the_most_likely(select):
+    assert select(torch.tensor([0.1, 0.3, 0.2])) == 1
+
+
+def test_low_temperature_approaches_greedy():
+    select = sampler(1e-3, 6, torch.Generator().manual_seed(0))
+    assert {select(torch.tensor([0.1, 0.3, 0.2])) for _ in range(50)} == {1}

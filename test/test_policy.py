@@ -1,0 +1,280 @@
+"""Acting and imagining with a tiny random checkpoint: from pixels to actions, and to images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from worldvla_ros.engine import Engine, greedy
+from worldvla_ros.errors import InstructionError, ObservationError
+from worldvla_ros.observation import MAX_INSTRUCTION_CHARACTERS, Observation
+from worldvla_ros.policy import Policy, camera_images, encode_images
+from worldvla_ros.world_model import WorldModel
+
+STATE = np.array([0.5, 0.0, 0.2, 0.0, 0.1, 0.0, 0.04], np.float32)
+ACTIONS = np.random.default_rng(0).uniform(-1, 1, (6, 7)).astype(np.float32)
+
+
+@pytest.fixture
+def policy(tiny_checkpoint):
+    return Policy(tiny_checkpoint)
+
+
+@pytest.fixture
+def world_model(tiny_checkpoint):
+    return WorldModel(tiny_checkpoint)
+
+
+@pytest.fixture
+def observation(picture):
+    return Observation({'front': picture}, 'pick up the red cube', STATE, stamp_s=12.5)
+
+
+# policy
+
+
+def test_chunk_has_the_shape_of_the_specification(policy, observation, tiny_spec):
+    chunk = policy.act(observation)
+    assert chunk.actions.shape == chunk.log_probs.shape == (4, 7)
+    assert (chunk.horizon, chunk.dim) == (4, 7)
+    assert chunk.actions.dtype == chunk.log_probs.dtype == np.float32
+    assert (chunk.names, chunk.units) == (tiny_spec.action.names, tiny_spec.action.units)
+    np.testing.assert_allclose(chunk.scale, tiny_spec.action.scale)
+
+
+def test_actions_are_finite_and_in_range(policy, observation):
+    actions = policy.act(observation).actions
+    assert np.isfinite(actions).all()
+    assert -1 <= actions.min() < actions.max() <= 1
+
+
+def test_log_probabilities_are_those_of_likely_bins(policy, observation):
+    log_probs = policy.act(observation).log_probs
+    assert (log_probs <= 0).all()
+    # the most likely of 256 bins has at least their mean probability
+    assert (log_probs >= np.log(1 / 256) - 1e-4).all()
+
+
+def test_chunk_answers_its_observation(policy, observation, tiny_checkpoint):
+    chunk = policy.act(observation)
+    assert chunk.stamp_s == 12.5
+    assert chunk.instruction == 'pick up the red cube'
+    assert chunk.model_id == tiny_checkpoint.model_id
+    assert chunk.dt == 0.05
+
+
+def test_chunk_ids_count_up_for_each_policy(policy, observation, tiny_checkpoint):
+    assert [policy.act(observation).chunk_id for _ in range(3)] == [1, 2, 3]
+    assert Policy(tiny_checkpoint).act(observation).chunk_id == 1
+
+
+def test_refused_observation_takes_no_chunk_id(policy, observation):
+    with pytest.raises(ObservationError):
+        policy.act(replace(observation, images={}))
+    assert policy.act(observation).chunk_id == 1
+
+
+def test_equal_observations_get_equal_actions(policy, observation, tiny_checkpoint):
+    first, second = policy.act(observation), policy.act(observation)
+    other = Policy(tiny_checkpoint).act(observation)
+    np.testing.assert_array_equal(first.actions, second.actions)
+    np.testing.assert_array_equal(first.log_probs, other.log_probs)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'instruction': 'open the gripper'},
+        {'state': STATE + 0.03},
+        {'images': {'front': np.zeros((48, 64, 3), np.uint8)}},
+    ],
+    ids=['instruction', 'state', 'image'],
+)
+def test_each_part_of_an_observation_matters(policy, observation, change):
+    before = policy.act(observation).log_probs
+    after = policy.act(replace(observation, **change)).log_probs
+    assert np.abs(before - after).max() > 1e-3
+
+
+def test_white_space_around_an_instruction_does_not_matter(policy, observation):
+    spaced = replace(observation, instruction='  pick up the red cube\n')
+    np.testing.assert_array_equal(policy.prompt(spaced).ids, policy.prompt(observation).ids)
+
+
+def test_other_cameras_and_old_images_are_left_aside(policy, observation, picture):
+    more = replace(
+        observation,
+        images={'back': picture[::-1], 'front': picture},
+        history=({'front': picture[::-1]},),
+    )
+    np.testing.assert_array_equal(policy.prompt(more).ids, policy.prompt(observation).ids)
+
+
+def test_prompt_holds_bos_state_image_and_sep(policy, observation, tiny_spec):
+    vocab, prompt = tiny_spec.vocabulary, policy.prompt(observation)
+    ids = prompt.ids.tolist()
+    assert (ids[0], ids[-1]) == (vocab.bos, vocab.sep)
+    assert ids.index(vocab.state_start) < ids.index(vocab.image_start)
+    assert sum(vocab.is_code(i) for i in ids) == 4 * 4
+    assert prompt.prompt_length == len(ids)
+
+
+@pytest.mark.parametrize('shape', [(32, 32), (1, 1), (480, 640), (33, 31), (100, 300), (300, 20)])
+def test_images_of_any_size_are_accepted(policy, observation, shape):
+    image = np.full((*shape, 3), 100, np.uint8)
+    chunk = policy.act(replace(observation, images={'front': image}))
+    assert np.isfinite(chunk.actions).all()
+
+
+def test_image_is_not_written_to(policy, observation, picture):
+    before = picture.copy()
+    picture.setflags(write=False)
+    policy.act(observation)
+    np.testing.assert_array_equal(picture, before)
+
+
+def test_codes_of_an_image_of_the_model_size_are_those_of_the_network(tiny_checkpoint, picture):
+    codes = encode_images(tiny_checkpoint, [picture[:32, :32], picture])
+    assert codes[0].shape == (4, 4)
+    assert 0 <= codes[0].min() < codes[0].max() < 32
+    again = encode_images(tiny_checkpoint, [picture[:32, :32]])
+    np.testing.assert_array_equal(again[0], codes[0])
+
+
+@pytest.mark.parametrize('images', [{}, {'wrist': np.zeros((8, 8, 3), np.uint8)}])
+def test_missing_camera_is_named(policy, observation, images):
+    with pytest.raises(ObservationError, match="camera 'front' is missing") as caught:
+        policy.act(replace(observation, images=images))
+    assert ', '.join(images) in caught.value.got
+    assert caught.value.remedy
+
+
+def test_images_follow_the_order_of_the_checkpoint(tiny_checkpoint, picture):
+    two = replace(tiny_checkpoint, spec=replace(tiny_checkpoint.spec, cameras=('b', 'a')))
+    found = camera_images(two, {'a': picture, 'c': picture, 'b': picture[:8]})
+    assert [len(image) for image in found] == [8, 48]
+
+
+@pytest.mark.parametrize('state', [None, STATE[:6], np.append(STATE, 0), STATE[None]])
+def test_missing_or_misshapen_state_is_refused(policy, observation, state):
+    with pytest.raises(ObservationError, match='robot state: expected 7 values: x, y') as caught:
+        policy.act(replace(observation, state=state))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_state_that_is_not_finite_is_refused(observation, value):
+    with pytest.raises(ObservationError, match='state is not finite'):
+        replace(observation, state=np.where(np.arange(7) == 3, value, STATE))
+
+
+def test_state_out_of_range_is_clipped(policy, observation, tiny_spec):
+    far = policy.prompt(replace(observation, state=STATE + 1e6)).ids
+    edge = policy.prompt(replace(observation, state=np.full(7, 1e3))).ids
+    np.testing.assert_array_equal(far, edge)
+
+
+@pytest.mark.parametrize('text', ['', '   ', '\n\t'])
+def test_empty_instruction_is_refused(policy, observation, text):
+    with pytest.raises(InstructionError, match='empty'):
+        policy.act(replace(observation, instruction=text))
+
+
+@pytest.mark.parametrize('length', [10_000, MAX_INSTRUCTION_CHARACTERS + 1])
+def test_long_instruction_is_refused(policy, observation, length):
+    with pytest.raises(InstructionError, match=f'too long.*got {length}'):
+        policy.act(replace(observation, instruction='x' * length))
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['x' * MAX_INSTRUCTION_CHARACTERS, '{task}', 'hebe den Würfel 🟥', '\x00', '拿起红色方块'],
+)
+def test_any_short_instruction_is_understood(policy, observation, text):
+    assert np.isfinite(policy.act(replace(observation, instruction=text)).actions).all()
+
+
+# world model
+
+
+@pytest.mark.parametrize(('actions', 'images'), [(2, 1), (3, 1), (4, 2), (6, 3)])
+def test_one_image_is_imagined_for_each_stride(world_model, observation, actions, images):
+    imagined = world_model.imagine(observation, ACTIONS[:actions])
+    assert imagined.shape == (images, 32, 32, 3)
+    assert imagined.dtype == np.uint8
+
+
+def test_stepwise_images_equal_those_at_once(world_model, observation):
+    steps = list(world_model.imagine_stepwise(observation, ACTIONS))
+    images = [s for s in steps if s is not None]
+    np.testing.assert_array_equal(images, world_model.imagine(observation, ACTIONS))
+    # 4 × 4 codes per image, of which the last brings the image
+    assert [s is not None for s in steps] == ([False] * 15 + [True]) * 3
+
+
+def test_longer_rollouts_continue_shorter_ones(world_model, observation):
+    short = world_model.imagine(observation, ACTIONS[:2])
+    np.testing.assert_array_equal(world_model.imagine(observation, ACTIONS)[:1], short)
+
+
+def test_imagined_image_is_fed_back_as_codes(tiny_checkpoint, observation):
+    chosen = []
+
+    def recorded(logits):
+        chosen.append(logits.clone())
+        return greedy(logits)
+
+    WorldModel(tiny_checkpoint, recorded).imagine(observation, ACTIONS[:4])
+    codes = np.array([greedy(logits) for logits in chosen[:16]]).reshape(4, 4)
+    again = []
+
+    def recorded_again(logits):
+        again.append(logits.clone())
+        return greedy(logits)
+
+    engine = Engine(tiny_checkpoint.model, tiny_checkpoint.spec.vocabulary)
+    prompt = tiny_checkpoint.sequences.world_prompt([codes], ACTIONS[2:4])
+    list(engine.imagine(prompt, 4, 4, select=recorded_again))
+    np.testing.assert_allclose(np.array(again), np.array(chosen[16:]), atol=1e-5)
+
+
+def test_actions_matter_to_what_is_imagined(tiny_checkpoint, observation):
+    def first_scores(actions):
+        scores = []
+
+        def recorded(logits):
+            scores.append(logits.clone())
+            return 0
+
+        WorldModel(tiny_checkpoint, recorded).imagine(observation, actions)
+        return scores[0]
+
+    difference = first_scores(ACTIONS[:2]) - first_scores(-ACTIONS[:2])
+    assert difference.abs().max() > 1e-3
+
+
+def test_state_and_instruction_are_not_needed_to_imagine(world_model, observation, picture):
+    bare = Observation({'front': picture})
+    np.testing.assert_array_equal(
+        world_model.imagine(bare, ACTIONS[:2]), world_model.imagine(observation, ACTIONS[:2])
+    )
+
+
+@pytest.mark.parametrize('shape', [(0, 7), (1, 7), (2, 6), (7,), (2, 2, 7), ()])
+def test_too_few_or_malformed_actions_are_refused(world_model, observation, shape):
+    with pytest.raises(ObservationError, match='at least 2 finite actions of 7') as caught:
+        world_model.imagine(observation, np.zeros(shape))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_actions_that_are_not_finite_are_refused(world_model, observation, value):
+    actions = ACTIONS.copy()
+    actions[1, 3] = value
+    with pytest.raises(ObservationError, match='finite'):
+        world_model.imagine(observation, actions)
+
+
+def test_camera_missing_for_the_world_model_is_named(world_model, observation):
+    with pytest.raises(ObservationError, match="camera 'front' is missing"):
+        world_model.imagine(replace(observation, images={}), ACTIONS)

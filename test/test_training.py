@@ -1,0 +1,222 @@
+"""One whole tiny run, from episodes to a checkpoint, and going on after an interruption."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+import torch
+import yaml
+
+from worldvla_ros import checkpoint
+from worldvla_ros.errors import EpisodeError
+from worldvla_ros.learn.mixture import Mixture, TokenEpisode
+from worldvla_ros.learn.runs import Run
+from worldvla_ros.learn.settings import ModelTraining
+from worldvla_ros.learn.train import run
+from worldvla_ros.learn.train_model import Trainer
+from worldvla_ros.model.transformer import Transformer
+from worldvla_ros.observation import Observation
+from worldvla_ros.policy import Policy
+from worldvla_ros.sim.collect import collect
+from worldvla_ros.sim.tasks import Goal, paraphrase
+from worldvla_ros.world_model import WorldModel
+
+pytestmark = pytest.mark.slow
+
+STEPS, SAVED_AT, INTERRUPTED_AT = 8, 4, 5
+SCHEDULE = {
+    'steps': STEPS,
+    'batch': 4,
+    'warmup': 2,
+    'evaluate_every': SAVED_AT,
+    'validation_batches': 1,
+}
+WEIGHTS = (checkpoint.MODEL_FILE, checkpoint.VQGAN_FILE)
+
+
+@pytest.fixture(scope='module')
+def episodes(tmp_path_factory):
+    """Four episodes to train on and two to validate with."""
+    folder = tmp_path_factory.mktemp('data')
+    options = {'cameras': ('front',), 'progress': False}
+    assert collect('pick', 4, 0, folder / 'pick', **options)[0] == 4
+    assert collect('pick', 2, 8000, folder / 'val_pick', **options)[0] == 2
+    return folder
+
+
+@pytest.fixture(scope='module')
+def write_config(episodes, tiny_spec):
+    """Return a function that writes a configuration for a run in a folder."""
+    action, state = vars(tiny_spec.action), vars(tiny_spec.state)
+    sizes = {
+        'hidden_size': 32,
+        'intermediate_size': 48,
+        'num_hidden_layers': 2,
+        'num_attention_heads': 2,
+    }
+
+    def write(folder):
+        content = {
+            'name': 'small',
+            'robot': tiny_spec.robot,
+            'work': str(folder / 'work'),
+            'checkpoint': str(folder / 'checkpoint'),
+            'data': {
+                'train': [str(episodes / 'pick')],
+                'validation': [str(episodes / 'val_pick')],
+            },
+            'cameras': ['front'],
+            'image_size': tiny_spec.image_size,
+            'text_size': 300,
+            'action': action,
+            'state': state,
+            'world': vars(tiny_spec.world),
+            'vqgan': vars(tiny_spec.vqgan),
+            'image_training': {'steps': 12, 'batch': 4, 'continuous_steps': 4},
+            'transformer': sizes,
+            'training': SCHEDULE,
+        }
+        file = folder / 'train.yaml'
+        file.write_text(json.dumps(content))  # JSON is YAML, and writes tuples as lists
+        return file
+
+    return write
+
+
+@pytest.fixture(scope='module')
+def whole_run(write_config, tmp_path_factory):
+    """The folder of a run that was never interrupted; do not write to it."""
+    folder = tmp_path_factory.mktemp('whole')
+    assert run(write_config(folder)) == folder / 'checkpoint'
+    return folder
+
+
+def log(folder, stage='model'):
+    lines = (folder / 'work' / f'{stage}.jsonl').read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def weights(folder):
+    return {
+        f'{file} {name}': values
+        for file in WEIGHTS
+        for name, values in load_file(folder / 'checkpoint' / file).items()
+    }
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name], err_msg=name)
+
+
+def test_the_result_is_a_checkpoint_as_configured(whole_run, tiny_spec):
+    loaded = checkpoint.load(whole_run / 'checkpoint')
+    assert loaded.spec.name == 'small'
+    assert loaded.spec.action == tiny_spec.action
+    assert loaded.spec.state == tiny_spec.state
+    assert loaded.spec.vocabulary.size == loaded.spec.transformer.vocab_size
+    assert all(torch.isfinite(v).all() for v in loaded.model.state_dict().values())
+
+
+def test_the_result_acts_and_imagines(whole_run, picture):
+    loaded = checkpoint.load(whole_run / 'checkpoint')
+    state = np.array([0.47, 0, 0.2, 0, 0, 0, 0.08], np.float32)
+    chunk = Policy(loaded).act(Observation({'front': picture[:, :48]}, 'grab the red cube', state))
+    assert chunk.actions.shape == (4, 7)
+    assert np.abs(chunk.actions).max() <= 1
+    imagined = WorldModel(loaded).imagine(Observation({'front': picture[:, :48]}), chunk.actions)
+    assert imagined.shape == (2, 32, 32, 3)
+
+
+def test_losses_are_logged(whole_run):
+    lines = log(whole_run)
+    assert [line['step'] for line in lines if 'loss' in line] == [0]
+    validations = [line for line in lines if 'validation_loss' in line]
+    assert [line['step'] for line in validations] == [SAVED_AT, STEPS]
+    for line in validations:
+        assert np.isfinite(line['validation_loss'])
+        assert 0 < line['action_error'] <= 2
+        assert 0 <= line['code_accuracy'] <= 1
+    assert np.isfinite(log(whole_run, 'image_tokenizer')[0]['loss'])
+
+
+def test_training_lowers_the_loss(whole_run):
+    losses = [line['validation_loss'] for line in log(whole_run) if 'validation_loss' in line]
+    assert losses[1] < losses[0]
+
+
+def test_without_resume_a_run_starts_anew(whole_run, write_config, tmp_path, monkeypatch):
+    config, step, taken = write_config(tmp_path), Trainer.step, []
+
+    def counted(self, number):
+        taken.append(number)
+        return step(self, number)
+
+    monkeypatch.setattr(Trainer, 'step', counted)
+    for _ in range(2):
+        run(config)
+    assert taken == [*range(STEPS)] * 2
+    assert_same_weights(tmp_path, whole_run)
+    assert [line['step'] for line in log(tmp_path)] == [0, SAVED_AT, STEPS]
+
+
+def test_a_run_without_episodes_is_refused_with_a_command(write_config, tmp_path):
+    config = write_config(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    content['data']['train'] = [str(tmp_path / 'nothing')]
+    config.write_text(yaml.safe_dump(content))
+    with pytest.raises(EpisodeError, match='worldvla collect'):
+        run(config)
+
+
+@pytest.fixture
+def new_trainer(tiny_spec, tiny_checkpoint):
+    """Return a function that starts or resumes the training of one model in a folder."""
+    rng = np.random.default_rng(0)
+    episode = TokenEpisode(
+        codes=rng.integers(0, tiny_spec.vqgan.n_embed, (13, 1, 4, 4), np.int16),
+        state=rng.uniform(0, 0.1, (13, 7)),
+        action=rng.uniform(-1, 1, (12, 7)),
+        executed=rng.uniform(-1, 1, (12, 7)),
+        instruction=lambda rng: paraphrase(Goal('pick', 'red'), rng),
+    )
+    mixture = Mixture((episode,), tiny_checkpoint.sequences, 4, 2, 0.5, 2)
+
+    def make(folder):
+        torch.manual_seed(0)
+        model = Transformer(tiny_spec.transformer)
+        model.initialise()
+        settings = ModelTraining(**SCHEDULE)
+        device = torch.device('cpu')
+        return Trainer(model, settings, mixture, mixture, Run(folder, 'model'), device)
+
+    return make
+
+
+def test_interrupted_training_ends_with_the_same_weights(new_trainer, tmp_path, monkeypatch):
+    whole = new_trainer(tmp_path / 'whole').train().state_dict()
+    step, taken = Trainer.step, []
+
+    def interrupted(self, number):
+        taken.append(number)
+        if taken == [*range(INTERRUPTED_AT + 1)]:
+            raise KeyboardInterrupt
+        return step(self, number)
+
+    monkeypatch.setattr(Trainer, 'step', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        new_trainer(tmp_path / 'parts').train()
+    resumed = new_trainer(tmp_path / 'parts').train().state_dict()
+    assert taken == [*range(INTERRUPTED_AT + 1), *range(SAVED_AT, STEPS)]
+    for name, values in whole.items():
+        assert torch.equal(values, resumed[name]), name
+
+
+def test_finished_training_takes_no_more_steps(new_trainer, tmp_path, monkeypatch):
+    trained = new_trainer(tmp_path).train().state_dict()
+    monkeypatch.setattr(Trainer, 'step', lambda *_: pytest.fail('a step was taken'))
+    again = new_trainer(tmp_path).train().state_dict()
+    assert all(torch.equal(values, again[name]) for name, values in trained.items())
