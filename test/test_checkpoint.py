@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 import json
+import re
 import shutil
 
 import numpy as np
@@ -19,6 +20,8 @@ from worldvla_ros.checkpoint import (
     save,
 )
 from worldvla_ros.errors import CheckpointError, ConfigError
+from worldvla_ros.observation import Observation
+from worldvla_ros.policy import Policy
 from worldvla_ros.sim.tasks import corpus
 from worldvla_ros.tokenizers.text import train_text_tokenizer
 from worldvla_ros.vocab import compact
@@ -294,3 +297,46 @@ def test_checkpoint_without_state_has_no_state_tokenizer(tiny_checkpoint, tmp_pa
     assert sequences.state is None
     codes = [np.zeros((4, 4), int)]
     assert old.spec.vocabulary.state_start not in sequences.action_prompt('go', codes).ids
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'words'),
+    [
+        ('action.minimum', [float('nan')] * 7, 'ranges of action'),
+        ('action.maximum', [float('inf')] * 7, 'ranges of action'),
+        ('action.minimum', [2.0] * 7, 'ranges of action'),
+        ('action.dt', float('nan'), 'dt > 0'),
+        ('action.names', ['dx'], 'one entry per dimension'),
+        ('state.names', ['x'], 'one entry per dimension'),
+        ('image_size', 40, 'multiple of 16 px'),
+        ('image_size', 0, 'multiple of 16 px'),
+        ('world.actions_per_image', 0, 'actions_per_image'),
+        ('cameras', [], 'cameras'),
+        ('history', 0, 'history'),
+        ('transformer.num_attention_heads', 0, 'num_attention_heads'),
+        ('prompts.action', 'to {tsk}', '{task}'),
+        ('vocabulary.action_start', 10**6, 'action_start'),
+    ],
+)
+def test_a_specification_that_makes_no_sense_is_refused_at_load(
+    tiny_folder, tmp_path, path, value, words
+):
+    content = json.loads((tiny_folder / 'worldvla.json').read_text())
+    *parents, last = path.split('.')
+    inner = content
+    for name in parents:
+        inner = inner[name]
+    inner[last] = value
+    (tmp_path / 'worldvla.json').write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=re.escape(words)) as caught:
+        load(tmp_path)
+    assert caught.value.remedy
+
+
+def test_damaged_weights_are_noticed_when_they_act(tiny_folder):
+    damaged = load(tiny_folder)
+    damaged.model.lm_head.weight.fill_(float('nan'))
+    image = np.zeros((32, 32, 3), np.uint8)
+    observation = Observation({'front': image}, 'lift it', np.zeros(7, np.float32))
+    with pytest.raises(CheckpointError, match='not finite'):
+        Policy(damaged).act(observation)

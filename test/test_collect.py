@@ -16,7 +16,15 @@ from worldvla_ros.learn.episodes import (
     load_episodes,
     save_episode,
 )
-from worldvla_ros.sim.collect import SEEDS_END, ExecutionNoise, check_seeds, collect
+from worldvla_ros.sim.collect import (
+    SEEDS_END,
+    START_NOISE,
+    ExecutionNoise,
+    check_seeds,
+    collect,
+)
+from worldvla_ros.sim.expert import expert_action
+from worldvla_ros.sim.tabletop import TabletopEnv
 from worldvla_ros.sim.tasks import Goal
 
 
@@ -74,6 +82,17 @@ def test_an_episode_tells_what_was_seen_and_done(recorded):
         assert episode.state.shape == (episode.length + 1, 7)
         assert episode.dt_s == 0.05
         assert Goal.from_text(episode.task, episode.instruction).kind == 'pick'
+
+
+def test_labels_are_the_experts_and_follow_what_was_executed(recorded):
+    episode = load_episode(episode_file(recorded, 0))
+    env = TabletopEnv(task='pick', image_size=0, start_noise=START_NOISE)
+    env.reset(seed=0)
+    for label, executed, state in zip(
+        episode.action, episode.executed, episode.state[1:], strict=True
+    ):
+        np.testing.assert_array_equal(label, expert_action(env))
+        np.testing.assert_array_equal(env.step(executed)[0]['state'], state)
 
 
 def test_noise_is_on_what_was_executed_only(recorded):

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 import json
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from worldvla_ros.errors import ConfigError, EpisodeError, InstructionError, ObservationError
 from worldvla_ros.learn import evaluate
 from worldvla_ros.learn.evaluate import Comparison, Trial, compare, report, run_trial, trials
-from worldvla_ros.metrics import wilson_interval
+from worldvla_ros.metrics import changed_pixels, psnr, wilson_interval
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim import tabletop
 from worldvla_ros.sim.expert import expert_action
@@ -97,10 +96,11 @@ def test_trials_repeat_exactly_but_for_their_timing(policy):
 
 
 def test_a_few_actions_of_each_chunk_are_executed(policy, monkeypatch):
+    monkeypatch.setattr(evaluate, 'ACTIONS_EXECUTED', 3)
     calls, act = [], Policy.act
     monkeypatch.setattr(Policy, 'act', lambda self, seen: calls.append(seen) or act(self, seen))
     run(policy, episodes=1)
-    assert len(calls) == math.ceil(SHORT / evaluate.ACTIONS_EXECUTED)
+    assert len(calls) == SHORT // 3
     assert (calls[0].state != calls[1].state).any()
 
 
@@ -221,11 +221,17 @@ class TestComparison:
         assert all(0 <= row['changed_share'] <= 1 for row in rows)
 
 
-def test_imagination_pools_all_starts(world, episode, monkeypatch):
+def test_imagination_pools_the_last_images_of_all_starts(world, episode, monkeypatch):
     monkeypatch.setattr(evaluate, 'expert_episode', lambda *_: episode)
     found = evaluate.imagination(world, 'pick', 1, 8000, 4, progress=False)
-    assert found['actions_ahead'] == 4
-    assert found['starts'] == episode.length // 4
+    starts = range(0, episode.length - 3, 4)
+    made = [compare(world, episode, start, 4) for start in starts]
+    masks = [changed_pixels(m.start, m.observed[-1]) for m in made]
+    seen = np.concatenate([m.observed[-1][k] for m, k in zip(made, masks, strict=True)])
+    imagined = np.concatenate([m.imagined[-1][k] for m, k in zip(made, masks, strict=True)])
+    still = np.concatenate([m.start[k] for m, k in zip(made, masks, strict=True)])
+    assert (found['actions_ahead'], found['starts']) == (4, len(starts))
+    assert found['psnr_imagined'] == pytest.approx(psnr(imagined, seen), abs=1e-3)
+    assert found['psnr_nothing_moves'] == pytest.approx(psnr(still, seen), abs=1e-3)
     gain = found['psnr_imagined'] - found['psnr_nothing_moves']
     assert found['gain'] == pytest.approx(gain, abs=0.006)
-    assert found['psnr_reconstructed'] > 0

@@ -184,9 +184,10 @@ def test_linear_speed_is_that_of_the_fastest_action(chunk):
     expect(guards.chunk_speed(fast, ROBOT), 'linear speed', '1.200 m/s')
 
 
-def test_angular_speed_is_limited(chunk):
+@pytest.mark.parametrize('axis', [3, 4, 5])
+def test_angular_speed_is_limited(chunk, axis):
     actions = np.zeros((10, 7), np.float32)
-    actions[9, 4] = -2.0
+    actions[9, axis] = -2.0
     fast = replace(chunk, actions=actions)
     expect(guards.chunk_speed(fast, ROBOT), 'angular speed', '4.000 rad/s')
 

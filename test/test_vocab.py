@@ -70,10 +70,10 @@ def test_exactly_codebook_size_ids_are_codes(codebook_size, text_size):
 
 
 @pytest.mark.parametrize(
-    'name', ['code_base', 'action_bin_base', 'state_bin_base', 'text_base', 'sep', 'bos']
+    'name', ['code_base', 'action_bin_base', 'state_bin_base', 'text_base', 'sep', 'bos', 'new_line']
 )
 def test_id_beyond_the_vocabulary_is_refused(name):
-    with pytest.raises(CheckpointError, match=f'vocabulary: {name}.*ids below 65536') as caught:
+    with pytest.raises(CheckpointError, match=f'vocabulary: {name}.*ids in 0 … 65535') as caught:
         replace(PUBLISHED, **{name: PUBLISHED.size})
     assert caught.value.got >= PUBLISHED.size
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import functools
 import hashlib
 import json
+import math
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -26,7 +27,7 @@ from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.sequence import Prompts, SequenceBuilder
 from worldvla_ros.share import share_folder
 from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
-from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.tokenizers.image import CODES_PER_CELL, ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
 from worldvla_ros.vocab import Vocabulary
 
@@ -63,14 +64,15 @@ class ActionSpec:
         """Check that all lists have one entry per dimension.
 
         Raises:
-            CheckpointError: They differ in length, or the horizon or dt is not positive.
+            CheckpointError: They differ in length, a range is empty, or the horizon or dt is not positive.
         """
-        lengths = {len(v) for v in (self.names, self.units, self.scale, self.minimum, self.maximum)}
-        if len(lengths) != 1 or self.horizon < 1 or self.dt <= 0:
+        _check_dimensions('action', self.names, self.units, self.scale, self.minimum, self.maximum)
+        _check_ranges('action', self.minimum, self.maximum)
+        if self.horizon < 1 or not (math.isfinite(self.dt) and self.dt > 0):
             raise CheckpointError(
-                'action specification',
-                expected='one name, unit, scale, minimum and maximum per dimension',
-                got=f'lengths {sorted(lengths)}, horizon {self.horizon}, dt {self.dt}',
+                f'{SPEC_FILE}: action',
+                expected='horizon >= 1 and a finite dt > 0',
+                got=f'horizon {self.horizon}, dt {self.dt}',
             )
 
 
@@ -84,12 +86,50 @@ class StateSpec:
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        """Check that all lists have one entry per dimension.
+
+        Raises:
+            CheckpointError: They differ in length, or a range is empty.
+        """
+        _check_dimensions('state', self.names, self.units, self.minimum, self.maximum)
+        _check_ranges('state', self.minimum, self.maximum)
+
 
 @dataclass(frozen=True)
 class WorldSpec:
     """How far one imagined image lies ahead, in actions."""
 
     actions_per_image: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the stride.
+
+        Raises:
+            CheckpointError: It is below 1.
+        """
+        if self.actions_per_image < 1:
+            raise CheckpointError(
+                f'{SPEC_FILE}: world.actions_per_image', expected='>= 1', got=self.actions_per_image
+            )
+
+
+def _check_dimensions(block: str, *lists: tuple) -> None:
+    lengths = sorted({len(values) for values in lists})
+    if len(lengths) != 1 or not lengths[0]:
+        raise CheckpointError(
+            f'{SPEC_FILE}: {block}',
+            expected='lists with one entry per dimension',
+            got=f'lengths {[len(values) for values in lists]}',
+        )
+
+
+def _check_ranges(block: str, minimum: tuple[float, ...], maximum: tuple[float, ...]) -> None:
+    pairs = list(zip(minimum, maximum, strict=True))
+    if not all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in pairs):
+        raise CheckpointError(
+            f'{SPEC_FILE}: ranges of {block}', expected='finite, minimum <= maximum', got=pairs
+        )
 
 
 @dataclass(frozen=True)
@@ -132,10 +172,20 @@ class CheckpointSpec:
         Raises:
             CheckpointError: Vocabulary and networks disagree, or the format is unknown.
         """
-        if self.format != FORMAT:
-            raise CheckpointError(
-                f'{self.name}: {SPEC_FILE} format', expected=FORMAT, got=self.format
-            )
+        patch = self.vqgan.reduction * CODES_PER_CELL
+        checks = {
+            'format': (self.format == FORMAT, FORMAT, self.format),
+            'cameras': (len(self.cameras) > 0, 'at least one name', self.cameras),
+            'history': (self.history > 0, 'at least 1', self.history),
+            'image_size': (
+                self.image_size >= patch and self.image_size % patch == 0,
+                f'a multiple of {patch} px, two codes of the VQ-GAN',
+                self.image_size,
+            ),
+        }
+        for field, (holds, expected, got) in checks.items():
+            if not holds:
+                raise CheckpointError(f'{self.name}: {SPEC_FILE} {field}', expected=expected, got=got)
         if self.vocabulary.size != self.transformer.vocab_size:
             raise CheckpointError(
                 f'{self.name}: vocabulary',

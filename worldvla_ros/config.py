@@ -30,7 +30,7 @@ def load_yaml(path: str | Path) -> dict:
         )
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2020-13-45
         raise ConfigError(f'{path} is not YAML: {error}', remedy='Mend the file.') from error
     if not isinstance(content, dict):
         raise ConfigError(f'{path}', expected='a mapping', got=type(content).__name__)

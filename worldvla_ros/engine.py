@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.masks import chunk_mask
 from worldvla_ros.model.transformer import KVCache, Transformer
 from worldvla_ros.sequence import Sequence
@@ -53,7 +54,7 @@ def sampler(temperature: float, top_k: int, generator: torch.Generator) -> Selec
     Raises:
         ValueError: The temperature is not positive, or `top_k` is below 1.
     """
-    if temperature <= 0 or top_k < 1:
+    if not temperature > 0 or top_k < 1:
         raise ValueError(f'expected temperature > 0 and top_k >= 1, got {temperature}, {top_k}')
 
     def select(logits: Tensor) -> int:
@@ -68,6 +69,14 @@ class _Session:
     """One sequence being decoded: the cache with the positions and blocks of what it holds."""
 
     def __init__(self, model: Transformer, room: int) -> None:
+        limit = model.config.max_position_embeddings
+        if room > limit:
+            raise CheckpointError(
+                'sequence too long for this model',
+                expected=f'at most {limit} tokens',
+                got=room,
+                remedy='Use a shorter instruction, fewer images or a shorter chunk.',
+            )
         weight = model.lm_head.weight
         self._model = model
         self._cache = KVCache(model.config, room, weight.device, weight.dtype)
@@ -105,7 +114,11 @@ class Engine:
 
     @torch.inference_mode()
     def act(self, prompt: Sequence, horizon: int, dim: int) -> DecodedChunk:
-        """Decode all actions of a chunk side by side, greedily."""
+        """Decode all actions of a chunk side by side, greedily.
+
+        Raises:
+            CheckpointError: The sequence is too long for the model, or its scores are not finite.
+        """
         size, length = dim + 2, len(prompt.ids)
         session = _Session(self._model, length + horizon * dim)
         blocks = np.arange(1, horizon + 1)
@@ -124,11 +137,10 @@ class Engine:
             if i < dim:
                 ids = best.indices.cpu().numpy() + self._bin_span.start
                 hidden = session.feed(ids, positions + i, blocks)
-        return DecodedChunk(
-            torch.stack(bins, 1).cpu().numpy(),
-            torch.stack(log_probs, 1).cpu().numpy(),
-            session.passes,
-        )
+        chosen = torch.stack(log_probs, 1).cpu().numpy()
+        if not np.isfinite(chosen).all():
+            raise CheckpointError('the model gives scores that are not finite: its weights are damaged')
+        return DecodedChunk(torch.stack(bins, 1).cpu().numpy(), chosen, session.passes)
 
     @torch.inference_mode()
     def act_sequentially(self, prompt: Sequence, horizon: int, dim: int) -> DecodedChunk:

@@ -4,6 +4,9 @@
 class WorldVLAError(Exception):
     """Something that a user can fix: says what was expected, what came, and what to do."""
 
+    usual_remedy: str | None = None
+    """What to do where an error does not say."""
+
     def __init__(
         self,
         problem: str,
@@ -23,22 +26,26 @@ class WorldVLAError(Exception):
         self.problem = problem
         self.expected = expected
         self.got = got
-        self.remedy = remedy
+        self.remedy = remedy or self.usual_remedy
         details = []
         if expected is not None:
             details.append(f'expected {expected}')
         if got is not None:
             details.append(f'got {got}')
         message = problem + (': ' + ', '.join(details) if details else '')
-        super().__init__(f'{message}. {remedy}' if remedy else message)
+        super().__init__(f'{message}. {self.remedy}' if self.remedy else message)
 
 
 class ConfigError(WorldVLAError):
     """A configuration file or parameter is missing, misspelt or out of range."""
 
+    usual_remedy = 'Mend this value.'
+
 
 class CheckpointError(WorldVLAError):
     """A checkpoint folder is missing, damaged, foreign or inconsistent."""
+
+    usual_remedy = 'Restore the checkpoint folder as it was published.'
 
 
 class RobotError(WorldVLAError):

@@ -23,9 +23,13 @@ def check_instruction(text: str) -> str:
     """Return the instruction without surrounding white space.
 
     Raises:
-        InstructionError: It is empty or longer than `MAX_INSTRUCTION_CHARACTERS`.
+        InstructionError: It is empty, no Unicode text, or longer than `MAX_INSTRUCTION_CHARACTERS`.
     """
     stripped = text.strip()
+    if any('\ud800' <= character <= '\udfff' for character in stripped):
+        raise InstructionError(
+            'the instruction is no valid Unicode text', remedy='Send it as UTF-8.'
+        )
     if not stripped:
         raise InstructionError(
             'the instruction is empty', remedy='Send a sentence such as "pick up the red cube".'

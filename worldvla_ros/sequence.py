@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldvla_ros.errors import CheckpointError
 from worldvla_ros.tokenizers.action import BinTokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
@@ -29,6 +30,23 @@ class Prompts:
 
     action: str = 'What action should the robot take to {task}?'
     world: str = 'Generate the image based on the current image and the action.'
+
+    def __post_init__(self) -> None:
+        """Check that the instruction has its place.
+
+        Raises:
+            CheckpointError: `{task}` is missing, or there is another place.
+        """
+        try:
+            fits = self.action.format(task='<task>') != self.action
+        except (KeyError, IndexError, ValueError):
+            fits = False
+        if not fits:
+            raise CheckpointError(
+                'wording of the action prompt',
+                expected='a sentence with {task} in it',
+                got=repr(self.action),
+            )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ images or actions are turned into codes and bins. A *code* is an index into the 
     15504 / 15505+d / 16004   state start, bin d, end
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from worldvla_ros.errors import CheckpointError
 
@@ -62,18 +62,20 @@ class Vocabulary:
         Raises:
             CheckpointError: An id lies outside.
         """
-        last = {
-            'code_base': self.code_base + self.codebook_size - 1,
-            'action_bin_base': self.action_bin_base + BINS,
-            'state_bin_base': self.state_bin_base + BINS,
-            'text_base': self.text_base + self.text_size - 1,
-            'sep': self.sep,
-            'bos': self.bos,
+        spans = {
+            'code_base': self.codebook_size - 1,
+            'text_base': self.text_size - 1,
+            'action_bin_base': BINS,
+            'state_bin_base': BINS,
         }
-        for name, highest in last.items():
-            if not 0 <= highest < self.size:
+        names = [f.name for f in fields(self) if f.name not in ('size', 'codebook_size', 'text_size')]
+        for name in names:
+            first, last = getattr(self, name), getattr(self, name) + spans.get(name, 0)
+            if not 0 <= first <= last < self.size:
                 raise CheckpointError(
-                    f'vocabulary: {name}', expected=f'ids below {self.size}', got=highest
+                    f'vocabulary: {name}',
+                    expected=f'ids in 0 … {self.size - 1}',
+                    got=f'{first} … {last}',
                 )
 
     def is_code(self, token_id: int) -> bool:

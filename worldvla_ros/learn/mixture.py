@@ -10,7 +10,7 @@ Knows episodes as codes and numbers. Must not know pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -73,6 +73,7 @@ class Mixture:
         actions_per_image: Actions between the two images of a world sequence (n).
         action_share: Share of action sequences.
         actions_kept: Actions of a chunk that a sequence keeps, 1 … K.
+        prompt_images: Whether the image codes of prompts are supervised too.
     """
 
     episodes: tuple[TokenEpisode, ...]
@@ -81,6 +82,7 @@ class Mixture:
     actions_per_image: int
     action_share: float
     actions_kept: int
+    prompt_images: bool = False
 
     def batches(self, size: int, rng: np.random.Generator) -> tuple[Batch, ...]:
         """Draw `size` sequences; a fixed number of each task, one batch per task, at random places."""
@@ -91,7 +93,12 @@ class Mixture:
     def _draw(self, make: Callable, count: int, rng: np.random.Generator) -> Batch:
         lengths = np.array([e.length for e in self.episodes], float)
         chosen = rng.choice(len(lengths), size=count, p=lengths / lengths.sum())
-        return collate([make(self.episodes[i], rng) for i in chosen], self.sequences.vocab.pad)
+        batch = collate([make(self.episodes[i], rng) for i in chosen], self.sequences.vocab.pad)
+        if not self.prompt_images:
+            return batch
+        first = self.sequences.vocab.code_base
+        code = (batch.ids >= first) & (batch.ids < first + self.sequences.vocab.codebook_size)
+        return replace(batch, labels=torch.where(code, batch.ids, batch.labels))
 
     def action_sequence(
         self, episode: TokenEpisode, rng: np.random.Generator

@@ -13,6 +13,9 @@ from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.sequence import Prompts
 
 
+OPTIMISERS = ('adamw', 'muon')
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """Folders of episodes, as `worldvla collect` writes them."""
@@ -69,12 +72,16 @@ class ModelTraining:
         batch: Sequences per step.
         action_share: Share of action sequences; the others are world sequences.
         actions_kept: Actions of a chunk in one action sequence; under the chunk mask the others change nothing.
+        optimiser: 'adamw' for all parameters as in the reference, or 'muon' for the matrices inside the layers
+            (Jordan et al. 2024, with updates scaled to AdamW's) and AdamW for the rest.
         learning_rate: Peak; reached after `warmup` steps, kept, then lowered linearly to zero.
         warmup: Steps of linear warm-up.
         decay_share: Share of the steps, at the end, over which the rate falls.
         weight_decay: AdamW's, on every parameter as in the reference.
         clip: Largest norm of the gradient.
         image_weight: Weight of an image code in the loss; all other ids weigh 1.
+        prompt_images: Whether the image codes of prompts are supervised too. The paper's model has learnt to look
+            from its base; a model trained from nothing learns it here.
         z_loss: Weight of mean(logsumexp²).
         bin_spread: Standard deviation of the target over neighbouring bins [bins]; 0 is one-hot.
         average: Decay of the moving average of the weights that is evaluated and exported.
@@ -87,12 +94,14 @@ class ModelTraining:
     batch: int = 16
     action_share: float = 0.6
     actions_kept: int = 4
+    optimiser: str = 'adamw'
     learning_rate: float = 1e-3
     warmup: int = 300
     decay_share: float = 0.3
     weight_decay: float = 0.1
     clip: float = 1.0
     image_weight: float = 0.3
+    prompt_images: bool = False
     z_loss: float = 1e-5
     bin_spread: float = 1.5
     average: float = 0.999
@@ -104,8 +113,12 @@ class ModelTraining:
         """Check ranges.
 
         Raises:
-            ConfigError: A share is outside [0, 1].
+            ConfigError: A share is outside [0, 1], or the optimiser is unknown.
         """
+        if self.optimiser not in OPTIMISERS:
+            raise ConfigError(
+                'training.optimiser', expected=' or '.join(OPTIMISERS), got=repr(self.optimiser)
+            )
         if not (0 <= self.action_share <= 1 and 0 <= self.decay_share <= 1):
             raise ConfigError(
                 'training shares',

@@ -32,7 +32,7 @@ def start_tables(model: Transformer, vocab: Vocabulary, codebook: Tensor) -> Non
         vocab.code_base: codebook,
     }
     for table in (model.model.embed_tokens.weight, model.lm_head.weight):
-        std = float(table.std())
+        std = float(table.detach().std())
         for first, rows in features.items():
             table.data[first : first + len(rows)] = std * project(rows, table.shape[1])
 

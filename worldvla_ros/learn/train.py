@@ -8,6 +8,7 @@ one works.
 
 import logging
 from pathlib import Path
+import re
 import shutil
 
 import numpy as np
@@ -110,9 +111,11 @@ def _text_tokenizer(settings: Settings) -> TextTokenizer:
 def _image_tokenizer(settings: Settings) -> VQGAN:
     run_state = Run(settings.work, 'image_tokenizer')
     state = run_state.load()
-    finished = state is not None and state['step'] >= settings.image_training.steps
-    images = np.zeros((0,)) if finished else _images(settings)
-    return train_vqgan(settings.vqgan, settings.image_training, images, run_state)
+    if state is not None and state['step'] >= settings.image_training.steps:
+        vqgan = VQGAN(settings.vqgan)
+        vqgan.load_state_dict(state['vqgan'])
+        return vqgan.eval().requires_grad_(False)
+    return train_vqgan(settings.vqgan, settings.image_training, _images(settings), run_state)
 
 
 def _images(settings: Settings) -> np.ndarray:
@@ -132,7 +135,8 @@ def _images(settings: Settings) -> np.ndarray:
 
 def _token_episodes(settings: Settings, folder: str, vqgan: VQGAN) -> list[TokenEpisode]:
     """Return the episodes of a folder as tokens, from the run's cache where it has them."""
-    file = settings.work / f'tokens_{Path(folder).name}.npz'
+    name = re.sub(r'\W+', '_', str(Path(folder)).strip('/'))
+    file = settings.work / f'tokens_{name}.npz'
     if not file.is_file():
         made = [
             tokenise(e, vqgan, settings)
@@ -171,9 +175,14 @@ def _mixture(
     LOG.info('%d episodes, %d steps', len(usable), sum(e.length for e in usable))
     sequences = sequence_builder(spec, text)
     training = settings.training
-    kept = min(training.actions_kept, spec.action.horizon)
     return Mixture(
-        usable, sequences, spec.action.horizon, per_image, training.action_share, kept
+        usable,
+        sequences,
+        spec.action.horizon,
+        per_image,
+        training.action_share,
+        min(training.actions_kept, spec.action.horizon),
+        training.prompt_images,
     )
 
 

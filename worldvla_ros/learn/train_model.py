@@ -33,6 +33,29 @@ def supervised(model: Transformer, batches: tuple[Batch, ...]) -> tuple[Tensor, 
     return model.logits(torch.cat(hidden)), torch.cat(labels)
 
 
+def optimisers(model: Transformer, settings: ModelTraining) -> list[torch.optim.Optimizer]:
+    """Return the optimisers that share a model's parameters; see `ModelTraining.optimiser`."""
+    inner = [p for p in model.model.layers.parameters() if p.dim() == 2 and min(p.shape) > 1]
+    matrices = inner if settings.optimiser == 'muon' else []
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    made = [
+        torch.optim.AdamW(
+            rest, settings.learning_rate, (0.9, 0.95), weight_decay=settings.weight_decay
+        )
+    ]
+    if matrices:
+        made.append(
+            torch.optim.Muon(
+                matrices,
+                settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                adjust_lr_fn='match_rms_adamw',
+            )
+        )
+    return made
+
+
 class Trainer:
     """Weights, their moving average and the optimiser, with one step and one evaluation."""
 
@@ -50,12 +73,7 @@ class Trainer:
         self._run, self._device = run, device
         self.model = model.to(device)
         self._average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self._optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            settings.learning_rate,
-            (0.9, 0.95),
-            weight_decay=settings.weight_decay,
-        )
+        self._optimisers = optimisers(self.model, settings)
         vocab = mixture.sequences.vocab
         self._loss = Loss(vocab, settings.image_weight, settings.z_loss, settings.bin_spread)
         self._step = self._resume()
@@ -81,14 +99,16 @@ class Trainer:
         rate = settings.learning_rate * trapezoid(
             step, settings.steps, settings.warmup, settings.decay_share
         )
-        for group in self._optimiser.param_groups:
-            group['lr'] = rate
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group['lr'] = rate
         self.model.train()
         loss = self._loss(*supervised(self.model, self._draw(self._mixture, (0, step))))
-        self._optimiser.zero_grad()
+        self.model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self._optimiser.step()
+        for optimiser in self._optimisers:
+            optimiser.step()
         decay = min(settings.average, (1 + step) / (10 + step))
         state = self.model.state_dict()
         torch._foreach_lerp_(list(self._average.values()), list(state.values()), 1 - decay)
@@ -123,7 +143,8 @@ class Trainer:
             return 0
         self.model.load_state_dict(state['model'])
         self._average = {k: v.to(self._device) for k, v in state['average'].items()}
-        self._optimiser.load_state_dict(state['optimiser'])
+        for optimiser, found in zip(self._optimisers, state['optimisers'], strict=True):
+            optimiser.load_state_dict(found)
         LOG.info('model: resuming at step %d', state['step'])
         return state['step']
 
@@ -132,7 +153,7 @@ class Trainer:
             {
                 'model': self.model.state_dict(),
                 'average': self._average,
-                'optimiser': self._optimiser.state_dict(),
+                'optimisers': [o.state_dict() for o in self._optimisers],
                 'step': self._step,
             }
         )

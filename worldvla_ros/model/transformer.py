@@ -35,10 +35,11 @@ class TransformerConfig:
         Raises:
             CheckpointError: The width is no multiple of the heads, or the head width is odd.
         """
-        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+        heads = self.num_attention_heads
+        if heads < 1 or self.hidden_size % heads or self.head_dim % 2:
             raise CheckpointError(
                 'transformer sizes',
-                expected='hidden_size divisible by num_attention_heads into even heads',
+                expected='hidden_size divisible by num_attention_heads >= 1 into even heads',
                 got=f'{self.hidden_size} and {self.num_attention_heads}',
             )
 

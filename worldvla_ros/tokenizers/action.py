@@ -85,11 +85,13 @@ class BinTokenizer:
         """Return blocks of ids: float[..., dim] → int64[..., dim + 2].
 
         Raises:
-            ValueError: The last dimension is not `dim`.
+            ValueError: The last dimension is not `dim`, or a value is NaN.
         """
         values = np.asarray(values)
         if values.shape[-1:] != (self.dim,):
             raise ValueError(f'expected [..., {self.dim}] values, got {list(values.shape)}')
+        if np.isnan(values).any():
+            raise ValueError('a value is NaN')
         edge = np.ones((*values.shape[:-1], 1), np.int64)
         ids = self.bins(values) + self.bin_base
         return np.concatenate([edge * self.start, ids, edge * self.end], axis=-1)
