@@ -3,6 +3,7 @@
 colcon does not read this file: package.xml asks for ament_cmake, so colcon uses CMakeLists.txt.
 Here the same CMakeLists.txt is built and its install tree becomes the contents of the wheel.
 """
+
 import hashlib
 import os
 from pathlib import Path
@@ -23,8 +24,10 @@ def ros_prefixes():
     if (Path(sys.prefix) / 'share/ament_index').is_dir() and sys.prefix not in found:
         found.append(sys.prefix)
     if not found:
-        sys.exit('No ROS 2: source its setup file, or install the wheels of '
-                 'requirements/ros-kilted.txt into this virtual environment first.')
+        sys.exit(
+            'No ROS 2: source its setup file, or install the wheels of '
+            'requirements/ros-kilted.txt into this virtual environment first.'
+        )
     return found
 
 
@@ -40,16 +43,35 @@ class BuildWithCMake(build_py):
         env = dict(os.environ)
         # pip's build isolation hides the environment's packages from every Python; bring them back
         env['PYTHONPATH'] = os.pathsep.join(
-            p for p in env.get('PYTHONPATH', '').split(os.pathsep) if p and 'pip-build-env' not in p)
+            p
+            for p in env.get('PYTHONPATH', '').split(os.pathsep)
+            if p and 'pip-build-env' not in p
+        )
         env['AMENT_PREFIX_PATH'] = os.pathsep.join(ros_prefixes())
         env['CMAKE_PREFIX_PATH'] = os.pathsep.join(
-            ros_prefixes() + [p for p in [env.get('CMAKE_PREFIX_PATH')] if p])
+            ros_prefixes() + [p for p in [env.get('CMAKE_PREFIX_PATH')] if p]
+        )
         cmake = shutil.which('cmake', path=os.path.join(sys.prefix, 'bin')) or 'cmake'
-        configure = [cmake, '-S', str(HERE), '-B', str(build / 'cmake'), '-DBUILD_TESTING=OFF',
-                     '-DCMAKE_BUILD_TYPE=Release', f'-DCMAKE_INSTALL_PREFIX={install}',
-                     f'-DPython3_EXECUTABLE={sys.executable}']
-        compile_all = [cmake, '--build', str(build / 'cmake'), '--target', 'install',
-                       '--parallel', str(os.cpu_count())]
+        configure = [
+            cmake,
+            '-S',
+            str(HERE),
+            '-B',
+            str(build / 'cmake'),
+            '-DBUILD_TESTING=OFF',
+            '-DCMAKE_BUILD_TYPE=Release',
+            f'-DCMAKE_INSTALL_PREFIX={install}',
+            f'-DPython3_EXECUTABLE={sys.executable}',
+        ]
+        compile_all = [
+            cmake,
+            '--build',
+            str(build / 'cmake'),
+            '--target',
+            'install',
+            '--parallel',
+            str(os.cpu_count()),
+        ]
         for command in (configure, compile_all):
             # an exception would be swallowed by setuptools in an editable install
             if subprocess.call(command, env=env):
@@ -59,13 +81,15 @@ class BuildWithCMake(build_py):
         for source in generated.rglob('*'):
             relative = source.relative_to(generated)
             if source.suffix == '.so' or (
-                    source.suffix == '.py' and relative.parts[0] in ('msg', 'srv', 'action')):
+                source.suffix == '.py' and relative.parts[0] in ('msg', 'srv', 'action')
+            ):
                 (target / relative).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target / relative)
         for root, _, files in os.walk(install):
             if files and generated.parent not in [Path(root), *Path(root).parents]:
                 self.distribution.data_files.append(
-                    (os.path.relpath(root, install), [os.path.join(root, f) for f in files]))
+                    (os.path.relpath(root, install), [os.path.join(root, f) for f in files])
+                )
 
 
 class PlatformDistribution(Distribution):

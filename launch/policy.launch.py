@@ -1,10 +1,10 @@
-"""Policy, world model, player and, by default, a simulated arm: the nodes of worldvla_ros.graph as launch actions."""
+"""The nodes of worldvla_ros.graph as launch actions; with no argument, a simulated arm."""
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from launch import LaunchDescription
 from worldvla_ros.graph import ARGUMENTS, describe
 
 

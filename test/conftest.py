@@ -9,8 +9,8 @@ os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).parent.parent
 ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
@@ -18,7 +18,7 @@ ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
 
 @pytest.fixture(scope='session')
 def tiny_spec():
-    """What the weights of `tiny_checkpoint` mean: 32 px images as 4 × 4 codes, 4 actions per chunk."""
+    """What the tiny weights mean: 32 px images as 4 × 4 codes, 4 actions per chunk."""
     from worldvla_ros import vocab
     from worldvla_ros.checkpoint import ActionSpec, CheckpointSpec, StateSpec, WorldSpec
     from worldvla_ros.model.transformer import TransformerConfig

@@ -40,7 +40,10 @@ class Probe:
     def say(self, message: object, topic: str, qos: QoSProfile) -> None:
         if topic not in self._publishers:
             self._publishers[topic] = self.node.create_publisher(type(message), topic, qos)
-            self.until(lambda: self._publishers[topic].get_subscription_count() > 0, f'a listener on {topic}')
+            self.until(
+                lambda: self._publishers[topic].get_subscription_count() > 0,
+                f'a listener on {topic}',
+            )
         self._publishers[topic].publish(message)
 
     def call(self, cls: type, name: str, request: object) -> object:
@@ -56,7 +59,9 @@ class Probe:
         while time.monotonic() < end:
             self._executor.spin_once(timeout_sec=0.02)
 
-    def until(self, holds: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> object:
+    def until(
+        self, holds: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S
+    ) -> object:
         end = time.monotonic() + timeout_s
         while not (found := holds()):
             assert time.monotonic() < end, f'waited {timeout_s:.0f} s for {what}'
@@ -67,7 +72,8 @@ class Probe:
         """Return the first message from now on that fits."""
         start = len(self.heard[topic])
         return self.until(
-            lambda: next((m for m in self.heard[topic][start:] if fits(m)), None), f'a message on {topic}'
+            lambda: next((m for m in self.heard[topic][start:] if fits(m)), None),
+            f'a message on {topic}',
         )
 
     def status(self, node: str, words: str) -> str:

@@ -248,7 +248,7 @@ def test_value_of_wrong_type_is_named(folder, place, value, named):
         ('vocabulary__size', 10_000, 'tiny: vocabulary'),
         ('vocabulary__codebook_size', 16, 'tiny: codebook'),
         ('format', 2, 'tiny: worldvla.json format: expected 1, got 2'),
-        ('action__names', ['dx'], 'action specification'),
+        ('action__names', ['dx'], 'one entry per dimension'),
         ('action__horizon', 0, 'horizon 0'),
         ('action__dt', 0.0, 'dt 0.0'),
         ('transformer__num_attention_heads', 5, 'transformer sizes'),

@@ -7,7 +7,15 @@ import pytest
 
 from worldvla_ros.cli import main, parser
 
-VERBS = (['up'], ['demo'], ['collect'], ['train'], ['eval', 'sim'], ['eval', 'imagination'], ['imagine'])
+VERBS = (
+    ['up'],
+    ['demo'],
+    ['collect'],
+    ['train'],
+    ['eval', 'sim'],
+    ['eval', 'imagination'],
+    ['imagine'],
+)
 
 
 @pytest.mark.parametrize('verb', VERBS, ids=' '.join)
@@ -28,7 +36,17 @@ def test_a_missing_checkpoint_is_one_message_and_status_2(capsys, tmp_path):
 
 
 def test_seeds_kept_for_others_are_refused(capsys, tmp_path):
-    command = ['collect', '--task', 'pick', '--episodes', '2', '--seed', '8999', '--out', str(tmp_path)]
+    command = [
+        'collect',
+        '--task',
+        'pick',
+        '--episodes',
+        '2',
+        '--seed',
+        '8999',
+        '--out',
+        str(tmp_path),
+    ]
     assert main(command) == 2
     assert '0 … 8999' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -42,7 +60,8 @@ def test_a_configuration_that_is_no_yaml_is_one_message(capsys, tmp_path):
 
 
 def test_collect_records_and_says_how_many(capsys, tmp_path):
-    command = ['collect', '--task', 'push', '--episodes', '1', '--seed', '3', '--out', str(tmp_path),
+    command = ['collect', '--task', 'push', '--episodes', '1', '--seed', '3',
+               '--out', str(tmp_path),
                '--cameras', 'front']  # fmt: skip
     assert main(command) == 0
     assert '1 episodes recorded' in capsys.readouterr().out
@@ -53,7 +72,18 @@ def test_collect_records_and_says_how_many(capsys, tmp_path):
 def test_eval_writes_one_record_per_episode_and_a_summary(tiny_folder, monkeypatch, tmp_path):
     monkeypatch.setitem(__import__('worldvla_ros.sim.tabletop').sim.tabletop.MAX_STEPS, 'pick', 8)
     file = tmp_path / 'sim.json'
-    command = ['eval', 'sim', '--task', 'pick', '--episodes', '2', '--seed', '8000', '--json', str(file)]
+    command = [
+        'eval',
+        'sim',
+        '--task',
+        'pick',
+        '--episodes',
+        '2',
+        '--seed',
+        '8000',
+        '--json',
+        str(file),
+    ]
     assert main([*command, '--checkpoint', str(tiny_folder)]) == 0
     found = json.loads(file.read_text())
     assert [e['seed'] for e in found['episodes']] == [8000, 8001]
@@ -72,7 +102,8 @@ def test_imagine_draws_a_picture_and_writes_figures(tiny_folder, tmp_path):
 
 
 def test_help_of_up_does_not_load_torch():
-    code = ('import sys, worldvla_ros.cli as c\ntry: c.main(["up", "--help"])\nexcept SystemExit: pass\n'
+    code = ('import sys, worldvla_ros.cli as c\n'
+            'try: c.main(["up", "--help"])\nexcept SystemExit: pass\n'
             'sys.exit("torch" in sys.modules)')  # fmt: skip
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, '-c', code], cwd=root, stdout=subprocess.DEVNULL)

@@ -56,7 +56,9 @@ def test_every_executable_is_installed_and_importable():
 
 
 def test_a_command_line_carries_parameters_and_namespace():
-    node = NodeSpec('sim', 'sim', namespace='left', parameters={'seed': 3, 'task': 'pick', 'x': True})
+    node = NodeSpec(
+        'sim', 'sim', namespace='left', parameters={'seed': 3, 'task': 'pick', 'x': True}
+    )
     line = command(node)
     assert line[1:3] == ['-m', 'worldvla_ros.nodes.sim']
     for part in ('seed:=3', "task:='pick'", 'x:=true', '__ns:=/left', '__node:=sim'):
@@ -68,7 +70,8 @@ def test_every_launch_argument_has_a_description():
 
 
 def test_a_process_that_ignores_sigint_is_ended_all_the_same(monkeypatch):
-    code = 'import signal, time; signal.signal(2, signal.SIG_IGN); print("up", flush=True); time.sleep(99)'
+    code = 'import signal, time; signal.signal(2, signal.SIG_IGN); print("up", flush=True);'
+    code += 'time.sleep(99)'
     monkeypatch.setattr('worldvla_ros.graph.command', lambda node: [sys.executable, '-c', code])
     monkeypatch.setattr('worldvla_ros.graph.STOP_TIMEOUT_S', 0.5)
     output = io.StringIO()
@@ -92,12 +95,20 @@ class FakeLaunch(types.ModuleType):
 
 @pytest.fixture
 def fake_launch(monkeypatch):
-    for name in ('launch', 'launch.actions', 'launch.substitutions', 'launch_ros', 'launch_ros.actions'):
+    for name in (
+        'launch',
+        'launch.actions',
+        'launch.substitutions',
+        'launch_ros',
+        'launch_ros.actions',
+    ):
         monkeypatch.setitem(sys.modules, name, FakeLaunch(name))
 
 
 def launch_file():
-    spec = importlib.util.spec_from_file_location('policy_launch', ROOT / 'launch/policy.launch.py')
+    spec = importlib.util.spec_from_file_location(
+        'policy_launch', ROOT / 'launch/policy.launch.py'
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -121,7 +132,9 @@ def test_the_launch_file_starts_the_very_nodes_of_the_graph(fake_launch):
 
 @pytest.mark.ros2cli
 def test_the_real_launch_system_reads_the_launch_file():
-    pytest.importorskip('launch_ros', reason='launch_ros is not on PyPI; comes with a ROS 2 install')
+    pytest.importorskip(
+        'launch_ros', reason='launch_ros is not on PyPI; comes with a ROS 2 install'
+    )
     from launch import LaunchContext
 
     description = launch_file().generate_launch_description()

@@ -1,4 +1,4 @@
-"""Nodes in processes of their own, on real ROS 2: what they do with good input, bad input and signals."""
+"""Nodes in processes of their own: what they do with good input, bad input and signals."""
 
 import signal
 
@@ -127,7 +127,9 @@ class TestModel:
         start = seconds(image.header.stamp)
 
         def stamps():
-            return {round(seconds(m.header.stamp) - start, 4) for m in probe.heard['imagined_image']}
+            return {
+                round(seconds(m.header.stamp) - start, 4) for m in probe.heard['imagined_image']
+            }
 
         probe.until(lambda: stamps() >= {0.1, 0.2}, 'both imagined images')
         later = array_to_image(np.zeros((64, 64, 3), np.uint8), start + 0.1, 'camera')
@@ -212,6 +214,9 @@ class TestPlayer:
     """The player alone."""
 
     def play(self, probe, chunk, settle_s=0.6):
+        probe.call(Trigger, 'action_player/hold', Trigger.Request())
+        for messages in probe.heard.values():
+            messages.clear()
         probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
         probe.spin(0.1)
         probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
@@ -253,7 +258,9 @@ class TestPlayer:
             ({'latency': 9.0}, 'chunk refused'),
         ],
     )
-    def test_a_chunk_that_must_not_be_played_is_refused(self, probe, player_process, changes, words):
+    def test_a_chunk_that_must_not_be_played_is_refused(
+        self, probe, player_process, changes, words
+    ):
         self.play(probe, chunk_message(probe, [[0.1] * 7] * 4, **changes), 0.3)
         assert not self.moves(probe)
         assert words in probe.status('action_player', words)
@@ -375,7 +382,9 @@ class TestSim:
         np.testing.assert_allclose(after[:7], before[:7], atol=5e-3)
 
     def test_a_reset_lays_out_the_scene_of_a_seed(self, probe, sim_process):
-        request = ResetScene.Request(seed=8123, task='push', instruction='push the red cube to the left')
+        request = ResetScene.Request(
+            seed=8123, task='push', instruction='push the red cube to the left'
+        )
         answer = probe.call(ResetScene, 'sim/reset', request)
         assert answer.success, answer.message
         state = probe.next('sim/task_state', lambda m: m.seed == 8123)
@@ -404,7 +413,9 @@ def test_a_signal_ends_a_node_cleanly(node, number, tiny_folder, tmp_path, monke
             assert 'nothing to say' in processes.output.getvalue()
             return
         watcher = Probe()
-        watcher.listen(DiagnosticArray, f'{"policy" if node == "model" else node}/status', LATCHED_QOS)
+        watcher.listen(
+            DiagnosticArray, f'{"policy" if node == "model" else node}/status', LATCHED_QOS
+        )
         if node != 'sim':
             watcher.status('policy' if node == 'model' else node, '')
         else:
@@ -428,7 +439,9 @@ def test_a_signal_ends_a_node_cleanly(node, number, tiny_folder, tmp_path, monke
         ('sim', {'image_size': 7}, 'parameter image_size'),
     ],
 )
-def test_a_parameter_that_cannot_be_used_is_named_and_the_node_lives(probe, node, parameters, words):
+def test_a_parameter_that_cannot_be_used_is_named_and_the_node_lives(
+    probe, node, parameters, words
+):
     with running(NodeSpec(node, parameters=parameters)) as processes:
         said = probe.status(node, words)
         assert said.startswith('not configured')
@@ -439,7 +452,9 @@ def test_a_parameter_that_cannot_be_used_is_named_and_the_node_lives(probe, node
 def test_truncated_weights_are_refused_by_name(probe, tiny_folder, tmp_path):
     for file in tiny_folder.iterdir():
         content = file.read_bytes()
-        (tmp_path / file.name).write_bytes(content[:200] if file.suffix == '.safetensors' else content)
+        (tmp_path / file.name).write_bytes(
+            content[:200] if file.suffix == '.safetensors' else content
+        )
     with running(NodeSpec('policy', parameters={'checkpoint': str(tmp_path)})):
         assert 'model.safetensors' in probe.status('policy', 'not configured')
 

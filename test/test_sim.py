@@ -4,6 +4,7 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
+from worldvla_ros import kinematics
 from worldvla_ros.errors import ConfigError, InstructionError
 from worldvla_ros.sim import tabletop
 from worldvla_ros.sim.expert import expert_action
@@ -213,16 +214,9 @@ def test_the_state_is_tip_tilt_and_width(blind):
     position, rotation = blind.tcp_pose()
     assert state.dtype == np.float32
     np.testing.assert_allclose(state[:3], position, atol=1e-6)
-    np.testing.assert_allclose(rotation, tabletop.down_rotation(), atol=1e-3)
+    np.testing.assert_allclose(rotation, kinematics.DOWN, atol=1e-3)
     np.testing.assert_allclose(state[3:6], 0, atol=1e-3)
     assert state[6] == pytest.approx(blind.joint_positions()[7:].sum())
-
-
-def test_rotation_helpers_invert_each_other():
-    for vector in np.random.default_rng(0).uniform(-1.5, 1.5, (20, 3)):
-        back = tabletop.rotation_vector(tabletop.rotation_matrix(vector))
-        np.testing.assert_allclose(back, vector, atol=1e-9)
-    np.testing.assert_array_equal(tabletop.rotation_matrix(np.zeros(3)), np.eye(3))
 
 
 @pytest.mark.filterwarnings('ignore:.*Box observation space')

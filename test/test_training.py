@@ -220,3 +220,32 @@ def test_finished_training_takes_no_more_steps(new_trainer, tmp_path, monkeypatc
     monkeypatch.setattr(Trainer, 'step', lambda *_: pytest.fail('a step was taken'))
     again = new_trainer(tmp_path).train().state_dict()
     assert all(torch.equal(values, again[name]) for name, values in trained.items())
+
+
+def test_resuming_a_finished_run_changes_nothing(whole_run):
+    before = weights(whole_run), log(whole_run)
+    run(whole_run / 'train.yaml', resume=True)
+    after = weights(whole_run), log(whole_run)
+    assert after[1] == before[1]
+    for name, values in before[0].items():
+        np.testing.assert_array_equal(values, after[0][name], err_msg=name)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(
+    whole_run, write_config, tmp_path, monkeypatch
+):
+    config, step, taken = write_config(tmp_path), Trainer.step, []
+
+    def interrupted(self, number):
+        taken.append(number)
+        if number == INTERRUPTED_AT and len(taken) == INTERRUPTED_AT + 1:
+            raise KeyboardInterrupt
+        return step(self, number)
+
+    monkeypatch.setattr(Trainer, 'step', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(config)
+    assert not (tmp_path / 'checkpoint').exists()
+    run(config, resume=True)
+    assert taken == [*range(INTERRUPTED_AT + 1), *range(SAVED_AT, STEPS)]
+    assert_same_weights(tmp_path, whole_run)

@@ -70,12 +70,13 @@ def test_exactly_codebook_size_ids_are_codes(codebook_size, text_size):
 
 
 @pytest.mark.parametrize(
-    'name', ['code_base', 'action_bin_base', 'state_bin_base', 'text_base', 'sep', 'bos', 'new_line']
+    'name',
+    ['code_base', 'action_bin_base', 'state_bin_base', 'text_base', 'sep', 'bos', 'new_line'],
 )
 def test_id_beyond_the_vocabulary_is_refused(name):
     with pytest.raises(CheckpointError, match=f'vocabulary: {name}.*ids in 0 … 65535') as caught:
         replace(PUBLISHED, **{name: PUBLISHED.size})
-    assert caught.value.got >= PUBLISHED.size
+    assert str(PUBLISHED.size) in caught.value.got
 
 
 @pytest.mark.parametrize('name', ['sep', 'bos'])

@@ -6,8 +6,8 @@ A layer imports lower ones only (test/test_imports.py holds this):
     1  tokenizers, sequence, chunk_player, guards, kinematics, pictures, metrics
     2  model                                           mathematics in torch
     3  engine, checkpoint, policy, world_model         load, act, imagine
-    4  learn, sim                                      training and simulation; only sim knows MuJoCo
-    5  nodes, graph, cli                               only nodes know rclpy; only nodes/sim.py knows sim
+    4  learn, sim                               training and simulation; only sim knows MuJoCo
+    5  nodes, graph, cli                        only nodes know rclpy; only nodes/sim.py knows sim
 """
 
 from pkgutil import extend_path

@@ -64,7 +64,8 @@ class ActionSpec:
         """Check that all lists have one entry per dimension.
 
         Raises:
-            CheckpointError: They differ in length, a range is empty, or the horizon or dt is not positive.
+            CheckpointError: They differ in length, a range is empty, or the horizon or dt is not
+                positive.
         """
         _check_dimensions('action', self.names, self.units, self.scale, self.minimum, self.maximum)
         _check_ranges('action', self.minimum, self.maximum)
@@ -110,7 +111,9 @@ class WorldSpec:
         """
         if self.actions_per_image < 1:
             raise CheckpointError(
-                f'{SPEC_FILE}: world.actions_per_image', expected='>= 1', got=self.actions_per_image
+                f'{SPEC_FILE}: world.actions_per_image',
+                expected='>= 1',
+                got=self.actions_per_image,
             )
 
 
@@ -185,7 +188,9 @@ class CheckpointSpec:
         }
         for field, (holds, expected, got) in checks.items():
             if not holds:
-                raise CheckpointError(f'{self.name}: {SPEC_FILE} {field}', expected=expected, got=got)
+                raise CheckpointError(
+                    f'{self.name}: {SPEC_FILE} {field}', expected=expected, got=got
+                )
         if self.vocabulary.size != self.transformer.vocab_size:
             raise CheckpointError(
                 f'{self.name}: vocabulary',

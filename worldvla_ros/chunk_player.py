@@ -3,9 +3,10 @@
     observation at s ───────────── chunk arrives ── action c is next
         │ sent: x  x  x (c = 3 actions sent since s, which the observation has not seen)
 
-A chunk answers the observation taken at its stamp. Actions that were sent since then did what its first actions
-were meant to do, so the new chunk goes on after as many; counting what was really sent, and not what the clock
-says, keeps this right when the player was holding meanwhile. At a chunk's end the player holds.
+A chunk answers the observation taken at its stamp. Actions that were sent since then did what its
+first actions were meant to do, so the new chunk goes on after as many; counting what was really
+sent, and not what the clock says, keeps this right when the player was holding meanwhile. At a
+chunk's end the player holds.
 
 Must not know ROS, robots or torch. Times are seconds of one clock, whichever the caller uses.
 """

@@ -82,7 +82,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _add_demo(verbs: argparse._SubParsersAction) -> None:
     demo = _add(
-        verbs, 'demo', _demo, 'Run the graph on three sentences and write video, strip, bag and table.',
+        verbs, 'demo', _demo, 'Follow three sentences; write video, strip, bag and table.',
         'worldvla demo --out out/demo',
     )  # fmt: skip
     demo.add_argument('--out', default='out/demo', help='folder to write to')
@@ -98,7 +98,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _add_collect(verbs: argparse._SubParsersAction) -> None:
     collect = _add(
-        verbs, 'collect', _collect, 'Record expert episodes; those that are there already are kept.',
+        verbs, 'collect', _collect, 'Record expert episodes; those already there are kept.',
         'worldvla collect --task pick --episodes 100 --seed 0 --out data/pick',
     )  # fmt: skip
     _add_episodes(collect, episodes=100, seed=0)
@@ -157,7 +157,7 @@ def _add_eval(verbs: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     _add_model(sim)
     imagination = _add(
-        kinds, 'imagination', _eval_imagination, 'Imagined against observed images, on what changed.',
+        kinds, 'imagination', _eval_imagination, 'Imagined against observed images.',
         'worldvla eval imagination --task pick --episodes 10 --seed 8500',
     )  # fmt: skip
     _add_episodes(imagination, episodes=10, seed=8500)
@@ -196,7 +196,7 @@ def _eval_imagination(arguments: argparse.Namespace) -> int:
 
 def _add_imagine(verbs: argparse._SubParsersAction) -> None:
     imagine = _add(
-        verbs, 'imagine', _imagine, 'Imagine along a held-out episode and draw it beside what was seen.',
+        verbs, 'imagine', _imagine, 'Imagine along an episode; draw it beside what was seen.',
         'worldvla imagine --episode 8500 --horizon 20 --out strip.png',
     )  # fmt: skip
     imagine.add_argument('--episode', type=int, required=True, help='seed of the episode')
@@ -222,7 +222,11 @@ def _imagine(arguments: argparse.Namespace) -> int:
     picture = grid(rows, ['observed', 'imagined', 'difference'], columns, episode.instruction)
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     picture.save(arguments.out)
-    record = {'seed': arguments.episode, 'task': arguments.task, 'instruction': episode.instruction}
+    record = {
+        'seed': arguments.episode,
+        'task': arguments.task,
+        'instruction': episode.instruction,
+    }
     _write_json(arguments.json, record | {'images': made.figures()})
     for row in made.figures():
         _print_figures(row)

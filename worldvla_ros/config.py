@@ -30,7 +30,10 @@ def load_yaml(path: str | Path) -> dict:
         )
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2020-13-45
+    except (
+        yaml.YAMLError,
+        ValueError,
+    ) as error:  # ValueError: no UTF-8, or a date such as 2020-13-45
         raise ConfigError(f'{path} is not YAML: {error}', remedy='Mend the file.') from error
     if not isinstance(content, dict):
         raise ConfigError(f'{path}', expected='a mapping', got=type(content).__name__)
@@ -60,9 +63,7 @@ def from_mapping(cls: type[T], mapping: Mapping, *, where: str) -> T:
                 expected=f'one of {", ".join(fields)}',
                 remedy=f'Did you mean {" or ".join(near)}?' if near else 'Remove it.',
             )
-    values = {
-        key: _convert(hints[key], value, f'{where}.{key}') for key, value in mapping.items()
-    }
+    values = {key: _convert(hints[key], value, f'{where}.{key}') for key, value in mapping.items()}
     for name, field in fields.items():
         needed = (
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

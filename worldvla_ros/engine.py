@@ -1,8 +1,9 @@
 """Decoding: from a prompt to the ids of a chunk or of an image, never malformed.
 
-Only ids that the grammar leaves open are decoded, and only over the span that it allows; starts, ends, grid
-and new lines are forced. Under the chunk mask the K actions of a chunk do not see each other, so all K are
-decoded side by side in D steps; `act_sequentially` is the slow, obvious version with the same result.
+Only ids that the grammar leaves open are decoded, and only over the span that it allows; starts,
+ends, grid and new lines are forced. Under the chunk mask the K actions of a chunk do not see each
+other, so all K are decoded side by side in D steps; `act_sequentially` is the slow, obvious
+version with the same result.
 
     step 0   prompt, start₁ … start_K        one pass, positions P + (D+2)·(k-1)
     step i   bin i of every action           one pass of K ids, positions P + (D+2)·(k-1) + i
@@ -139,7 +140,9 @@ class Engine:
                 hidden = session.feed(ids, positions + i, blocks)
         chosen = torch.stack(log_probs, 1).cpu().numpy()
         if not np.isfinite(chosen).all():
-            raise CheckpointError('the model gives scores that are not finite: its weights are damaged')
+            raise CheckpointError(
+                'the model gives scores that are not finite: its weights are damaged'
+            )
         return DecodedChunk(torch.stack(bins, 1).cpu().numpy(), chosen, session.passes)
 
     @torch.inference_mode()
@@ -181,7 +184,8 @@ class Engine:
             select: Chooses a code from the scores of all codes.
 
         Yields:
-            None after each step that did not finish an image, int64[rows, columns] codes after one that did.
+            None after each step that did not finish an image, int64[rows, columns] codes after one
+            that did.
         """
         vocab = self._vocab
         grid = [vocab.grid_base + n // CODES_PER_CELL for n in (rows, columns)]
@@ -207,9 +211,7 @@ class Engine:
             yield codes
 
     @torch.inference_mode()
-    def _next_code(
-        self, session: _Session, ids: np.ndarray, position: int, select: Select
-    ) -> int:
+    def _next_code(self, session: _Session, ids: np.ndarray, position: int, select: Select) -> int:
         """Feed ids and choose the code that follows."""
         positions = np.arange(position, position + len(ids))
         hidden = session.feed(ids, positions, np.zeros(len(ids), np.int64))

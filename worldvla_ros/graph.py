@@ -47,7 +47,9 @@ ARGUMENTS: dict[str, Argument] = {
     'checkpoint': Argument('', 'Checkpoint folder; empty is the demo checkpoint.'),
     'robot': Argument('sim_panda', 'Robot: a name in config/robots, or the path of a YAML file.'),
     'instruction': Argument('', 'First sentence to follow; later ones come on the topic.'),
-    'sim': Argument('auto', 'Start the simulated arm; auto: only for sim_ robots.', ('auto', *BOOLEAN)),
+    'sim': Argument(
+        'auto', 'Start the simulated arm; auto: only for sim_ robots.', ('auto', *BOOLEAN)
+    ),
     'imagine': Argument('true', 'Start the world model beside the policy.', BOOLEAN),
     'output': Argument('twist', 'Command that the player sends.', ('twist', 'trajectory')),
     'device': Argument('cpu', 'Torch device of the model, for example cpu or cuda:0.'),
@@ -202,7 +204,7 @@ class Processes:
         return {name: code for name, code in found.items() if code is not None}
 
     def peak_memory_mb(self) -> float:
-        """Return the sum of the largest resident memory of each living child [MB]; 0 where /proc is not there."""
+        """Return the sum of the peak memory of each living child [MB]; 0 without /proc."""
         total = 0
         for child in self.children.values():
             status = Path(f'/proc/{child.pid}/status')

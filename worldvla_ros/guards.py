@@ -1,7 +1,7 @@
 """Reasons not to act: pure functions of observation, chunk and robot description.
 
-Each returns None, or a `Refusal` that names guard, value, limit and stamp. A guard can only make the robot more
-cautious; none of this is a certified safety function. Must not know ROS or torch.
+Each returns None, or a `Refusal` that names guard, value, limit and stamp. A guard can only make
+the robot more cautious; none of this is a certified safety function. Must not know ROS or torch.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def image_age(stamp_s: float, now_s: float, limit_s: float) -> Refusal | None:
 
 def camera_skew(stamps_s: Sequence[float], limit_s: float) -> Refusal | None:
     """Refuse images of one instant whose stamps lie too far apart."""
-    skew = max(stamps_s) - min(stamps_s)
+    skew = float(np.max(stamps_s) - np.min(stamps_s))  # NaN, and so refused, where a stamp is NaN
     if skew <= limit_s:
         return None
     return Refusal('camera skew', f'{skew:.3f} s', f'at most {limit_s} s', max(stamps_s))
@@ -79,7 +79,9 @@ class FrozenCamera:
         return Refusal('frozen camera', value, f'{self._limit} rad', stamp_s)
 
 
-def chunk_values(chunk: ActionChunk, minimum: float = -1.0, maximum: float = 1.0) -> Refusal | None:
+def chunk_values(
+    chunk: ActionChunk, minimum: float = -1.0, maximum: float = 1.0
+) -> Refusal | None:
     """Refuse a chunk that is empty, not finite, or outside the checkpoint's range."""
     actions = chunk.actions
     if actions.size == 0 or actions.ndim != 2:
@@ -93,7 +95,7 @@ def chunk_values(chunk: ActionChunk, minimum: float = -1.0, maximum: float = 1.0
 
 
 def chunk_meaning(chunk: ActionChunk, robot: RobotConfig) -> Refusal | None:
-    """Refuse a chunk whose dimensions mean something else than the robot's, or whose dt is absurd."""
+    """Refuse a chunk whose dimensions differ from the robot's, or whose dt is absurd."""
     if chunk.names != robot.action.names or chunk.units != robot.action.units:
         value = ' '.join(f'{n}[{u}]' for n, u in zip(chunk.names, chunk.units, strict=False))
         limit = ' '.join(
@@ -115,7 +117,9 @@ def chunk_late(chunk: ActionChunk, now_s: float) -> Refusal | None:
     lasts = chunk.horizon * chunk.dt
     if -FUTURE_SLACK_S <= age <= lasts:
         return None
-    return Refusal('chunk late', f'{age:.3f} s', f'-{FUTURE_SLACK_S} to {lasts:.3f} s', chunk.stamp_s)
+    return Refusal(
+        'chunk late', f'{age:.3f} s', f'-{FUTURE_SLACK_S} to {lasts:.3f} s', chunk.stamp_s
+    )
 
 
 def slow_inference(chunk: ActionChunk) -> Refusal | None:
@@ -123,7 +127,9 @@ def slow_inference(chunk: ActionChunk) -> Refusal | None:
     lasts = chunk.horizon * chunk.dt
     if chunk.latency_s <= lasts:
         return None
-    return Refusal('inference latency', f'{chunk.latency_s:.3f} s', f'{lasts:.3f} s', chunk.stamp_s)
+    return Refusal(
+        'inference latency', f'{chunk.latency_s:.3f} s', f'{lasts:.3f} s', chunk.stamp_s
+    )
 
 
 def chunk_speed(chunk: ActionChunk, robot: RobotConfig) -> Refusal | None:
@@ -132,10 +138,10 @@ def chunk_speed(chunk: ActionChunk, robot: RobotConfig) -> Refusal | None:
     linear = float(np.linalg.norm(moves[:, :3], axis=1).max())
     angular = float(np.linalg.norm(moves[:, 3:6], axis=1).max())
     limits = robot.limits
-    if linear > limits.linear_speed:
+    if not linear <= limits.linear_speed:
         value, limit = f'{linear:.3f} m/s', f'at most {limits.linear_speed} m/s'
         return Refusal('linear speed', value, limit, chunk.stamp_s)
-    if angular > limits.angular_speed:
+    if not angular <= limits.angular_speed:
         value, limit = f'{angular:.3f} rad/s', f'at most {limits.angular_speed} rad/s'
         return Refusal('angular speed', value, limit, chunk.stamp_s)
     return None

@@ -1,7 +1,8 @@
 """Forward and inverse kinematics of a serial arm, and the state that checkpoints are told.
 
-Knows Denavit-Hartenberg rows. Must not know messages. Positions [m], angles [rad]; poses are 4 × 4 matrices of
-the tip in the base frame. Source of the convention: J. Craig, Introduction to Robotics, section 3.4.
+Knows Denavit-Hartenberg rows. Must not know messages. Positions [m], angles [rad]; poses are 4 × 4
+matrices of the tip in the base frame. Source of the convention: J. Craig, Introduction to
+Robotics, section 3.4.
 """
 
 import numpy as np

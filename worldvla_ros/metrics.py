@@ -36,7 +36,10 @@ def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def pooled_psnr(errors: list[np.ndarray]) -> float:
     """Return the PSNR of many images together from their squared errors [dB]; NaN for none."""
     pooled = np.concatenate([e.ravel() for e in errors]) if errors else np.zeros(0)
-    return float(10 * np.log10(255.0**2 / pooled.mean())) if pooled.size else math.nan
+    if not pooled.size:
+        return math.nan
+    mean = float(pooled.mean())
+    return math.inf if mean == 0 else 10 * math.log10(255.0**2 / mean)
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

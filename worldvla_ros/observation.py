@@ -23,7 +23,8 @@ def check_instruction(text: str) -> str:
     """Return the instruction without surrounding white space.
 
     Raises:
-        InstructionError: It is empty, no Unicode text, or longer than `MAX_INSTRUCTION_CHARACTERS`.
+        InstructionError: It is empty, no Unicode text, or longer than
+            `MAX_INSTRUCTION_CHARACTERS`.
     """
     stripped = text.strip()
     if any('\ud800' <= character <= '\udfff' for character in stripped):

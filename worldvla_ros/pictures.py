@@ -15,7 +15,7 @@ FONT_SIZE = 15
 
 
 def enlarge(image: np.ndarray, side: int) -> np.ndarray:
-    """Return an image at a height of `side` pixels, its own pixels kept visible: uint8[side, w, 3]."""
+    """Return an image at a height of `side`, its pixels kept visible: uint8[side, w, 3]."""
     picture = Image.fromarray(image)
     width = round(picture.width * side / picture.height)
     return np.asarray(picture.resize((width, side), Image.Resampling.NEAREST))

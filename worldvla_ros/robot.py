@@ -1,6 +1,7 @@
 """The description of a robot: joints, kinematics, limits, action names and cameras.
 
-Knows the fields of `config/robots/*.yaml` and checks them. Must not know any middleware or checkpoint file.
+Knows the fields of `config/robots/*.yaml` and checks them. Must not know any middleware or
+checkpoint file.
 """
 
 from dataclasses import dataclass
@@ -104,7 +105,11 @@ class RobotConfig:
                 )
         limits = self.limits
         low, high = limits.workspace_minimum, limits.workspace_maximum
-        ranges = (*zip(low, high, strict=True), (0.0, limits.linear_speed), (0.0, limits.angular_speed))
+        ranges = (
+            *zip(low, high, strict=True),
+            (0.0, limits.linear_speed),
+            (0.0, limits.angular_speed),
+        )
         if any(a >= b for a, b in ranges):
             raise RobotError(
                 f'robot {self.name}: limits', expected='minimum < maximum, speeds > 0', got=limits
@@ -154,7 +159,7 @@ def check_fits(
                 f'the checkpoint does not fit robot {robot.name}: {field}',
                 expected=list(expected),
                 got=list(got),
-                remedy='Use a checkpoint trained for this robot, or describe the robot it was trained for.',
+                remedy='Use a checkpoint for this robot, or describe the robot that it knows.',
             )
     available = [c.name for c in robot.cameras]
     missing = [c for c in cameras if c not in available]

@@ -3,9 +3,9 @@
     action  bos, text(instruction), [state], image × m, sep │ action block × K, sep
     world   bos, text, image × cameras, action block × n, sep │ image × cameras, sep
 
-Everything right of │ is the response and is supervised; the prompt is not. `blocks` says which part of
-the chunk mask a token belongs to: 0 is seen by all later tokens, k ≥ 1 is action k of the chunk, -1 is an
-action of the past inside a prompt, which the chunk may not see (see model/masks.py).
+What is right of │ is the response and is supervised; the prompt is not. `blocks` says which
+part of the chunk mask a token belongs to: 0 is seen by all later tokens, k ≥ 1 is action k,
+-1 is an action of the past inside a prompt, which the chunk may not see (see model/masks.py).
 
 Must not know of torch, of pixels or of robots.
 """

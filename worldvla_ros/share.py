@@ -1,13 +1,14 @@
 """Where the files lie that come with the package: config/, launch/ and checkpoints/.
 
-Knows the layouts of a source tree, of a colcon install space and of a virtual environment. Layer 0.
+Knows the layouts of a source tree, of a colcon install space and of a virtual environment. Layer
+0.
 """
 
 from pathlib import Path
 
 
 def share_folder() -> Path:
-    """Return the folder that holds config/ and checkpoints/: the source tree, or share/ of an install."""
+    """Return the folder of config/ and checkpoints/: the source tree, or share/ of an install."""
     here = Path(__file__).resolve()
     if (here.parents[1] / 'package.xml').is_file():
         return here.parents[1]

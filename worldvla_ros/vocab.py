@@ -1,8 +1,9 @@
 """The only place with token ids.
 
-Knows which id means what, for the published vocabulary and for compact ones. Must not know how text,
-images or actions are turned into codes and bins. A *code* is an index into the image codebook and a
-*bin* is an index into the edges of a number range; neither is a token id until it passes here.
+Knows which id means what, for the published vocabulary and for compact ones. Must not know how
+text, images or actions are turned into codes and bins. A *code* is an index into the image
+codebook and a *bin* is an index into the edges of a number range; neither is a token id until it
+passes here.
 
     published (Chameleon, 65,536 ids)        compact (`compact`)
     0  bos   1 pad   2 eos                   0 bos   1 pad   2 sep
@@ -68,7 +69,9 @@ class Vocabulary:
             'action_bin_base': BINS,
             'state_bin_base': BINS,
         }
-        names = [f.name for f in fields(self) if f.name not in ('size', 'codebook_size', 'text_size')]
+        names = [
+            f.name for f in fields(self) if f.name not in ('size', 'codebook_size', 'text_size')
+        ]
         for name in names:
             first, last = getattr(self, name), getattr(self, name) + spans.get(name, 0)
             if not 0 <= first <= last < self.size:

@@ -37,7 +37,8 @@ class WorldModel:
             actions: float[n, dim], as the checkpoint speaks them.
 
         Returns:
-            uint8[m, h, w, 3] of the first camera, m = n // actions_per_image, each that many actions later.
+            uint8[m, h, w, 3] of the first camera, m = n // actions_per_image, each that many
+            actions later.
 
         Raises:
             ObservationError: A camera is missing, or there are too few or malformed actions.

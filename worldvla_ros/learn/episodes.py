@@ -1,6 +1,6 @@
 """Recorded episodes: one compressed file each.
 
-    observation 0 ─ action 0 → observation 1 ─ action 1 → … observation T       (T actions, T + 1 observations)
+    observation 0 ─ action 0 → observation 1 ─ action 1 → … observation T   (T actions)
 
 Knows arrays and files. Must not know simulators or tokens.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
-import zipfile
 
 import numpy as np
 
@@ -98,7 +97,7 @@ def load_episode(file: str | Path) -> Episode:
         meta = json.loads(str(arrays.pop('meta')))
         images = {k.removeprefix('image_'): arrays.pop(k) for k in list(arrays) if 'image_' in k}
         return Episode(images=images, **arrays, **meta)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise whatever a damaged byte leads them to
         raise EpisodeError(
             f'{file} is no readable episode: {error}', remedy='Delete it and collect it again.'
         ) from error
@@ -114,7 +113,7 @@ def episode_files(folder: str | Path) -> list[Path]:
     if not files:
         raise EpisodeError(
             f'no episodes in {folder}',
-            remedy=f'Record some: worldvla collect --task pick --episodes 100 --seed 0 --out {folder}',
+            remedy=f'Record some: worldvla collect --task pick --seed 0 --out {folder}',
         )
     return files
 

@@ -1,7 +1,7 @@
 """Closed-loop trials in the simulation, and imagination against what was really seen.
 
-    trial        observe ─ act ─ execute the first few actions ─ observe … until success or time is up
-    imagination  start image, executed actions ─ imagine ─ compare with the observed image, on what changed
+    trial        observe ─ act ─ execute the first few actions ─ … until success or time is up
+    imagination  start image, actions ─ imagine ─ compare with the observed image where it changed
 
 Knows simulation, policy and world model. Must not know ROS. Seeds from 9000 up are refused.
 """
@@ -25,7 +25,7 @@ from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
 from worldvla_ros.world_model import WorldModel
 
 ACTIONS_EXECUTED = 4
-"""Actions of a chunk that are executed before the next one: a policy that thinks at 5 Hz beside 20 Hz control."""
+"""Actions of a chunk executed before the next one: a policy at 5 Hz beside 20 Hz control."""
 WORDINGS = ('canonical', 'heldout')
 CUBES = ('drawn', 'other')
 
@@ -78,13 +78,19 @@ def trials(
 
     Raises:
         EpisodeError: A seed is outside 0 … 8999.
-        ConfigError: Task, wording or cube is unknown.
+        ConfigError: Task, wording or cube is unknown, or chosen beside an instruction.
         InstructionError: The instruction names no goal of the task.
     """
     check_seeds(seed, episodes)
     for name, value, known in (('wording', wording, WORDINGS), ('cube', cube, CUBES)):
         if value not in known:
             raise ConfigError(name, expected=' or '.join(known), got=repr(value))
+    if instruction and (wording, cube) != ('canonical', 'drawn'):
+        raise ConfigError(
+            'instruction',
+            expected='none where wording or cube is chosen, since these make the sentence',
+            got=repr(instruction),
+        )
     env = TabletopEnv(task=task, cameras=policy.checkpoint.spec.cameras)
     try:
         for each in tqdm(range(seed, seed + episodes), desc=f'eval {task}', disable=not progress):
@@ -174,7 +180,9 @@ class Comparison:
                     'changed_share': round(float(mask.mean()), 4),
                     'psnr_imagined': _rounded(psnr(self.imagined[index], observed, mask)),
                     'psnr_nothing_moves': _rounded(psnr(self.start, observed, mask)),
-                    'psnr_reconstructed': _rounded(psnr(self.reconstructed[index], observed, mask)),
+                    'psnr_reconstructed': _rounded(
+                        psnr(self.reconstructed[index], observed, mask)
+                    ),
                 }
             )
         return rows
@@ -213,12 +221,16 @@ def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Co
 def imagination(
     world: WorldModel, task: str, episodes: int, seed: int, horizon: int, *, progress: bool = True
 ) -> dict[str, object]:
-    """Return pooled PSNR [dB] of images `horizon` actions ahead, over all starts of held-out episodes.
+    """Return pooled PSNR [dB] of images `horizon` actions ahead, over starts all along episodes.
 
     Raises:
         EpisodeError: A seed is outside 0 … 8999.
     """
-    errors: dict[str, list[np.ndarray]] = {'imagined': [], 'nothing_moves': [], 'reconstructed': []}
+    errors: dict[str, list[np.ndarray]] = {
+        'imagined': [],
+        'nothing_moves': [],
+        'reconstructed': [],
+    }
     for each in tqdm(range(seed, seed + episodes), desc='imagination', disable=not progress):
         episode = expert_episode(world, task, each)
         for start in range(0, episode.length - horizon + 1, horizon):
@@ -229,8 +241,14 @@ def imagination(
             for found, image in zip(errors.values(), candidates, strict=True):
                 found.append(np.square(image.astype(float) - observed)[mask])
     pooled = {f'psnr_{name}': _rounded(pooled_psnr(found)) for name, found in errors.items()}
-    gain = pooled['psnr_imagined'] - pooled['psnr_nothing_moves']
-    return {'actions_ahead': horizon, 'starts': len(errors['imagined']), **pooled, 'gain': round(gain, 2)}
+    known = pooled['psnr_imagined'] is not None and pooled['psnr_nothing_moves'] is not None
+    gain = pooled['psnr_imagined'] - pooled['psnr_nothing_moves'] if known else None
+    return {
+        'actions_ahead': horizon,
+        'starts': len(errors['imagined']),
+        **pooled,
+        'gain': round(gain, 2) if known else None,
+    }
 
 
 def expert_episode(world: WorldModel, task: str, seed: int) -> Episode:

@@ -2,9 +2,10 @@
 
     L = Σ w(y)·CE / Σ w(y) + z · mean(logsumexp²)
 
-(WorldVLA, arXiv 2506.21539, equation for L, as its code implements it: per-token class weights with one
-normaliser.) Deviation, switched by `bin_spread`: the target of a bin may be spread over neighbouring bins, since
-bins are ordered and one-hot targets do not say so. Legend: m supervised tokens, v vocabulary.
+(WorldVLA, arXiv 2506.21539, equation for L, as its code implements it: per-token class weights
+with one normaliser.) Deviation, switched by `bin_spread`: the target of a bin may be spread over
+neighbouring bins, since bins are ordered and one-hot targets do not say so. Legend: m supervised
+tokens, v vocabulary.
 """
 
 from dataclasses import dataclass

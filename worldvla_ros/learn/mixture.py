@@ -1,11 +1,11 @@
 """The training mixture: action and world sequences drawn from tokenised episodes.
 
-    action at t   instruction (a paraphrase drawn anew), state t, image t │ the expert's actions t … t+K-1
+    action at t   instruction (drawn anew), state t, image t │ the expert's actions t … t+K-1
     world at t    image t, executed actions t … t+n-1                     │ image t+n
 
-Beyond the end of an episode the last action is repeated, so that the last observations are learnt too. Under
-the chunk mask an action of a chunk depends on the prompt and its own position alone, so a random few of the K
-are enough for an unbiased gradient; they keep their positions.
+Beyond the end of an episode the last action is repeated, so that the last observations are learnt
+too. Under the chunk mask an action of a chunk depends on the prompt and its own position alone, so
+a random few of the K are enough for an unbiased gradient; they keep their positions.
 Knows episodes as codes and numbers. Must not know pixels.
 """
 
@@ -85,7 +85,7 @@ class Mixture:
     prompt_images: bool = False
 
     def batches(self, size: int, rng: np.random.Generator) -> tuple[Batch, ...]:
-        """Draw `size` sequences; a fixed number of each task, one batch per task, at random places."""
+        """Draw `size` sequences at random places: one batch per task, of fixed sizes."""
         actions = round(size * self.action_share)
         tasks = ((self.action_sequence, actions), (self.world_sequence, size - actions))
         return tuple(self._draw(make, count, rng) for make, count in tasks if count)

@@ -12,7 +12,6 @@ from worldvla_ros.errors import ConfigError
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.sequence import Prompts
 
-
 OPTIMISERS = ('adamw', 'muon')
 
 
@@ -32,7 +31,8 @@ class ImageTraining:
         steps: Optimiser steps.
         batch: Images per step.
         learning_rate: Peak of the schedule.
-        continuous_steps: First steps without quantisation, after which the codebook starts from latents.
+        continuous_steps: First steps without quantisation, after which the codebook starts from
+            latents.
         commitment: Weight of the distance of latents from their code.
         foreground: Extra weight of pixels that differ from the mean image.
         edges: Weight of the difference of image gradients.
@@ -71,17 +71,19 @@ class ModelTraining:
         steps: Optimiser steps.
         batch: Sequences per step.
         action_share: Share of action sequences; the others are world sequences.
-        actions_kept: Actions of a chunk in one action sequence; under the chunk mask the others change nothing.
-        optimiser: 'adamw' for all parameters as in the reference, or 'muon' for the matrices inside the layers
-            (Jordan et al. 2024, with updates scaled to AdamW's) and AdamW for the rest.
+        actions_kept: Actions of a chunk in one action sequence; under the chunk mask the others
+            change nothing.
+        optimiser: 'adamw' for all parameters as in the reference, or 'muon' for the matrices
+            inside the layers (Jordan et al. 2024, with updates scaled to AdamW's) and AdamW for
+            the rest.
         learning_rate: Peak; reached after `warmup` steps, kept, then lowered linearly to zero.
         warmup: Steps of linear warm-up.
         decay_share: Share of the steps, at the end, over which the rate falls.
         weight_decay: AdamW's, on every parameter as in the reference.
         clip: Largest norm of the gradient.
         image_weight: Weight of an image code in the loss; all other ids weigh 1.
-        prompt_images: Whether the image codes of prompts are supervised too. The paper's model has learnt to look
-            from its base; a model trained from nothing learns it here.
+        prompt_images: Whether the image codes of prompts are supervised too. The paper's model has
+            learnt to look from its base; a model trained from nothing learns it here.
         z_loss: Weight of mean(logsumexp²).
         bin_spread: Standard deviation of the target over neighbouring bins [bins]; 0 is one-hot.
         average: Decay of the moving average of the weights that is evaluated and exported.

@@ -1,8 +1,9 @@
 """Weights to start from: ids that mean a number or a picture start near their neighbours.
 
-A table row per id, drawn independently, makes the model learn from scratch that bin 100 is next to bin 101 and
-that two codes look alike. Rows of bins start as random projections of waves over the range, rows of codes as
-random projections of their codebook vectors. Knows ids and tables. Must not know sequences.
+A table row per id, drawn independently, makes the model learn from scratch that bin 100 is next to
+bin 101 and that two codes look alike. Rows of bins start as random projections of waves over the
+range, rows of codes as random projections of their codebook vectors. Knows ids and tables. Must
+not know sequences.
 """
 
 import math
@@ -45,7 +46,7 @@ def waves(count: int) -> Tensor:
 
 
 def project(features: Tensor, width: int) -> Tensor:
-    """Return random projections of unit variance, plus a part of each row's own: float[n, width]."""
+    """Return random projections, plus a part of each row's own: float[n, width], unit variance."""
     shared = features - features.mean(0)
     shared = (shared / shared.std()) @ torch.randn(shared.shape[1], width)
     rows = shared / shared.std() + OWN_SHARE * torch.randn(len(features), width)

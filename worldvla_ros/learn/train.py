@@ -2,8 +2,8 @@
 
     episodes ─ text tokenizer ─ image tokenizer ─ token cache ─ unified model ─ checkpoint folder
 
-Each stage resumes from what it left in the run's folder. Knows the order of the stages; must not know how each
-one works.
+Each stage resumes from what it left in the run's folder. Knows the order of the stages; must not
+know how each one works.
 """
 
 import logging
@@ -104,7 +104,9 @@ def _text_tokenizer(settings: Settings) -> TextTokenizer:
     file = settings.work / 'text.json'
     if not file.is_file():
         prompts = [settings.prompts.action.format(task=s) for s in corpus()]
-        train_text_tokenizer([*prompts, settings.prompts.world], settings.text_size).save(str(file))
+        train_text_tokenizer([*prompts, settings.prompts.world], settings.text_size).save(
+            str(file)
+        )
     return TextTokenizer.load(file, 0)
 
 

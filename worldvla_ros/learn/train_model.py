@@ -1,6 +1,7 @@
 """Training of the unified model on the mixture of both tasks.
 
-Knows batches, optimiser and evaluation. Must not know how sequences are made or what ids mean beyond spans.
+Knows batches, optimiser and evaluation. Must not know how sequences are made or what ids mean
+beyond spans.
 """
 
 import logging
@@ -163,7 +164,8 @@ def figures(logits: Tensor, labels: Tensor, vocab: Vocabulary) -> dict[str, floa
     """Return teacher-forced figures of supervised tokens.
 
     Returns:
-        action_error: Mean distance of the best bin from the true one, in action units of a [-1, 1] range.
+        action_error: Mean distance of the best bin from the true one, in action units of a [-1, 1]
+            range.
         action_accuracy: Share of bins hit within one bin.
         code_accuracy: Share of image codes hit.
     """

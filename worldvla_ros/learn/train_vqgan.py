@@ -1,10 +1,12 @@
 """Training of the image tokenizer on recorded images.
 
-Reconstruction (L1 + L2, more where something stands before the mean background), image gradients, and a
-codebook that follows moving averages of the latents (van den Oord et al. 2017, appendix A.1) with restarts of
-unused codes. No adversarial part: on flat-shaded images it brought nothing that the gradient term does not.
+Reconstruction (L1 + L2, more where something stands before the mean background), image gradients,
+and a codebook that follows moving averages of the latents (van den Oord et al. 2017, appendix A.1)
+with restarts of unused codes. No adversarial part: on flat-shaded images it brought nothing that
+the gradient term does not.
 
-Knows pixels and codes. Must not know token ids. Legend: b batch, z latent width, r, c rows and columns.
+Knows pixels and codes. Must not know token ids. Legend: b batch, z latent width, r, c rows and
+columns.
 """
 
 import logging

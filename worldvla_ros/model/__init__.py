@@ -1,1 +1,1 @@
-"""Mathematics in torch: transformer, masks, VQ-GAN. Knows ids, positions and masks; nothing of robots."""
+"""Mathematics in torch. Knows ids, positions and masks; nothing of robots."""

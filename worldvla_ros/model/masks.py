@@ -10,12 +10,12 @@
     b    1 1 . . 1 1 .        nor an action of the past in the prompt
     S    1 1 1 1 1 1 1        the final sep sees everything
 
-(WorldVLA, arXiv 2506.21539, section 3.3; repository `modeling_xllmx_chameleon_ck.py`, generate_att_mask_3.)
-The rule goes by role, not by scanning ids, so it needs `blocks` (see sequence.py).
+(WorldVLA, arXiv 2506.21539, section 3.3; repository `modeling_xllmx_chameleon_ck.py`,
+generate_att_mask_3.) The rule goes by role, not by scanning ids, so it needs `blocks` (see
+sequence.py).
 Legend: b batch, t tokens, q queries, k keys.
 """
 
-import torch
 from torch import Tensor
 
 

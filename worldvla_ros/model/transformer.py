@@ -1,8 +1,9 @@
 """The unified transformer: Chameleon's decoder with QK-norm and rotary positions.
 
-Knows ids, positions, masks and a cache. Must not know what an id means. Parameter names are those of the
-published checkpoints, so a published state dict loads as it is.
-Legend: b batch, t new tokens, s tokens seen so far, d model width, n heads, k head width, v vocabulary.
+Knows ids, positions, masks and a cache. Must not know what an id means. Parameter names are those
+of the published checkpoints, so a published state dict loads as it is.
+Legend: b batch, t new tokens, s tokens seen so far, d model width, n heads, k head width, v
+    vocabulary.
 """
 
 from dataclasses import dataclass

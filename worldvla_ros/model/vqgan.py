@@ -1,7 +1,8 @@
 """The image tokenizer's network: VQ-GAN encoder, quantiser and decoder.
 
-Knows pixels and codes. Must not know token ids. Module names are those of Chameleon's `vqgan.ckpt`, so its
-state dict loads as it is. Legend: b batch, h, w pixels, r, c rows and columns of codes.
+Knows pixels and codes. Must not know token ids. Module names are those of Chameleon's
+`vqgan.ckpt`, so its state dict loads as it is. Legend: b batch, h, w pixels, r, c rows and columns
+of codes.
 """
 
 from dataclasses import dataclass
@@ -122,7 +123,9 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution, with the step to the next one."""
 
-    def __init__(self, channels: list[int], groups: int, step: tuple[str, nn.Module] | None) -> None:
+    def __init__(
+        self, channels: list[int], groups: int, step: tuple[str, nn.Module] | None
+    ) -> None:
         """`channels` are the widths before, between and after the blocks."""
         super().__init__()
         pairs = zip(channels[:-1], channels[1:], strict=True)
@@ -221,9 +224,7 @@ class Quantiser(nn.Module):
         """Return the nearest entries: [b, width, r, c] → int64[b, r, c]."""
         flat = latents.movedim(1, -1).float()
         table = self.embedding.weight.float()
-        distance = (
-            flat.pow(2).sum(-1, keepdim=True) + table.pow(2).sum(-1) - 2 * flat @ table.mT
-        )
+        distance = flat.pow(2).sum(-1, keepdim=True) + table.pow(2).sum(-1) - 2 * flat @ table.mT
         return distance.argmin(-1)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -266,7 +267,7 @@ class VQGAN(nn.Module):
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the images of codes: int64[b, r, c] → uint8[b, h, w, 3], truncated, not rounded."""
+        """Return the images of codes: int64[b, r, c] → uint8[b, h, w, 3], truncated."""
         return to_images(self.pixels(self.quantize(codes)))
 
 
@@ -279,4 +280,3 @@ def to_images(pixels: Tensor) -> Tensor:
     """Scale float[b, 3, h, w] in [-1, 1] to uint8[b, h, w, 3]; values are cut off, not rounded."""
     scaled = (pixels.float().clamp(-1, 1) + 1) / 2 * 255
     return scaled.to(torch.uint8).movedim(1, -1)
-

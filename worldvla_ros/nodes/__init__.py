@@ -1,1 +1,1 @@
-"""ROS 2 nodes: they convert messages, hand them on, and publish what comes back. The only place with rclpy."""
+"""ROS 2 nodes: convert messages, hand them on, publish what comes back. All of rclpy is here."""

@@ -1,8 +1,9 @@
 """The action player: chunks in, one command per control period out, and a hold whenever in doubt.
 
-`output` chooses the command: `twist` (geometry_msgs/TwistStamped, as MoveIt Servo takes it: m/s and rad/s in the base
-frame) or `trajectory` (trajectory_msgs/JointTrajectory, as ros2_control's joint_trajectory_controller takes it). Limits
-of the robot description hold here, at the output. Must not know models.
+`output` chooses the command: `twist` (geometry_msgs/TwistStamped, as MoveIt Servo takes it: m/s
+and rad/s in the base frame) or `trajectory` (trajectory_msgs/JointTrajectory, as ros2_control's
+joint_trajectory_controller takes it). Limits of the robot description hold here, at the output.
+Must not know models.
 """
 
 from array import array
@@ -37,7 +38,7 @@ NOTICED_CLAMP_M = 1e-4
 
 
 class ActionPlayerNode(ManagedNode):
-    """Unconfigured or inactive: sends nothing. Active and enabled: one command per period, or a hold.
+    """Not active: sends nothing. Active and enabled: one command per period, or a hold.
 
     In a dry run chunks are judged and the path is shown, but no command leaves.
     """
@@ -93,9 +94,7 @@ class ActionPlayerNode(ManagedNode):
         self._trajectories = self.create_publisher(
             JointTrajectory, 'joint_trajectory', RELIABLE_QOS
         )
-        self._grippers = self.create_publisher(
-            Float64MultiArray, 'gripper_command', RELIABLE_QOS
-        )
+        self._grippers = self.create_publisher(Float64MultiArray, 'gripper_command', RELIABLE_QOS)
         self._paths = self.create_publisher(MarkerArray, 'planned_path', RELIABLE_QOS)
         publishers = (self._twists, self._trajectories, self._grippers, self._paths)
         subscriptions = (
@@ -256,7 +255,7 @@ class ActionPlayerNode(ManagedNode):
             self._twists.publish(message)
 
     def _publish_path(self) -> None:
-        """Show where the rest of the chunk leads: green where the gripper opens, orange where it closes."""
+        """Show where the rest of the chunk leads: green gripper open, orange closed."""
         chunk = self._player.chunk
         if chunk is None or self._joints is None or not self._paths.get_subscription_count():
             return

@@ -1,6 +1,7 @@
 """Messages ⇄ values: the one place where images, chunks and joint states change form.
 
-cv_bridge is used for encodings that are not handled here, where it is installed. Must not know nodes.
+cv_bridge is used for encodings that are not handled here, where it is installed. Must not know
+nodes.
 """
 
 from array import array

@@ -1,7 +1,7 @@
 """The demonstration: the whole graph, three sentences, and what came of it.
 
-Starts the nodes of `worldvla_ros.graph` as processes, speaks to them over topics and services as a user would,
-and keeps what they publish. The figures and pictures are made in demo_report.py.
+Starts the nodes of `worldvla_ros.graph` as processes, speaks to them over topics and services as a
+user would, and keeps what they publish. The figures and pictures are made in demo_report.py.
 """
 
 from collections.abc import Callable

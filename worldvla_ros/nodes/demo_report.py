@@ -1,4 +1,4 @@
-"""What the demonstration shows at its end: table, video and strip. Knows samples and pictures. Must not know ROS."""
+"""What the demonstration shows at its end: table, video and strip. Must not know ROS."""
 
 from bisect import bisect_left
 import json
@@ -52,7 +52,8 @@ def write_report(
         files += ['demo.mp4', 'strip.png']
     sys.stdout.write('\n' + table(rows) + '\n\n')
     sys.stdout.write(
-        f'Peak memory of all nodes {memory_mb:.0f} MB, simulation at no less than {slowest:.2f} × real time.\n'
+        f'Peak memory of all nodes {memory_mb:.0f} MB, '
+        f'simulation at no less than {slowest:.2f} × real time.\n'
         f'Written to {out}: {", ".join(files)}\n'
     )
     return 0 if worked else 1
@@ -63,12 +64,12 @@ def matched(
 ) -> list[tuple[float, int, np.ndarray, np.ndarray, np.ndarray]]:
     """Return each imagined image with its start and with what was seen at the predicted time.
 
-    The images of a chunk come one after another, each a stride after the last; the first lies a stride after the
-    start.
+    The images of a chunk come one after another, each a stride after the last; the first lies a
+    stride after the start.
 
     Returns:
-        (stamp of the start, strides ahead, start, observed, imagined); images uint8[h, w, 3] at the size of the
-        imagined one.
+        (stamp of the start, strides ahead, start, observed, imagined); images uint8[h, w, 3] at
+        the size of the imagined one.
     """
     found, start_s, ahead = [], -np.inf, per_chunk
     for stamp, imagined in sample.imagined:
@@ -184,7 +185,9 @@ def strip(samples: list['Sample'], pairs: list[list], stride_s: float) -> Image.
     for ahead in range(1, furthest + 1):
         moment = f'{ahead * stride_s:.2f} s'
         columns += [f'observed +{moment}', f'imagined +{moment}', 'difference']
-    return grid(rows, labels, columns, 'What the camera saw, and what the model had imagined before')
+    return grid(
+        rows, labels, columns, 'What the camera saw, and what the model had imagined before'
+    )
 
 
 def _shrink(image: np.ndarray, side: int) -> np.ndarray:

@@ -29,7 +29,9 @@ class ModelHost:
             CheckpointError: The folder is missing, damaged or foreign.
             ConfigError: The device is not there.
         """
-        path = str(declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint'))
+        path = str(
+            declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
+        )
         device = str(declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0'))
         threads = declare(node, 'threads', 1, 'CPU threads of torch', 1, 256)
         key = (path or str(demo_path()), device)

@@ -1,4 +1,4 @@
-"""Policy and world model in one process, on one copy of the weights: acting goes before imagining."""
+"""Policy and world model in one process, on one copy of the weights; acting goes first."""
 
 from worldvla_ros.nodes.host import ModelHost
 from worldvla_ros.nodes.policy import PolicyNode

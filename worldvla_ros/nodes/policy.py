@@ -1,7 +1,8 @@
 """The policy node: images, joint states and an instruction in, action chunks out.
 
-Callbacks keep the newest messages; the worker converts, judges and acts. A refused observation gives a reason
-on ~/status and no chunk, so that the player holds. Must not know tokens or simulators.
+Callbacks keep the newest messages; the worker converts, judges and acts. A refused observation
+gives a reason on ~/status and no chunk, so that the player holds. Must not know tokens or
+simulators.
 """
 
 from collections.abc import Iterator
@@ -61,7 +62,8 @@ class PolicyNode(ManagedNode):
         """Load and check the checkpoint, warm it up, and listen.
 
         Raises:
-            WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is wrong.
+            WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
+                wrong.
         """
         self._robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
         self._max_age_s = declare(

@@ -1,7 +1,8 @@
 """The recorder: everything said on the topics of the graph, as it came, in an MCAP bag.
 
-Messages are written as the serialised bytes that arrived; nothing is converted. The bag is what `ros2 bag` writes
-(profile ros2, encoding cdr, definitions inside) with its metadata.yaml. Must not know what messages mean.
+Messages are written as the serialised bytes that arrived; nothing is converted. The bag is what
+`ros2 bag` writes (profile ros2, encoding cdr, definitions inside) with its metadata.yaml. Must not
+know what messages mean.
 """
 
 from dataclasses import dataclass

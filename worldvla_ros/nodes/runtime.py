@@ -1,4 +1,4 @@
-"""What all nodes share: a main that ends cleanly, checked parameters, life-cycle start, and a status topic.
+"""What all nodes share: a clean end, checked parameters, life-cycle start, a status topic.
 
 Knows rclpy. Must not know what a node is for.
 """
@@ -74,7 +74,7 @@ def seconds(stamp: object) -> float:
 
 
 class Status:
-    """Publishes what a node is doing on ~/status, and logs each new reason once per few seconds."""
+    """Publishes what a node is doing on ~/status, and logs each reason every few seconds."""
 
     def __init__(self, node: Node) -> None:
         """Create the publisher."""
@@ -85,7 +85,7 @@ class Status:
         self._lock = threading.Lock()
 
     def report(self, level: bytes, message: str, key: str = '', **values: object) -> None:
-        """Publish a status when it changes; each `key` (or message) is logged at most every few seconds.
+        """Publish a status when it changes; log each `key` (or message) every few seconds at most.
 
         Args:
             level: DiagnosticStatus.OK, WARN or ERROR.
@@ -146,8 +146,8 @@ class Status:
 class ManagedNode(LifecycleNode):
     """A life-cycle node that brings itself up, unless `autostart` is false.
 
-    Subclasses write `configure` (may raise WorldVLAError), `activate`, `deactivate` and `clean_up`; the last two
-    tolerate being called when little has been set up.
+    Subclasses write `configure` (may raise WorldVLAError), `activate`, `deactivate` and
+    `clean_up`; the last two tolerate being called when little has been set up.
     """
 
     def __init__(self, name: str) -> None:
@@ -224,8 +224,8 @@ def _steady_clock() -> rclpy.clock.Clock:
 def run(*factories: Callable[[], Node], args: list[str] | None = None) -> int:
     """Spin nodes in one process until SIGINT or SIGTERM, then stop them in order.
 
-    rclpy's own handler would invalidate the context at once, and nothing could be sent on the way out; so the
-    signals only set a flag here.
+    rclpy's own handler would invalidate the context at once, and nothing could be sent on the way
+    out; so the signals only set a flag here.
 
     Returns:
         0, or 2 where a node cannot be created for a reason that a user can mend.

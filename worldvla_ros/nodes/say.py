@@ -1,4 +1,4 @@
-"""Says one sentence on the instruction topic and stays, so that nodes that start later hear it too."""
+"""Says one sentence on the instruction topic and stays, for nodes that start later."""
 
 import sys
 
@@ -28,7 +28,9 @@ def main() -> int:
     """Say the words of the command line."""
     words = ' '.join(remove_ros_args(sys.argv)[1:])
     if not words.strip():
-        error = InstructionError('nothing to say', remedy='Give a sentence: say pick up the red cube')
+        error = InstructionError(
+            'nothing to say', remedy='Give a sentence: say pick up the red cube'
+        )
         rclpy.logging.get_logger('say').error(str(error))
         return 2
     return run(lambda: SayNode(words))

@@ -1,7 +1,7 @@
 """The simulated robot as a node: takes what a real arm takes, publishes what a real arm publishes.
 
-Physics and rendering run in a thread of their own, in real time; callbacks only leave commands for it. The one
-node that knows the simulation.
+Physics and rendering run in a thread of their own, in real time; callbacks only leave commands for
+it. The one node that knows the simulation.
 """
 
 from array import array
@@ -136,7 +136,9 @@ class SimNode(ManagedNode):
         named = dict(zip(message.joint_names, positions, strict=False))
         joints = np.array([named.get(name, np.nan) for name in JOINTS])
         if not np.isfinite(joints).all():
-            self.status.warn(f'trajectory refused: expected finite positions of {", ".join(JOINTS)}')
+            self.status.warn(
+                f'trajectory refused: expected finite positions of {", ".join(JOINTS)}'
+            )
             return
         self._joint_command = joints
 

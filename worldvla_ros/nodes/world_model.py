@@ -3,7 +3,8 @@
     imagined_image   stamped with the time that it predicts
     imagined_strip   observed | imagined | difference, published when that time has come
 
-Imagining never delays acting: it yields to the policy between decoding steps where both share a process. Must not
+Imagining never delays acting: it yields to the policy between decoding steps where both share a
+    process. Must not
 know tokens or simulators.
 """
 
@@ -47,7 +48,7 @@ class Imagined:
 
 
 class WorldModelNode(ManagedNode):
-    """Unconfigured: nothing loaded. Inactive: loaded, silent. Active: imagines each newest chunk."""
+    """Unconfigured: nothing loaded. Inactive: silent. Active: imagines each newest chunk."""
 
     def __init__(self, host: ModelHost | None = None) -> None:
         """Create the node; nodes of one process share a host."""
@@ -63,7 +64,8 @@ class WorldModelNode(ManagedNode):
         """Load the checkpoint and listen.
 
         Raises:
-            WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is wrong.
+            WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
+                wrong.
         """
         robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
         checkpoint = self._host.checkpoint(self)
@@ -175,9 +177,7 @@ class WorldModelNode(ManagedNode):
         difference = np.abs(observed.astype(int) - enlarged).astype(np.uint8)
         strip = np.concatenate([observed, enlarged, difference], axis=1)
         self._strip_publisher.publish(array_to_image(strip, imagined.stamp_s, self._frame))
-        self.status.ok(
-            'imagining', images=self._count, psnr=f'{psnr(observed, enlarged):.1f} dB'
-        )
+        self.status.ok('imagining', images=self._count, psnr=f'{psnr(observed, enlarged):.1f} dB')
 
     def _reset_inputs(self) -> None:
         """Forget all images, at the start and when the clock jumps back."""

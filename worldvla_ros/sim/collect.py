@@ -1,7 +1,7 @@
 """Recording of expert episodes.
 
-The executed action carries noise and the recorded label does not, so that recovery is seen (DART, Laskey et al.
-2017). Knows environment, expert and files. Must not know models.
+The executed action carries noise and the recorded label does not, so that recovery is seen (DART,
+Laskey et al. 2017). Knows environment, expert and files. Must not know models.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
 from worldvla_ros.sim.tasks import Goal, paraphrase
 
 SEEDS_END = 9000
-"""Seeds 0–7999 are for training, 8000–8999 for validation; later ones are kept for others to test with."""
+"""Seeds 0–7999 are for training, 8000–8999 for validation, later ones for others to test with."""
 START_NOISE = 0.04
 STEPS_AFTER_SUCCESS = 6
 CORRELATION = 0.7

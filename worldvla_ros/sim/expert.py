@@ -1,8 +1,8 @@
 """Scripted experts: the right action as a function of the present state alone.
 
-No phase is remembered; it is read off gripper and cubes at each step, so that a label is right wherever noise
-has led. Heights follow a funnel: high where the gripper is far from where it wants to go down, low where it is
-close. Knows the simulator's state. Must not know images.
+No phase is remembered; it is read off gripper and cubes at each step, so that a label is right
+wherever noise has led. Heights follow a funnel: high where the gripper is far from where it wants
+to go down, low where it is close. Knows the simulator's state. Must not know images.
 """
 
 import numpy as np

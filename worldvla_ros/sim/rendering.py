@@ -14,9 +14,7 @@ from worldvla_ros.errors import MissingDependencyError
 if TYPE_CHECKING:
     import mujoco
 
-REMEDY = (
-    'On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri libgles2   (or: libosmesa6)'
-)
+REMEDY = 'On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri libgles2   (or: libosmesa6)'
 
 
 def choose_backend() -> str:
@@ -28,7 +26,9 @@ def choose_backend() -> str:
         MissingDependencyError: Neither EGL nor OSMesa is installed.
     """
     if 'MUJOCO_GL' not in os.environ:
-        found = [n for n, lib in (('egl', 'EGL'), ('osmesa', 'OSMesa')) if ctypes.util.find_library(lib)]
+        found = [
+            n for n, lib in (('egl', 'EGL'), ('osmesa', 'OSMesa')) if ctypes.util.find_library(lib)
+        ]
         if not found:
             raise MissingDependencyError(
                 'MuJoCo has no off-screen renderer', expected='EGL or OSMesa', remedy=REMEDY

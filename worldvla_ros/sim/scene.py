@@ -1,7 +1,8 @@
 """The tabletop as a MuJoCo model: a Panda of primitives, cubes, two cameras.
 
-Knows geometry and colours. Must not know tasks. Link frames follow the Panda's modified Denavit-Hartenberg table
-(Franka FCI documentation, "Denavit-Hartenberg parameters"); no mesh files are needed. Lengths in metres.
+Knows geometry and colours. Must not know tasks. Link frames follow the Panda's modified
+Denavit-Hartenberg table (Franka FCI documentation, "Denavit-Hartenberg parameters"); no mesh files
+are needed. Lengths in metres.
 """
 
 import math
@@ -74,11 +75,15 @@ def _finger(number: int, side: int) -> str:
 def _hand() -> str:
     turn = math.pi / 8
     return f"""
-    <body name="hand" gravcomp="1" pos="0 0 {_FLANGE}" quat="{_numbers((math.cos(turn), 0, 0, -math.sin(turn)))}">
+    <body name="hand" gravcomp="1" pos="0 0 {_FLANGE}" quat="{
+        _numbers((math.cos(turn), 0, 0, -math.sin(turn)))
+    }">
       <inertial pos="0 0 0.04" mass="0.7" diaginertia="1e-3 2e-3 1e-3"/>
       <geom type="box" size="0.022 0.068 0.02" pos="0 0 0.026" {_HAND}/>
       <site name="tcp" pos="0 0 {_TCP}" size="0.004" rgba="0 0 0 0"/>
-      <camera name="wrist" pos="0.07 0 0" xyaxes="0 -1 0 -0.94 0 -0.34" fovy="75"/>{_finger(1, 1)}{_finger(2, -1)}
+      <camera name="wrist" pos="0.07 0 0" xyaxes="0 -1 0 -0.94 0 -0.34" fovy="75"/>{_finger(1, 1)}{
+        _finger(2, -1)
+    }
     </body>"""
 
 
@@ -136,7 +141,8 @@ def scene_xml() -> str:
         f'<position joint="{name}" kp="2500" kv="220" ctrlrange="{low} {high}"/>'
         for name, (low, high) in zip(JOINTS, _LIMITS, strict=True)
     ) + ''.join(
-        f'<position joint="{name}" kp="600" kv="25" ctrlrange="0 {FINGER_TRAVEL}" forcerange="-25 25"/>'
+        f'<position joint="{name}" kp="600" kv="25" '
+        f'ctrlrange="0 {FINGER_TRAVEL}" forcerange="-25 25"/>'
         for name in FINGERS
     )
     return f"""<mujoco model="tabletop">

@@ -1,11 +1,13 @@
-"""The tabletop environment: a simulated Panda, coloured cubes and a task, as a Gymnasium environment.
+"""The tabletop: a simulated Panda, coloured cubes and a task, as a Gymnasium environment.
 
-    action  7 numbers in [-1, 1]: dx, dy, dz (0.02 m each), drx, dry, drz (0.1 rad each), gripper (> 0 closes)
-    state   x, y, z of the fingertips [m], rotation vector from straight down [rad], opening width [m]
+    action  7 numbers in [-1, 1]: dx, dy, dz (0.02 m each), drx, dry, drz (0.1 rad each), gripper
+    (> 0 closes)
+    state   x, y, z of the fingertips [m], rotation vector from straight down [rad], opening width
+    [m]
 
-Deltas move a target pose in the base frame (x forward, y left, z up), which the arm follows by damped
-least-squares inverse kinematics; a zero action holds exactly. Knows physics and success. Must not know experts,
-models or ROS.
+Deltas move a target pose in the base frame (x forward, y left, z up), which the arm follows by
+damped least-squares inverse kinematics; a zero action holds exactly. Knows physics and success.
+Must not know experts, models or ROS.
 """
 
 from typing import Any
@@ -14,6 +16,7 @@ import gymnasium
 import numpy as np
 
 from worldvla_ros.errors import ConfigError, InstructionError
+from worldvla_ros.kinematics import DOWN, rotation_matrix, rotation_vector
 from worldvla_ros.sim.rendering import CameraRenderer, choose_backend
 from worldvla_ros.sim.scene import (
     COLOURS,
@@ -40,40 +43,20 @@ MIN_DISTANCE = 0.09
 MAX_YAW = np.deg2rad(20)
 MAX_LEAD = 0.05
 """How far the target may run ahead of the measured pose [m]."""
+MAX_MISS = 0.03
+"""Where no joints bring the fingertips this near to the target [m], the arm stays as it is."""
+MAX_JOINT_SPEED = 2.175
+"""Of the slowest joints of a Panda [rad/s]."""
 LIFTED = 0.06
 PUSHED = 0.06
 STABLE_STEPS = 5
 MAX_STEPS = {'pick': 120, 'push': 120, 'put': 160}
 
 
-def down_rotation() -> np.ndarray:
-    """Return the rotation of a gripper that points straight down, fingers opening along y."""
-    return np.diag([1.0, -1.0, -1.0])
-
-
-def rotation_vector(matrix: np.ndarray) -> np.ndarray:
-    """Return the rotation vector of a 3 × 3 rotation [rad]."""
-    quaternion = np.empty(4)
-    mujoco.mju_mat2Quat(quaternion, matrix.reshape(-1))
-    vector = np.empty(3)
-    mujoco.mju_quat2Vel(vector, quaternion, 1.0)
-    return vector
-
-
-def rotation_matrix(vector: np.ndarray) -> np.ndarray:
-    """Return the 3 × 3 rotation of a rotation vector [rad]."""
-    angle = float(np.linalg.norm(vector))
-    quaternion, matrix = np.empty(4), np.empty(9)
-    axis = vector / angle if angle > 0 else np.array([0.0, 0.0, 1.0])
-    mujoco.mju_axisAngle2Quat(quaternion, axis, angle)
-    mujoco.mju_quat2Mat(matrix, quaternion)
-    return matrix.reshape(3, 3)
-
-
 class TabletopEnv(gymnasium.Env):
     """A Panda over a table with three coloured cubes; see the module docstring."""
 
-    metadata = {'render_modes': ['rgb_array'], 'render_fps': 20}  # noqa: RUF012  (Gymnasium's form)
+    metadata = {'render_modes': ['rgb_array'], 'render_fps': 20}
 
     def __init__(
         self,
@@ -128,8 +111,8 @@ class TabletopEnv(gymnasium.Env):
         Args:
             seed: Determines the scene: colours, poses, light, start pose and, without a given
                 instruction, the goal.
-            options: `instruction` overrides the goal; a colour that the scene lacks replaces its first cube's.
-                `task` changes the task.
+            options: `instruction` overrides the goal; a colour that the scene lacks replaces its
+                first cube's. `task` changes the task.
 
         Raises:
             InstructionError: The instruction names no goal of this task.
@@ -165,9 +148,7 @@ class TabletopEnv(gymnasium.Env):
             free = [k for k, c in enumerate(self.colours) if c not in named]
             if i >= len(free):
                 raise InstructionError(f'{instruction!r} names too many absent cubes')
-            self.colours = tuple(
-                colour if k == free[0] else c for k, c in enumerate(self.colours)
-            )
+            self.colours = tuple(colour if k == free[0] else c for k, c in enumerate(self.colours))
         self.goal, self.instruction = goal, instruction
         self._start_cubes = self.cube_positions()
         self._steps = self._stable = 0
@@ -194,13 +175,18 @@ class TabletopEnv(gymnasium.Env):
         return self.observe(), float(info['success']), info['success'], truncated, info
 
     def move_target(self, translation: np.ndarray, rotation: np.ndarray) -> None:
-        """Move the target pose by a translation [m] and a rotation vector [rad] in the base frame."""
+        """Move the target pose by a translation [m] and a rotation vector [rad] in the base frame.
+
+        A target that the arm cannot reach, or not fast enough, is not taken.
+        """
         position, _ = self.tcp_pose()
         target = np.clip(self._target + translation, *WORKSPACE)
-        lead = np.clip(target - position, -MAX_LEAD, MAX_LEAD)
-        self._target = position + lead
-        self._target_rotation = rotation_matrix(rotation) @ self._target_rotation
-        self._joint_command = self._solve(self._joint_command, self._target, self._target_rotation)
+        target = position + np.clip(target - position, -MAX_LEAD, MAX_LEAD)
+        turned = rotation_matrix(rotation) @ self._target_rotation
+        joints = self._solve(self._joint_command, target, turned)
+        miss = np.linalg.norm(self._kinematics(joints)[0] - target)
+        if miss <= MAX_MISS and self._reachable(joints):
+            self._target, self._target_rotation, self._joint_command = target, turned, joints
 
     def command_twist(self, linear: np.ndarray, angular: np.ndarray) -> None:
         """Move the target as a twist does in one control period: [m/s], [rad/s], base frame."""
@@ -224,6 +210,7 @@ class TabletopEnv(gymnasium.Env):
             share = min(1.0, 2 * i / substeps)
             self.data.ctrl[:7] = start + share * (self._joint_command - start)
             mujoco.mj_step(self.model, self.data)
+        mujoco.mj_kinematics(self.model, self.data)  # poses of now, not of before the last step
         self._steps += 1
         self._stable = self._stable + 1 if self._goal_holds() else 0
 
@@ -277,7 +264,7 @@ class TabletopEnv(gymnasium.Env):
     def state(self) -> np.ndarray:
         """Return float32[7]; see the module docstring."""
         position, rotation = self.tcp_pose()
-        tilt = rotation_vector(rotation @ down_rotation().T)
+        tilt = rotation_vector(rotation @ DOWN.T)
         width = self.data.qpos[self._fingers].sum()
         return np.concatenate([position, tilt, [width]]).astype(np.float32)
 
@@ -323,7 +310,7 @@ class TabletopEnv(gymnasium.Env):
 
     def _place_arm(self, position: np.ndarray) -> None:
         """Put the fingertips at a position, gripper down and open."""
-        self._target, self._target_rotation = position.copy(), down_rotation()
+        self._target, self._target_rotation = position.copy(), DOWN.copy()
         joints = HOME_JOINTS
         for _ in range(30):
             joints = self._solve(joints, position, self._target_rotation)
@@ -335,8 +322,13 @@ class TabletopEnv(gymnasium.Env):
         mujoco.mj_forward(self.model, self.data)
         self._start_cubes = self.cube_positions()
 
+    def _reachable(self, joints: np.ndarray) -> bool:
+        """Whether joints can be reached in one control period."""
+        step = np.abs(joints - self._joint_command).max()
+        return bool(step <= 2 * MAX_JOINT_SPEED * CONTROL_DT_S)
+
     def _follow_command(self) -> None:
-        """Let the target pose be where the joint command leads, so that deltas go on from there."""
+        """Put the target pose where the joint command leads: deltas go on from there."""
         position, rotation = self._kinematics(self._joint_command)
         self._target, self._target_rotation = position, rotation
 
@@ -350,7 +342,7 @@ class TabletopEnv(gymnasium.Env):
         )
 
     def _solve(self, joints: np.ndarray, position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-        """Return joints that bring the fingertips to a pose: damped least squares, 4 iterations."""
+        """Return joints that bring the fingertips to a pose: 4 damped least-squares steps."""
         low, high = self.model.actuator_ctrlrange[:7].T
         jacobian = np.zeros((6, self.model.nv))
         for _ in range(4):

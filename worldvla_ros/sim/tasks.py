@@ -97,9 +97,7 @@ class Goal:
 
     def word(self, template: str) -> str:
         """Fill a template's {colour}, {direction} and {target}."""
-        return template.format(
-            colour=self.colour, direction=self.direction, target=self.target
-        )
+        return template.format(colour=self.colour, direction=self.direction, target=self.target)
 
     @classmethod
     def from_text(cls, kind: str, text: str) -> 'Goal':

@@ -1,8 +1,8 @@
 """Numbers ⇄ bins ⇄ token ids, for actions and for robot state.
 
-"256 bins" of the papers means 256 *edges*, linspace(-1, 1, 256): 255 intervals, and one boundary bin
-for values at or beyond the upper edge. Bin d (1…256) holds edges[d-1] ≤ n < edges[d]; bin 256 decodes
-to the same centre as bin 255 (WorldVLA `data/item_processor.py`, `numpy.digitize`).
+"256 bins" of the papers means 256 *edges*, linspace(-1, 1, 256): 255 intervals, and one boundary
+bin for values at or beyond the upper edge. Bin d (1…256) holds edges[d-1] ≤ n < edges[d]; bin 256
+decodes to the same centre as bin 255 (WorldVLA `data/item_processor.py`, `numpy.digitize`).
 
 Knows the range of each dimension. Must not know what the numbers mean.
 """
@@ -123,6 +123,4 @@ def state_tokenizer(
     vocab: Vocabulary, minimum: tuple[float, ...], maximum: tuple[float, ...]
 ) -> BinTokenizer:
     """Return the tokenizer of robot-state blocks."""
-    return BinTokenizer(
-        minimum, maximum, vocab.state_start, vocab.state_end, vocab.state_bin_base
-    )
+    return BinTokenizer(minimum, maximum, vocab.state_start, vocab.state_end, vocab.state_bin_base)

@@ -75,7 +75,8 @@ class ImageTokenizer:
 def crop_sizes(target: int, patch: int) -> list[tuple[int, int]]:
     """Return the (width, height) candidates [px] of about target² pixels, aspect at most 4.
 
-    The frontier of sizes in patches with w · h ≤ (target / patch)² (WorldVLA §2.3 of the reference).
+    The frontier of sizes in patches with w · h ≤ (target / patch)² (WorldVLA §2.3 of the
+    reference).
     """
     budget = (target // patch) ** 2
     width, height = budget, 1
@@ -93,9 +94,10 @@ def crop_sizes(target: int, patch: int) -> list[tuple[int, int]]:
 def fit_image(image: np.ndarray, target: int, patch: int) -> np.ndarray:
     """Scale and centre-crop an image to the candidate size that keeps most of it.
 
-    A square image becomes target × target; one that already has that size is unchanged. Halving uses
-    a box filter while both sides stay at least twice the size, then bicubic scaling. The reference
-    crops at a random offset; the centre is taken here, so that equal images give equal tokens.
+    A square image becomes target × target; one that already has that size is unchanged. Halving
+    uses a box filter while both sides stay at least twice the size, then bicubic scaling. The
+    reference crops at a random offset; the centre is taken here, so that equal images give equal
+    tokens.
 
     Args:
         image: uint8[h, w, 3].

@@ -55,7 +55,7 @@ class TextTokenizer:
 
 
 def train_text_tokenizer(corpus: list[str], size: int) -> Tokenizer:
-    """Learn a byte-level encoding of at most `size` ids, 256 at least; every string stays encodable."""
+    """Learn a byte-level encoding of about `size` ids, 256 at least; any string encodes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
