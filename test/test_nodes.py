@@ -160,6 +160,7 @@ class TestModel:
             image.data = image.data[:100]
         elif fault == 'old':
             image.header.stamp = time_message(now_s(probe) - 8)
+            self.observe(probe, image)  # a jump back empties the buffers: joints must come again
         elif fault == 'nan joint':
             joints = joint_state(probe, [np.nan, *HOME[1:]])
         elif fault == 'missing joint':
