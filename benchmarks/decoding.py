@@ -1,9 +1,9 @@
-"""Times the demo checkpoint's two verbs on this machine: parallel against sequential decoding, and images.
+"""Times the demo checkpoint here: parallel against sequential decoding, and images.
 
     python benchmarks/decoding.py [--threads N] [--repeats N]
 
-Both ways of decoding run in the same process on the same prompts. The limit beside each figure is the time that
-reading the weights once per forward pass takes at this machine's copy bandwidth, measured here.
+Both ways of decoding run in one process on the same prompt. The limit beside each figure is the
+time that reading the weights once per forward pass takes at the copy bandwidth measured here.
 """
 
 import argparse

@@ -10,12 +10,13 @@ import yaml
 
 from worldvla_ros.checkpoint import sequence_builder
 from worldvla_ros.errors import ConfigError
+from worldvla_ros.learn.grounding import Grounding
 from worldvla_ros.learn.loss import Loss, bin_targets
-from worldvla_ros.learn.mixture import IGNORE, Mixture, TokenEpisode, collate, thin
+from worldvla_ros.learn.mixture import IGNORE, Example, Mixture, TokenEpisode, collate, thin
 from worldvla_ros.learn.runs import Run, trapezoid
 from worldvla_ros.learn.settings import ModelTraining, read_settings
 from worldvla_ros.learn.start import start_tables, waves
-from worldvla_ros.learn.train_model import figures, supervised
+from worldvla_ros.learn.train_model import answers, figures
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.vocab import BINS
@@ -108,6 +109,9 @@ class TestLoss:
         assert variance == pytest.approx(9.0, rel=1e-3)
 
 
+NOWHERE = np.full(3, np.nan, np.float32)
+
+
 @pytest.fixture(scope='module')
 def sequences(tiny_checkpoint):
     return sequence_builder(tiny_checkpoint.spec, tiny_checkpoint.text)
@@ -120,6 +124,7 @@ def token_episode(length, codebook_size=32):
         state=rng.uniform(0, 0.1, (length + 1, 7)).astype(np.float32),
         action=rng.uniform(-1, 1, (length, 7)).astype(np.float32),
         executed=rng.uniform(-1, 1, (length, 7)).astype(np.float32),
+        target=rng.uniform(0, 0.5, (length + 1, 3)).astype(np.float32),
         instruction=lambda rng: SENTENCES[rng.integers(2)],
     )
 
@@ -149,7 +154,10 @@ class TestMixture:
         for batch in (action, world):
             shapes = {t.shape for t in (batch.ids, batch.positions, batch.blocks, batch.labels)}
             assert shapes == {batch.ids.shape}
-            assert {t.dtype for t in vars(batch).values()} == {torch.int64}
+            assert batch.ids.dtype == batch.labels.dtype == torch.int64
+            assert batch.targets.shape == (len(batch.ids), 3)
+        assert action.targets.isfinite().all()
+        assert not world.targets.isfinite().any()
         assert (action.labels == vocab.action_start).sum() == 6 * 2
         assert (world.labels == vocab.image_start).sum() == 2
 
@@ -164,7 +172,7 @@ class TestMixture:
         drawn = [mixture.action_sequence(e, rng) for e in mixture.episodes * 3]
         drawn += [mixture.world_sequence(e, rng) for e in mixture.episodes]
         batch = collate(drawn, pad=1)
-        for row, (sequence, _) in enumerate(drawn):
+        for row, sequence in enumerate(e.sequence for e in drawn):
             length, prompt = len(sequence.ids), sequence.prompt_length
             assert (batch.labels[row, :prompt] == IGNORE).all()
             assert batch.labels[row, prompt:length].tolist() == sequence.ids[prompt:].tolist()
@@ -181,8 +189,9 @@ class TestMixture:
         episode, found = mixture.episodes[1], set()
         mixture = replace(mixture, actions_kept=HORIZON)
         for seed in range(40):
-            sequence, positions = mixture.action_sequence(episode, np.random.default_rng(seed))
-            assert positions.tolist() == list(range(len(sequence.ids)))
+            example = mixture.action_sequence(episode, np.random.default_rng(seed))
+            sequence = example.sequence
+            assert example.positions.tolist() == list(range(len(sequence.ids)))
             blocks = sequence.ids[sequence.prompt_length : -1].reshape(HORIZON, BLOCK)
             actions = sequences.action.decode(blocks)
             start = np.abs(episode.action - actions[0]).max(1).argmin()
@@ -194,7 +203,7 @@ class TestMixture:
     def test_a_world_sequence_ends_in_the_image_that_followed(self, mixture, sequences):
         episode = mixture.episodes[0]
         for seed in range(30):
-            sequence, _ = mixture.world_sequence(episode, np.random.default_rng(seed))
+            sequence = mixture.world_sequence(episode, np.random.default_rng(seed)).sequence
             length = sequences.image.block_length(GRID, GRID)
             before = sequences.image.decode(first_image(sequence.ids, sequences, length))
             after = sequences.image.decode(sequence.ids[-1 - length : -1])
@@ -256,7 +265,7 @@ class TestThinning:
         thinned, places = thin(whole, np.array(kept))
         scores = []
         for sequence, positions in ((whole, np.arange(len(whole.ids))), (thinned, places)):
-            batch = collate([(sequence, positions)], pad=1)
+            batch = collate([Example(sequence, positions, NOWHERE)], pad=1)
             mask = sequence_mask(batch.positions, batch.blocks)
             scores.append(model.logits(model(batch.ids, batch.positions, mask))[0])
         same = thinned.blocks > 0
@@ -265,10 +274,13 @@ class TestThinning:
         assert (scores[1][same] - other).abs().max() > 0.1
 
     def test_scores_do_not_depend_on_padding(self, tiny_checkpoint, sequences):
-        short = thin(whole_sequence(sequences, token_episode(6)), np.array([2]))
-        long = thin(whole_sequence(sequences, token_episode(6)), np.array([1, 2, 3]))
-        alone, labels = supervised(tiny_checkpoint.model, (collate([short], 1),))
-        padded, _ = supervised(tiny_checkpoint.model, (collate([short, long], 1),))
+        whole = whole_sequence(sequences, token_episode(6))
+        short = Example(*thin(whole, np.array([2])), NOWHERE)
+        long = Example(*thin(whole, np.array([1, 2, 3])), NOWHERE)
+        model = tiny_checkpoint.model
+        made = answers(model, (collate([short], 1),))
+        alone, labels = made.logits, made.labels
+        padded = answers(model, (collate([short, long], 1),)).logits
         assert len(alone) == len(labels) == BLOCK + 1
         torch.testing.assert_close(padded[: len(alone)], alone, rtol=0, atol=1e-4)
 
@@ -405,3 +417,40 @@ class TestSettings:
     def test_a_missing_file_is_refused(self, tmp_path):
         with pytest.raises(ConfigError, match='no configuration file'):
             read_settings(tmp_path / 'train.yaml')
+
+
+class TestGrounding:
+    def test_the_head_learns_where_things_are(self):
+        torch.manual_seed(0)
+        grounding = Grounding(8)
+        summaries = torch.randn(64, 8)
+        targets = 0.5 + 0.05 * summaries[:, :3]
+        optimiser = torch.optim.Adam(grounding.parameters(), 0.05)
+        before = grounding.error(summaries, targets)
+        for _ in range(200):
+            optimiser.zero_grad()
+            grounding.loss(summaries, targets).backward()
+            optimiser.step()
+        assert before > 0.3
+        assert grounding.error(summaries, targets) < 0.01
+
+    def test_unknown_places_do_not_count(self):
+        grounding, summaries = Grounding(8), torch.randn(4, 8)
+        targets = torch.rand(4, 3)
+        partly = torch.cat([targets, torch.full((2, 3), float('nan'))])
+        alone = grounding.loss(summaries, targets)
+        torch.testing.assert_close(
+            grounding.loss(torch.cat([summaries, torch.randn(2, 8)]), partly), alone
+        )
+        assert grounding.loss(summaries, torch.full((4, 3), float('nan'))) == 0
+
+    def test_the_summary_is_the_state_of_the_last_prompt_token(self, tiny_checkpoint, mixture):
+        model = tiny_checkpoint.model
+        batches = mixture.batches(4, np.random.default_rng(0))
+        made = answers(model, batches)
+        batch = batches[0]
+        mask = sequence_mask(batch.positions, batch.blocks)
+        states = model(batch.ids, batch.positions, mask)
+        at_sep = batch.ids[0, : batch.prompt_lengths[0]][-1]
+        assert at_sep == mixture.sequences.vocab.sep
+        torch.testing.assert_close(made.summaries[0], states[0, batch.prompt_lengths[0] - 1])

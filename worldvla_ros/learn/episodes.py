@@ -33,6 +33,8 @@ class Episode:
         seed: Seed of the scene.
         success: Whether the goal was reached.
         dt_s: Time between actions [s].
+        target: float32[T + 1, 3], where the object to move is in the robot's base frame [m], or
+            None where nobody knows.
     """
 
     images: dict[str, np.ndarray]
@@ -44,6 +46,7 @@ class Episode:
     seed: int
     success: bool
     dt_s: float
+    target: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check that all arrays tell of the same number of steps.
@@ -54,6 +57,8 @@ class Episode:
         steps = len(self.action)
         counts = {name: len(images) - 1 for name, images in self.images.items()}
         counts |= {'state': len(self.state) - 1, 'executed': len(self.executed)}
+        if self.target is not None:
+            counts['target'] = len(self.target) - 1
         wrong = {name: count for name, count in counts.items() if count != steps}
         if wrong or not steps:
             raise EpisodeError(
@@ -77,6 +82,8 @@ def save_episode(episode: Episode, folder: str | Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     meta = {name: getattr(episode, name) for name in META}
     arrays = {name: getattr(episode, name) for name in ARRAYS}
+    if episode.target is not None:
+        arrays['target'] = episode.target
     arrays |= {f'image_{name}': images for name, images in episode.images.items()}
     partial = file.with_suffix(f'.{os.getpid()}.partial')
     with partial.open('wb') as stream:

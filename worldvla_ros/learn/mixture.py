@@ -33,6 +33,7 @@ class TokenEpisode:
         state: float32[T + 1, state_dim].
         action: float32[T, dim], what the expert would do.
         executed: float32[T, dim], what was done.
+        target: float32[T + 1, 3], where the object to move is [m]; NaN where nobody knows.
         instruction: Draws a sentence that names the task.
     """
 
@@ -40,6 +41,7 @@ class TokenEpisode:
     state: np.ndarray
     action: np.ndarray
     executed: np.ndarray
+    target: np.ndarray
     instruction: Paraphrase
 
     @property
@@ -49,17 +51,37 @@ class TokenEpisode:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A drawn sequence, the position int64[t] of each token, and where the object to move is."""
+
+    sequence: Sequence
+    positions: np.ndarray
+    target: np.ndarray
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Padded sequences: int64[b, t] each; `labels` are IGNORE where nothing is supervised."""
+    """Padded sequences.
+
+    Attributes:
+        ids: int64[b, t].
+        positions: int64[b, t].
+        blocks: int64[b, t].
+        labels: int64[b, t], IGNORE where nothing is supervised.
+        prompt_lengths: int64[b].
+        targets: float32[b, 3] [m], NaN where unknown.
+    """
 
     ids: Tensor
     positions: Tensor
     blocks: Tensor
     labels: Tensor
+    prompt_lengths: Tensor
+    targets: Tensor
 
     def to(self, device: torch.device) -> 'Batch':
         """Return the batch on a device."""
-        return Batch(*(t.to(device) for t in (self.ids, self.positions, self.blocks, self.labels)))
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -100,28 +122,25 @@ class Mixture:
         code = (batch.ids >= first) & (batch.ids < first + self.sequences.vocab.codebook_size)
         return replace(batch, labels=torch.where(code, batch.ids, batch.labels))
 
-    def action_sequence(
-        self, episode: TokenEpisode, rng: np.random.Generator
-    ) -> tuple[Sequence, np.ndarray]:
-        """Draw an action sequence of one episode; return it with its positions int64[t]."""
+    def action_sequence(self, episode: TokenEpisode, rng: np.random.Generator) -> Example:
+        """Draw an action sequence of one episode."""
         start = int(rng.integers(episode.length))
         steps = np.minimum(np.arange(start, start + self.horizon), episode.length - 1)
         state = episode.state[start] if self.sequences.state else None
         codes = list(episode.codes[start])
         prompt = self.sequences.action_prompt(episode.instruction(rng), codes, state)
         whole = self.sequences.with_actions(prompt, episode.action[steps])
-        return thin(whole, rng.permutation(self.horizon)[: self.actions_kept] + 1)
+        kept = rng.permutation(self.horizon)[: self.actions_kept] + 1
+        return Example(*thin(whole, kept), episode.target[start])
 
-    def world_sequence(
-        self, episode: TokenEpisode, rng: np.random.Generator
-    ) -> tuple[Sequence, np.ndarray]:
+    def world_sequence(self, episode: TokenEpisode, rng: np.random.Generator) -> Example:
         """Draw a world sequence of one episode, which must have at least n actions."""
         start = int(rng.integers(episode.length - self.actions_per_image + 1))
         end = start + self.actions_per_image
         actions = episode.executed[start:end]
         prompt = self.sequences.world_prompt(list(episode.codes[start]), actions)
         whole = self.sequences.with_images(prompt, list(episode.codes[end]))
-        return whole, np.arange(len(whole.ids))
+        return Example(whole, np.arange(len(whole.ids)), np.full(3, np.nan, np.float32))
 
 
 def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:
@@ -135,16 +154,20 @@ def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:
     return Sequence(ids, blocks, sequence.prompt_length), positions
 
 
-def collate(sequences: list[tuple[Sequence, np.ndarray]], pad: int) -> Batch:
+def collate(examples: list[Example], pad: int) -> Batch:
     """Pad sequences on the right; prompts and padding are not supervised."""
-    shape = (len(sequences), max(len(s.ids) for s, _ in sequences))
+    shape = (len(examples), max(len(e.sequence.ids) for e in examples))
     ids, blocks = np.full(shape, pad), np.zeros(shape, np.int64)
     labels, places = np.full(shape, IGNORE), np.zeros(shape, np.int64)
-    for row, (sequence, positions) in enumerate(sequences):
+    for row, example in enumerate(examples):
+        sequence, positions = example.sequence, example.positions
         length, prompt = len(sequence.ids), sequence.prompt_length
         ids[row, :length] = sequence.ids
         blocks[row, :length] = sequence.blocks
         labels[row, prompt:length] = sequence.ids[prompt:]
         places[row, :length] = positions
         places[row, length:] = positions[-1] + 1 + np.arange(shape[1] - length)
-    return Batch(*(torch.from_numpy(a) for a in (ids, places, blocks, labels)))
+    prompts = np.array([e.sequence.prompt_length for e in examples])
+    targets = np.stack([e.target for e in examples]).astype(np.float32)
+    arrays = (ids, places, blocks, labels, prompts, targets)
+    return Batch(*(torch.from_numpy(a) for a in arrays))

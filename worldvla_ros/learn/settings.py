@@ -73,6 +73,8 @@ class ModelTraining:
         action_share: Share of action sequences; the others are world sequences.
         actions_kept: Actions of a chunk in one action sequence; under the chunk mask the others
             change nothing.
+        grounding_weight: Weight of an auxiliary loss, in training only: how far a linear head on
+            the last prompt token is from where the object to move is, where episodes tell.
         optimiser: 'adamw' for all parameters as in the reference, or 'muon' for the matrices
             inside the layers (Jordan et al. 2024, with updates scaled to AdamW's) and AdamW for
             the rest.
@@ -96,6 +98,7 @@ class ModelTraining:
     batch: int = 16
     action_share: float = 0.6
     actions_kept: int = 4
+    grounding_weight: float = 0.0
     optimiser: str = 'adamw'
     learning_rate: float = 1e-3
     warmup: int = 300

@@ -89,11 +89,14 @@ def tokenise(episode: Episode, vqgan: VQGAN, settings: Settings) -> dict[str, np
         images = fit_images(episode.images[camera], settings.image_size, reduction)
         batches = torch.from_numpy(images).split(ENCODE_BATCH)
         codes.append(torch.cat([vqgan.encode(b) for b in batches]).numpy().astype(np.int16))
+    nowhere = np.full((episode.length + 1, 3), np.nan, np.float32)
+    target = nowhere if episode.target is None else episode.target
     return {
         'codes': np.stack(codes, axis=1),
         'state': episode.state,
         'action': episode.action,
         'executed': episode.executed,
+        'target': target,
         'task': np.array(episode.task),
         'instruction': np.array(episode.instruction),
     }
@@ -147,7 +150,7 @@ def _token_episodes(settings: Settings, folder: str, vqgan: VQGAN) -> list[Token
         arrays = {f'{i}/{k}': v for i, episode in enumerate(made) for k, v in episode.items()}
         np.savez(file, count=np.array(len(made)), **arrays)
     with np.load(file) as content:
-        names = ('codes', 'state', 'action', 'executed', 'task', 'instruction')
+        names = ('codes', 'state', 'action', 'executed', 'target', 'task', 'instruction')
         count = int(content['count'])
         rows = [{n: content[f'{i}/{n}'] for n in names} for i in range(count)]
     return [_token_episode(row) for row in rows]
@@ -160,6 +163,7 @@ def _token_episode(row: dict[str, np.ndarray]) -> TokenEpisode:
         state=row['state'],
         action=row['action'],
         executed=row['executed'],
+        target=row['target'],
         instruction=lambda rng: paraphrase(goal, rng),
     )
 

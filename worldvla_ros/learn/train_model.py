@@ -4,6 +4,7 @@ Knows batches, optimiser and evaluation. Must not know how sequences are made or
 beyond spans.
 """
 
+from dataclasses import dataclass
 import logging
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
+from worldvla_ros.learn.grounding import Grounding
 from worldvla_ros.learn.loss import Loss
 from worldvla_ros.learn.mixture import IGNORE, Batch, Mixture
 from worldvla_ros.learn.runs import Run, trapezoid
@@ -22,16 +24,38 @@ from worldvla_ros.vocab import BINS, Vocabulary
 LOG = logging.getLogger(__name__)
 
 
-def supervised(model: Transformer, batches: tuple[Batch, ...]) -> tuple[Tensor, Tensor]:
-    """Return scores fp32[m, v] and labels int64[m] of the supervised tokens of batches."""
-    hidden, labels = [], []
+@dataclass(frozen=True)
+class Answers:
+    """What a model says about batches.
+
+    Attributes:
+        logits: fp32[m, v], scores of the supervised tokens.
+        labels: int64[m].
+        summaries: float[b, d], hidden states of the last prompt tokens.
+        targets: float32[b, 3], where the object to move is [m]; NaN where unknown.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    summaries: Tensor
+    targets: Tensor
+
+
+def answers(model: Transformer, batches: tuple[Batch, ...]) -> Answers:
+    """Run batches through a model."""
+    hidden, labels, summaries = [], [], []
     for batch in batches:
         mask = sequence_mask(batch.positions, batch.blocks)
         states = model(batch.ids, batch.positions, mask)
         wanted = batch.labels[:, 1:] != IGNORE
         hidden.append(states[:, :-1][wanted])
         labels.append(batch.labels[:, 1:][wanted])
-    return model.logits(torch.cat(hidden)), torch.cat(labels)
+        rows = torch.arange(len(states), device=states.device)
+        summaries.append(states[rows, batch.prompt_lengths - 1])
+    targets = torch.cat([batch.targets for batch in batches])
+    return Answers(
+        model.logits(torch.cat(hidden)), torch.cat(labels), torch.cat(summaries), targets
+    )
 
 
 def optimisers(model: Transformer, settings: ModelTraining) -> list[torch.optim.Optimizer]:
@@ -74,7 +98,11 @@ class Trainer:
         self._run, self._device = run, device
         self.model = model.to(device)
         self._average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self._grounding = Grounding(model.config.hidden_size).to(device)
         self._optimisers = optimisers(self.model, settings)
+        self._optimisers.append(
+            torch.optim.AdamW(self._grounding.parameters(), settings.learning_rate, weight_decay=0)
+        )
         vocab = mixture.sequences.vocab
         self._loss = Loss(vocab, settings.image_weight, settings.z_loss, settings.bin_spread)
         self._step = self._resume()
@@ -104,8 +132,14 @@ class Trainer:
             for group in optimiser.param_groups:
                 group['lr'] = rate
         self.model.train()
-        loss = self._loss(*supervised(self.model, self._draw(self._mixture, (0, step))))
-        self.model.zero_grad()
+        found = answers(self.model, self._draw(self._mixture, (0, step)))
+        loss = self._loss(found.logits, found.labels)
+        if settings.grounding_weight:
+            loss = loss + settings.grounding_weight * self._grounding.loss(
+                found.summaries, found.targets
+            )
+        for optimiser in self._optimisers:
+            optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         for optimiser in self._optimisers:
@@ -127,9 +161,11 @@ class Trainer:
         model = self.averaged()
         sums: dict[str, list[float]] = {}
         for index in range(self._settings.validation_batches):
-            logits, labels = supervised(model, self._draw(self._validation, (1, index)))
-            found = {'validation_loss': self._loss(logits, labels).item()}
-            found |= figures(logits, labels, self._mixture.sequences.vocab)
+            made = answers(model, self._draw(self._validation, (1, index)))
+            found = {'validation_loss': self._loss(made.logits, made.labels).item()}
+            found |= figures(made.logits, made.labels, self._mixture.sequences.vocab)
+            if self._settings.grounding_weight:
+                found['grounding_error_m'] = self._grounding.error(made.summaries, made.targets)
             for name, value in found.items():
                 sums.setdefault(name, []).append(value)
         return {name: round(float(np.mean(values)), 5) for name, values in sums.items()}
@@ -144,6 +180,7 @@ class Trainer:
             return 0
         self.model.load_state_dict(state['model'])
         self._average = {k: v.to(self._device) for k, v in state['average'].items()}
+        self._grounding.load_state_dict(state['grounding'])
         for optimiser, found in zip(self._optimisers, state['optimisers'], strict=True):
             optimiser.load_state_dict(found)
         LOG.info('model: resuming at step %d', state['step'])
@@ -154,6 +191,7 @@ class Trainer:
             {
                 'model': self.model.state_dict(),
                 'average': self._average,
+                'grounding': self._grounding.state_dict(),
                 'optimisers': [o.state_dict() for o in self._optimisers],
                 'step': self._step,
             }
