@@ -110,7 +110,9 @@ class Trainer:
     def train(self) -> Transformer:
         """Train to the end, evaluating and saving as it goes; return the averaged model."""
         steps = self._settings.steps
-        progress = trange(self._step, steps, desc='model', initial=self._step, mininterval=5)
+        progress = trange(
+            self._step, steps, desc='model', initial=self._step, total=steps, mininterval=5
+        )
         for step in progress:
             loss = self.step(step)
             if step % 50 == 0:

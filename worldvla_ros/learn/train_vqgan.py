@@ -94,7 +94,14 @@ def train_vqgan(
     step = _resume(run, vqgan, averages, optimiser)
     sample = images[:: max(1, len(images) // 500)]
     mean = to_pixels(torch.from_numpy(sample)).mean(0, keepdim=True)
-    progress = trange(step, settings.steps, desc='image tokenizer', initial=step, mininterval=5)
+    progress = trange(
+        step,
+        settings.steps,
+        desc='image tokenizer',
+        initial=step,
+        total=settings.steps,
+        mininterval=5,
+    )
     for step in progress:
         factor = trapezoid(step, settings.steps, 100, 0.3)
         for group in optimiser.param_groups:

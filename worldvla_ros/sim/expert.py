@@ -28,9 +28,8 @@ def expert_action(env: TabletopEnv) -> np.ndarray:
 
 
 def _towards(error: np.ndarray, gripper: float) -> np.ndarray:
-    """Return the action that goes along an error [m], keeping its direction."""
-    wanted = GAIN * error / ACTION_SCALE[:3]
-    wanted = wanted / max(1.0, np.abs(wanted).max())
+    """Return the action that makes an error [m] smaller, each axis for itself."""
+    wanted = np.clip(GAIN * error / ACTION_SCALE[:3], -1, 1)
     return np.concatenate([wanted, np.zeros(3), [gripper]]).astype(np.float32)
 
 
@@ -49,8 +48,8 @@ def _grasp(tcp: np.ndarray, cube: np.ndarray) -> np.ndarray:
     error = np.append((cube - tcp)[:2], 0.0)
     distance = float(np.linalg.norm(error))
     goal_height = cube[2] - CUBE_HALF + GRASP_HEIGHT
-    error[2] = goal_height + _funnel(distance, 0.007, 5.0) - tcp[2]
-    ready = distance < 0.012 and tcp[2] < goal_height + 0.008
+    error[2] = goal_height + _funnel(distance, 0.012, 4.0) - tcp[2]
+    ready = distance < 0.018 and tcp[2] < goal_height + 0.008
     if ready:
         return _towards(np.zeros(3), CLOSE)
     return _towards(error, OPEN)
