@@ -1,6 +1,7 @@
 """One whole tiny run, from episodes to a checkpoint, and going on after an interruption."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 import yaml
 
 from worldvla_ros import checkpoint
-from worldvla_ros.errors import EpisodeError
+from worldvla_ros.errors import ConfigError, EpisodeError
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import ModelTraining
@@ -250,3 +251,47 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     run(config, resume=True)
     assert taken == [*range(INTERRUPTED_AT + 1), *range(SAVED_AT, STEPS)]
     assert_same_weights(tmp_path, whole_run)
+
+
+def test_a_run_can_start_from_a_checkpoint(whole_run, write_config, tmp_path, monkeypatch):
+    config = write_config(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    content['start'] = str(whole_run / 'checkpoint')
+    config.write_text(yaml.safe_dump(content))
+    seen = []
+
+    def no_training(self):
+        seen.append({k: v.clone() for k, v in self.model.state_dict().items()})
+        return self.averaged()
+
+    monkeypatch.setattr(Trainer, 'train', no_training)
+    made = checkpoint.load(run(config))
+    before = checkpoint.load(whole_run / 'checkpoint')
+    for name, tensor in before.model.state_dict().items():
+        assert torch.equal(seen[0][name], tensor), name
+    for name, tensor in before.vqgan.state_dict().items():
+        assert torch.equal(made.vqgan.state_dict()[name], tensor), name
+    assert not (tmp_path / 'work/image_tokenizer.pt').exists()
+
+
+def test_a_start_of_another_size_is_refused_by_name(whole_run, write_config, tmp_path):
+    config = write_config(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    content['start'] = str(whole_run / 'checkpoint')
+    content['transformer']['num_hidden_layers'] += 1
+    config.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match='transformer differs from the checkpoint to start from'):
+        run(config)
+
+
+def test_starting_anew_leaves_other_files_alone(write_config, tmp_path, monkeypatch):
+    config = write_config(tmp_path)
+    work = Path(yaml.safe_load(config.read_text())['work'])
+    work.mkdir(parents=True, exist_ok=True)
+    (work / 'thesis.txt').write_text('years of work')
+    (work / 'model.pt').write_text('left by an earlier run')
+    monkeypatch.setattr('worldvla_ros.learn.train._text_tokenizer', lambda settings: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(config)
+    assert (work / 'thesis.txt').exists()
+    assert not (work / 'model.pt').exists()

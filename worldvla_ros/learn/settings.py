@@ -144,6 +144,7 @@ class Settings:
         cameras: Cameras of the model, in sequence order.
         image_size: Side of an image in the model [px].
         text_size: Most ids of the text tokenizer.
+        start: Checkpoint folder whose tokenizers and weights the run starts from; none by default.
         seed: Seed of weights and sampling.
     """
 
@@ -162,6 +163,7 @@ class Settings:
     transformer: TransformerSettings
     training: ModelTraining
     prompts: Prompts = Prompts()
+    start: Path | None = None
     text_size: int = 512
     seed: int = 0
 

@@ -16,7 +16,15 @@ import torch
 from tqdm import tqdm
 
 from worldvla_ros import vocab
-from worldvla_ros.checkpoint import CheckpointSpec, save, sequence_builder
+from worldvla_ros.checkpoint import (
+    TEXT_FILE,
+    Checkpoint,
+    CheckpointSpec,
+    load,
+    save,
+    sequence_builder,
+)
+from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.episodes import Episode, episode_files, load_episode, load_episodes
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
@@ -43,7 +51,8 @@ def run(config: str | Path, *, resume: bool = False) -> Path:
         resume: Go on from the run's folder; otherwise start anew.
 
     Raises:
-        ConfigError: The file or a field is wrong.
+        ConfigError: The file or a field is wrong, or sizes differ from those of the start.
+        CheckpointError: The checkpoint to start from cannot be used.
         EpisodeError: There are no episodes, or one is damaged.
     """
     settings = read_settings(config)
@@ -51,15 +60,38 @@ def run(config: str | Path, *, resume: bool = False) -> Path:
         torch.set_num_threads(settings.training.threads)
     torch.manual_seed(settings.seed)
     if not resume:
-        shutil.rmtree(settings.work, ignore_errors=True)
+        _forget(settings.work)
     settings.work.mkdir(parents=True, exist_ok=True)
+    start = load(settings.start) if settings.start else None
     text = _text_tokenizer(settings)
-    vqgan = _image_tokenizer(settings)
+    vqgan = start.vqgan if start else _image_tokenizer(settings)
     spec = checkpoint_spec(settings, text)
+    if start:
+        _check_same_sizes(settings, spec, start.spec)
     text = TextTokenizer.load(settings.work / 'text.json', spec.vocabulary.text_base)
-    model = _train_model(settings, spec, text, vqgan)
+    model = _train_model(settings, spec, text, vqgan, start)
     save(settings.checkpoint, spec, model, vqgan, text)
     return settings.checkpoint
+
+
+def _forget(work: Path) -> None:
+    """Remove what an earlier run left, and nothing else that may lie there."""
+    for name in ('image_tokenizer', 'model'):
+        Run(work, name).clear()
+    for file in [work / 'text.json', *work.glob('tokens_*.npz')]:
+        file.unlink(missing_ok=True)
+
+
+def _check_same_sizes(settings: Settings, spec: CheckpointSpec, start: CheckpointSpec) -> None:
+    for name in ('vocabulary', 'transformer', 'vqgan', 'image_size', 'cameras'):
+        expected, got = getattr(start, name), getattr(spec, name)
+        if expected != got:
+            raise ConfigError(
+                f'{name} differs from the checkpoint to start from',
+                expected=expected,
+                got=got,
+                remedy=f'Give the run the sizes of {settings.start}, or start from nothing.',
+            )
 
 
 def checkpoint_spec(settings: Settings, text: TextTokenizer) -> CheckpointSpec:
@@ -105,7 +137,9 @@ def tokenise(episode: Episode, vqgan: VQGAN, settings: Settings) -> dict[str, np
 def _text_tokenizer(settings: Settings) -> TextTokenizer:
     """Learn the text tokenizer, or read it; its ids begin at 0 here."""
     file = settings.work / 'text.json'
-    if not file.is_file():
+    if settings.start:
+        shutil.copyfile(settings.start / TEXT_FILE, file)
+    elif not file.is_file():
         prompts = [settings.prompts.action.format(task=s) for s in corpus()]
         train_text_tokenizer([*prompts, settings.prompts.world], settings.text_size).save(
             str(file)
@@ -193,7 +227,11 @@ def _mixture(
 
 
 def _train_model(
-    settings: Settings, spec: CheckpointSpec, text: TextTokenizer, vqgan: VQGAN
+    settings: Settings,
+    spec: CheckpointSpec,
+    text: TextTokenizer,
+    vqgan: VQGAN,
+    start: Checkpoint | None,
 ) -> Transformer:
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     train, validation = (
@@ -201,8 +239,11 @@ def _train_model(
         for f in (settings.data.train, settings.data.validation)
     )
     model = Transformer(spec.transformer)
-    model.initialise()
-    start_tables(model, spec.vocabulary, vqgan.quantize.embedding.weight)
+    if start:
+        model.load_state_dict(start.model.state_dict())
+    else:
+        model.initialise()
+        start_tables(model, spec.vocabulary, vqgan.quantize.embedding.weight)
     run_state = Run(settings.work, 'model')
     trainer = Trainer(model, settings.training, train, validation, run_state, device)
     return trainer.train().cpu()

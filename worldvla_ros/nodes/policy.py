@@ -56,6 +56,7 @@ class PolicyNode(ManagedNode):
         self._host.watch(self._on_death)
         self._task = None
         self._interfaces: list = []
+        self._instruction: str | None = None
         self._reset_inputs()
 
     def configure(self) -> None:
@@ -218,11 +219,9 @@ class PolicyNode(ManagedNode):
         self._policy.act(Observation(images, WARM_UP_INSTRUCTION, state))
 
     def _reset_inputs(self) -> None:
-        """Forget all messages, at the start and when the clock jumps back."""
+        """Forget images and joints, at the start and when the clock jumps back."""
         self._images: dict[str, Image] = {}
         self._joints: JointState | None = None
-        if not hasattr(self, '_instruction'):
-            self._instruction: str | None = None
         self._newest_s = -np.inf
         self._acted_s = -np.inf
 
