@@ -18,10 +18,14 @@ from worldvla_ros.sim.tasks import Goal, paraphrase
 SEEDS_END = 9000
 """Seeds 0–7999 are for training, 8000–8999 for validation, later ones for others to test with."""
 START_NOISE = 0.04
+WIDE_START_SHARE = 0.6
+WIDE_START = np.array([[0.34, -0.22, 0.05], [0.66, 0.22, 0.28]])
+"""Some episodes start anywhere over the table [m]. If all began above its middle, a gripper that is
+low would always be near its cube, and a model would take its own place for the cube's."""
 STEPS_AFTER_SUCCESS = 6
 CORRELATION = 0.7
 NOISE = 0.14
-BURST = 0.5
+BURST = 0.8
 BURST_SHARE = 0.4
 BURST_STEPS = 5
 CLOSED_START_SHARE = 0.2
@@ -72,7 +76,9 @@ def check_seeds(seed: int, episodes: int) -> None:
 def record_episode(env: TabletopEnv, seed: int) -> Episode:
     """Let the expert act in the scene of a seed, with noise, and return what happened."""
     rng = np.random.default_rng((seed, 1))
-    observed, info = env.reset(seed=seed)
+    wide = rng.random() < WIDE_START_SHARE
+    options = {'start': rng.uniform(*WIDE_START)} if wide else {}
+    observed, info = env.reset(seed=seed, options=options)
     instruction = paraphrase(Goal.from_text(env.task, info['instruction']), rng)
     noise = ExecutionNoise(rng)
     observations, labels, executed = [observed], [], []

@@ -112,7 +112,7 @@ class TabletopEnv(gymnasium.Env):
             seed: Determines the scene: colours, poses, light, start pose and, without a given
                 instruction, the goal.
             options: `instruction` overrides the goal; a colour that the scene lacks replaces its
-                first cube's. `task` changes the task.
+                first cube's. `task` changes the task. `start` is where the fingertips begin [m].
 
         Raises:
             InstructionError: The instruction names no goal of this task.
@@ -132,7 +132,7 @@ class TabletopEnv(gymnasium.Env):
         offset = rng.uniform(-self._start_noise, self._start_noise, 3)
         drawn = sample_goal(self.task, self.colours, rng)
         self.set_goal(options.get('instruction') or drawn.sentence)
-        self._place_arm(HOME_TCP + offset)
+        self._place_arm(np.asarray(options.get('start', HOME_TCP + offset)))
         self._steps = self._stable = 0
         return self.observe(), self.info()
 
