@@ -19,9 +19,11 @@ from worldvla_ros.learn.episodes import (
 from worldvla_ros.sim.collect import (
     SEEDS_END,
     START_NOISE,
+    WIDE_START,
     ExecutionNoise,
     check_seeds,
     collect,
+    start_options,
 )
 from worldvla_ros.sim.expert import expert_action
 from worldvla_ros.sim.tabletop import TabletopEnv
@@ -87,12 +89,21 @@ def test_an_episode_tells_what_was_seen_and_done(recorded):
 def test_labels_are_the_experts_and_follow_what_was_executed(recorded):
     episode = load_episode(episode_file(recorded, 0))
     env = TabletopEnv(task='pick', image_size=0, start_noise=START_NOISE)
-    env.reset(seed=0)
+    env.reset(seed=0, options=start_options(np.random.default_rng((0, 1))))
     for label, executed, state in zip(
         episode.action, episode.executed, episode.state[1:], strict=True
     ):
         np.testing.assert_array_equal(label, expert_action(env))
         np.testing.assert_array_equal(env.step(executed)[0]['state'], state)
+
+
+def test_episodes_start_all_over_the_table():
+    rng = np.random.default_rng(0)
+    starts = [start_options(rng).get('start') for _ in range(400)]
+    wide = np.array([s for s in starts if s is not None])
+    assert 0.5 < len(wide) / len(starts) < 0.7
+    np.testing.assert_allclose(wide.min(0), WIDE_START[0], atol=0.01)
+    np.testing.assert_allclose(wide.max(0), WIDE_START[1], atol=0.01)
 
 
 def test_noise_is_on_what_was_executed_only(recorded):

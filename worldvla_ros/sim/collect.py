@@ -20,8 +20,8 @@ SEEDS_END = 9000
 START_NOISE = 0.04
 WIDE_START_SHARE = 0.6
 WIDE_START = np.array([[0.34, -0.22, 0.05], [0.66, 0.22, 0.28]])
-"""Some episodes start anywhere over the table [m]. If all began above its middle, a gripper that is
-low would always be near its cube, and a model would take its own place for the cube's."""
+"""Some episodes start anywhere over the table [m]. If all began above its middle, a gripper that
+is low would always be near its cube, and a model would take its own place for the cube's."""
 STEPS_AFTER_SUCCESS = 6
 CORRELATION = 0.7
 NOISE = 0.14
@@ -73,12 +73,15 @@ def check_seeds(seed: int, episodes: int) -> None:
         )
 
 
+def start_options(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw where an episode begins, as options of `TabletopEnv.reset`."""
+    return {'start': rng.uniform(*WIDE_START)} if rng.random() < WIDE_START_SHARE else {}
+
+
 def record_episode(env: TabletopEnv, seed: int) -> Episode:
     """Let the expert act in the scene of a seed, with noise, and return what happened."""
     rng = np.random.default_rng((seed, 1))
-    wide = rng.random() < WIDE_START_SHARE
-    options = {'start': rng.uniform(*WIDE_START)} if wide else {}
-    observed, info = env.reset(seed=seed, options=options)
+    observed, info = env.reset(seed=seed, options=start_options(rng))
     instruction = paraphrase(Goal.from_text(env.task, info['instruction']), rng)
     noise = ExecutionNoise(rng)
     observations, labels, executed = [observed], [], []
