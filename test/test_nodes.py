@@ -338,9 +338,12 @@ class TestSim:
 
     def test_it_publishes_images_and_joints_at_the_same_times(self, probe, sim_process):
         image = probe.next('image')
-        probe.spin(0.2)
-        stamps = [m.header.stamp for m in probe.heard['joint_states']]
-        assert image.header.stamp in stamps
+        probe.spin(0.5)
+        images, joints = (
+            {(m.header.stamp.sec, m.header.stamp.nanosec) for m in probe.heard[topic]}
+            for topic in ('image', 'joint_states')
+        )
+        assert len(images & joints) >= len(images) - 2  # one may be lost at either end
         assert (image.height, image.width, image.encoding) == (128, 128, 'rgb8')
         assert probe.heard['joint_states'][0].name == JOINTS
 

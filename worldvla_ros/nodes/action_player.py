@@ -52,7 +52,6 @@ class ActionPlayerNode(ManagedNode):
         self._command: np.ndarray | None = None
         self._target: np.ndarray | None = None
         self._width: float | None = None
-        self._interfaces: list = []
 
     def configure(self) -> None:
         """Read parameters and create interfaces.
@@ -82,12 +81,6 @@ class ActionPlayerNode(ManagedNode):
         """Stop the robot and forget the chunk."""
         self._player.clear()
         self._send_hold()
-
-    def clean_up(self) -> None:
-        """Remove all interfaces."""
-        for destroy, interface in self._interfaces:
-            destroy(interface)
-        self._interfaces = []
 
     def _create_interfaces(self) -> None:
         self._twists = self.create_publisher(TwistStamped, 'delta_twist_cmds', RELIABLE_QOS)

@@ -10,7 +10,7 @@ import torch
 from worldvla_ros.checkpoint import Checkpoint, demo_path, load
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.runtime import ManagedNode, declare
-from worldvla_ros.nodes.worker import Worker
+from worldvla_ros.nodes.worker import Task, Worker
 
 
 class ModelHost:
@@ -47,6 +47,32 @@ class ModelHost:
     def _on_death(self, trace: str) -> None:
         for tell in self._mourners:
             tell(trace)
+
+
+class ModelNode(ManagedNode):
+    """A node that thinks in a host's worker; nodes of one process share a host."""
+
+    def __init__(self, name: str, host: ModelHost | None) -> None:
+        """Create the node, with a host of its own if none is given."""
+        super().__init__(name)
+        self._host = host or ModelHost()
+        self._host.watch(self._on_death)
+        self._task: Task | None = None
+
+    def clean_up(self) -> None:
+        """Stop listening and leave the worker."""
+        if self._task is not None:
+            self._host.worker.remove(self._task)
+            self._task = None
+        super().clean_up()
+
+    def close(self) -> None:
+        """Stop the worker with the node."""
+        super().close()
+        self._host.worker.stop()
+
+    def _on_death(self, trace: str) -> None:
+        self.status.error(f'the worker died, nothing more until a restart: {trace}')
 
 
 def _device(name: str) -> torch.device:

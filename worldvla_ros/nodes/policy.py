@@ -19,12 +19,11 @@ from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.kinematics import order_joints, state_from_joints
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
-from worldvla_ros.nodes.host import ModelHost
+from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.runtime import (
     LATCHED_QOS,
     RELIABLE_QOS,
     SENSOR_QOS,
-    ManagedNode,
     declare,
     run,
     seconds,
@@ -46,16 +45,12 @@ class Snapshot:
     received_s: float
 
 
-class PolicyNode(ManagedNode):
+class PolicyNode(ModelNode):
     """Unconfigured: nothing loaded. Inactive: loaded and warm, publishes nothing. Active: acts."""
 
     def __init__(self, host: ModelHost | None = None) -> None:
         """Create the node; nodes of one process share a host."""
-        super().__init__('policy')
-        self._host = host or ModelHost()
-        self._host.watch(self._on_death)
-        self._task = None
-        self._interfaces: list = []
+        super().__init__('policy', host)
         self._instruction: str | None = None
         self._reset_inputs()
 
@@ -93,12 +88,7 @@ class PolicyNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Stop listening and leave the worker."""
-        if self._task is not None:
-            self._host.worker.remove(self._task)
-            self._task = None
-        for destroy, interface in self._interfaces:
-            destroy(interface)
-        self._interfaces = []
+        super().clean_up()
         self._policy = None
 
     def _listen(self) -> None:
@@ -224,14 +214,6 @@ class PolicyNode(ManagedNode):
         self._joints: JointState | None = None
         self._newest_s = -np.inf
         self._acted_s = -np.inf
-
-    def _on_death(self, trace: str) -> None:
-        self.status.error(f'the worker died, no more chunks until a restart: {trace}')
-
-    def close(self) -> None:
-        """Stop the worker with the node."""
-        super().close()
-        self._host.worker.stop()
 
 
 def main() -> int:

@@ -44,7 +44,6 @@ class RecorderNode(ManagedNode):
         super().__init__('recorder')
         self._writer: Writer | None = None
         self._channels: dict[str, Channel] = {}
-        self._interfaces: list = []
 
     def configure(self) -> None:
         """Open the bag.
@@ -75,9 +74,7 @@ class RecorderNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Close the bag."""
-        for destroy, interface in self._interfaces:
-            destroy(interface)
-        self._interfaces = []
+        super().clean_up()
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.finish()

@@ -155,6 +155,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name)
         self.status = Status(self)
         self.active = False
+        self._interfaces: list[tuple[Callable, object]] = []
         self._starter = None
         if declare(self, 'autostart', True, 'configure and activate without being asked to'):
             self._starter = self.create_timer(0.01, self._autostart, clock=_steady_clock())
@@ -169,7 +170,10 @@ class ManagedNode(LifecycleNode):
         """Stop the robot first, then everything else."""
 
     def clean_up(self) -> None:
-        """Undo `configure`."""
+        """Undo `configure`: remove all interfaces."""
+        for destroy, interface in self._interfaces:
+            destroy(interface)
+        self._interfaces = []
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Configure; what a user can mend is one message and the node stays unconfigured."""

@@ -57,7 +57,6 @@ class SimNode(ManagedNode):
     def __init__(self) -> None:
         """Create the node."""
         super().__init__('sim')
-        self._interfaces: list = []
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._resets: queue.Queue[Reset] = queue.Queue()
@@ -89,12 +88,6 @@ class SimNode(ManagedNode):
         self._stop.set()
         if self._thread is not None:
             self._thread.join(RESET_TIMEOUT_S)
-
-    def clean_up(self) -> None:
-        """Remove all interfaces."""
-        for destroy, interface in self._interfaces:
-            destroy(interface)
-        self._interfaces = []
 
     def _create_interfaces(self) -> None:
         self._images = self.create_publisher(Image, 'image', SENSOR_QOS)

@@ -20,11 +20,10 @@ from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.metrics import psnr
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import array_to_image, image_to_array, message_to_chunk
-from worldvla_ros.nodes.host import ModelHost
+from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.runtime import (
     RELIABLE_QOS,
     SENSOR_QOS,
-    ManagedNode,
     declare,
     run,
     seconds,
@@ -47,16 +46,12 @@ class Imagined:
     stamp_s: float
 
 
-class WorldModelNode(ManagedNode):
+class WorldModelNode(ModelNode):
     """Unconfigured: nothing loaded. Inactive: silent. Active: imagines each newest chunk."""
 
     def __init__(self, host: ModelHost | None = None) -> None:
         """Create the node; nodes of one process share a host."""
-        super().__init__('world_model')
-        self._host = host or ModelHost()
-        self._host.watch(self._on_death)
-        self._task = None
-        self._interfaces: list = []
+        super().__init__('world_model', host)
         self._reset_inputs()
         self._count = 0
 
@@ -97,12 +92,7 @@ class WorldModelNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Stop listening and leave the worker."""
-        if self._task is not None:
-            self._host.worker.remove(self._task)
-            self._task = None
-        for destroy, interface in self._interfaces:
-            destroy(interface)
-        self._interfaces = []
+        super().clean_up()
         self._world = None
 
     def _image_callback(self, camera: str) -> callable:
@@ -183,14 +173,6 @@ class WorldModelNode(ManagedNode):
         """Forget all images, at the start and when the clock jumps back."""
         self._images: dict[str, deque[Image]] = {}
         self._pending: deque[Imagined] = deque(maxlen=REMEMBERED_IMAGES)
-
-    def _on_death(self, trace: str) -> None:
-        self.status.error(f'the worker died, nothing is imagined until a restart: {trace}')
-
-    def close(self) -> None:
-        """Stop the worker with the node."""
-        super().close()
-        self._host.worker.stop()
 
 
 def main() -> int:
