@@ -16,7 +16,7 @@ from worldvla_ros.learn.mixture import IGNORE, Example, Mixture, TokenEpisode, c
 from worldvla_ros.learn.runs import Run, trapezoid
 from worldvla_ros.learn.settings import ModelTraining, read_settings
 from worldvla_ros.learn.start import start_tables, waves
-from worldvla_ros.learn.train_model import answers, figures
+from worldvla_ros.learn.train_model import answers, figures, first_patches
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.vocab import BINS
@@ -109,7 +109,7 @@ class TestLoss:
         assert variance == pytest.approx(9.0, rel=1e-3)
 
 
-NOWHERE = np.full(3, np.nan, np.float32)
+NOWHERE = np.full(5, np.nan, np.float32)
 
 
 @pytest.fixture(scope='module')
@@ -124,7 +124,7 @@ def token_episode(length, codebook_size=32):
         state=rng.uniform(0, 0.1, (length + 1, 7)).astype(np.float32),
         action=rng.uniform(-1, 1, (length, 7)).astype(np.float32),
         executed=rng.uniform(-1, 1, (length, 7)).astype(np.float32),
-        target=rng.uniform(0, 0.5, (length + 1, 3)).astype(np.float32),
+        target=rng.uniform(0, 0.5, (length + 1, 5)).astype(np.float32),
         instruction=lambda rng: SENTENCES[rng.integers(2)],
     )
 
@@ -155,7 +155,7 @@ class TestMixture:
             shapes = {t.shape for t in (batch.ids, batch.positions, batch.blocks, batch.labels)}
             assert shapes == {batch.ids.shape}
             assert batch.ids.dtype == batch.labels.dtype == torch.int64
-            assert batch.targets.shape == (len(batch.ids), 3)
+            assert batch.targets.shape == (len(batch.ids), 5)
         assert action.targets.isfinite().all()
         assert not world.targets.isfinite().any()
         assert (action.labels == vocab.action_start).sum() == 6 * 2
@@ -278,9 +278,10 @@ class TestThinning:
         short = Example(*thin(whole, np.array([2])), NOWHERE)
         long = Example(*thin(whole, np.array([1, 2, 3])), NOWHERE)
         model = tiny_checkpoint.model
-        made = answers(model, (collate([short], 1),))
+        vocab = sequences.vocab
+        made = answers(model, (collate([short], 1),), vocab, GRID * GRID)
         alone, labels = made.logits, made.labels
-        padded = answers(model, (collate([short, long], 1),)).logits
+        padded = answers(model, (collate([short, long], 1),), vocab, GRID * GRID).logits
         assert len(alone) == len(labels) == BLOCK + 1
         torch.testing.assert_close(padded[: len(alone)], alone, rtol=0, atol=1e-4)
 
@@ -419,35 +420,78 @@ class TestSettings:
             read_settings(tmp_path / 'train.yaml')
 
 
+def targets_in_view(count):
+    """Return random places, and where a camera would see them: float32[count, 5]."""
+    places = torch.rand(count, 3) * 0.4 + torch.tensor([0.3, -0.2, 0.0])
+    return torch.cat([places, torch.rand(count, 2)], 1)
+
+
 class TestGrounding:
-    def test_the_head_learns_where_things_are(self):
+    def test_the_heads_learn_where_things_are(self):
         torch.manual_seed(0)
-        grounding = Grounding(8)
-        summaries = torch.randn(64, 8)
-        targets = 0.5 + 0.05 * summaries[:, :3]
-        optimiser = torch.optim.Adam(grounding.parameters(), 0.05)
-        before = grounding.error(summaries, targets)
-        for _ in range(200):
+        grounding, targets = Grounding(8, (2, 3)), targets_in_view(64)
+        summaries = torch.cat([targets, torch.randn(64, 3)], 1)
+        patches = torch.randn(64, 6, 8)
+        cells, _ = grounding.cells(targets)
+        patches[torch.arange(64), cells, -1] += 9
+        optimiser = torch.optim.Adam(grounding.parameters(), 0.1)
+        before = grounding.figures(summaries, patches, targets)
+        for _ in range(300):
             optimiser.zero_grad()
-            grounding.loss(summaries, targets).backward()
+            grounding.loss(summaries, patches, targets).backward()
             optimiser.step()
-        assert before > 0.3
-        assert grounding.error(summaries, targets) < 0.01
+        after = grounding.figures(summaries, patches, targets)
+        assert before['grounding_error_m'] > 0.1
+        assert after['grounding_error_m'] < 0.01
+        assert before['pointer_accuracy'] < 0.5
+        assert after['pointer_accuracy'] > 0.95
+
+    def test_a_target_belongs_to_the_code_that_shows_it(self):
+        image_places = torch.tensor([[0.0, 0.0], [0.99, 0.0], [0.4, 0.6], [0.5, 1.2], [-0.1, 0.5]])
+        cells, seen = Grounding(8, (2, 3)).cells(torch.cat([torch.zeros(5, 3), image_places], 1))
+        assert cells[:3].tolist() == [0, 2, 4]
+        assert seen.tolist() == [True, True, True, False, False]
 
     def test_unknown_places_do_not_count(self):
-        grounding, summaries = Grounding(8), torch.randn(4, 8)
-        targets = torch.rand(4, 3)
-        partly = torch.cat([targets, torch.full((2, 3), float('nan'))])
-        alone = grounding.loss(summaries, targets)
-        torch.testing.assert_close(
-            grounding.loss(torch.cat([summaries, torch.randn(2, 8)]), partly), alone
+        grounding, summaries, patches = (
+            Grounding(8, (2, 2)),
+            torch.randn(6, 8),
+            torch.randn(6, 4, 8),
         )
-        assert grounding.loss(summaries, torch.full((4, 3), float('nan'))) == 0
+        for parameter in grounding.parameters():
+            torch.nn.init.normal_(parameter)
+        targets = targets_in_view(4)
+        partly = torch.cat([targets, torch.full((2, 5), float('nan'))])
+        alone = grounding.loss(summaries[:4], patches[:4], targets)
+        torch.testing.assert_close(grounding.loss(summaries, patches, partly), alone)
+        assert grounding.loss(summaries[4:], patches[4:], partly[4:]) == 0
+
+    def test_a_target_out_of_view_teaches_its_place_alone(self):
+        grounding, summaries, patches = (
+            Grounding(8, (2, 2)),
+            torch.randn(2, 8),
+            torch.randn(2, 4, 8),
+        )
+        targets = targets_in_view(2)
+        targets[:, 3] = 1.5
+        grounding.loss(summaries, patches, targets).backward()
+        assert grounding.place.weight.grad.abs().max() > 0
+        assert grounding.pointer.weight.grad is None
+
+    def test_patches_are_the_states_of_the_first_image(self, tiny_checkpoint, mixture):
+        vocab = mixture.sequences.vocab
+        for batch in mixture.batches(4, np.random.default_rng(0)):
+            states = batch.ids[..., None].float()
+            codes = first_patches(batch, states, vocab, GRID * GRID)[..., 0] - vocab.code_base
+            assert codes.shape == (len(batch.ids), GRID * GRID)
+            shown = [e.codes[:, 0].reshape(-1, GRID * GRID) for e in mixture.episodes]
+            for row in codes.numpy():
+                assert any((row == image).all() for images in shown for image in images)
 
     def test_the_summary_is_the_state_of_the_last_prompt_token(self, tiny_checkpoint, mixture):
         model = tiny_checkpoint.model
         batches = mixture.batches(4, np.random.default_rng(0))
-        made = answers(model, batches)
+        made = answers(model, batches, mixture.sequences.vocab, GRID * GRID)
         batch = batches[0]
         mask = sequence_mask(batch.positions, batch.blocks)
         states = model(batch.ids, batch.positions, mask)

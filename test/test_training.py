@@ -182,7 +182,7 @@ def new_trainer(tiny_spec, tiny_checkpoint):
         state=rng.uniform(0, 0.1, (13, 7)),
         action=rng.uniform(-1, 1, (12, 7)),
         executed=rng.uniform(-1, 1, (12, 7)),
-        target=rng.uniform(0, 0.5, (13, 3)),
+        target=rng.uniform(0, 0.5, (13, 5)),
         instruction=lambda rng: paraphrase(Goal('pick', 'red'), rng),
     )
     mixture = Mixture((episode,), tiny_checkpoint.sequences, 4, 2, 0.5, 2)

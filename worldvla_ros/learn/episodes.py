@@ -33,8 +33,9 @@ class Episode:
         seed: Seed of the scene.
         success: Whether the goal was reached.
         dt_s: Time between actions [s].
-        target: float32[T + 1, 3], where the object to move is in the robot's base frame [m], or
-            None where nobody knows.
+        target: float32[T + 1, 5], where the object to move is: x, y, z in the robot's base frame
+            [m], then column and row in the first camera's image, 0 … 1 where it is in view. None
+            where nobody knows.
     """
 
     images: dict[str, np.ndarray]

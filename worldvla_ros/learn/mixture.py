@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldvla_ros.learn.grounding import TARGET_DIM
 from worldvla_ros.sequence import Sequence, SequenceBuilder
 
 IGNORE = -100
@@ -33,7 +34,8 @@ class TokenEpisode:
         state: float32[T + 1, state_dim].
         action: float32[T, dim], what the expert would do.
         executed: float32[T, dim], what was done.
-        target: float32[T + 1, 3], where the object to move is [m]; NaN where nobody knows.
+        target: float32[T + 1, 5], where the object to move is, see `learn.episodes.Episode`; NaN
+            where nobody knows.
         instruction: Draws a sentence that names the task.
     """
 
@@ -69,7 +71,7 @@ class Batch:
         blocks: int64[b, t].
         labels: int64[b, t], IGNORE where nothing is supervised.
         prompt_lengths: int64[b].
-        targets: float32[b, 3] [m], NaN where unknown.
+        targets: float32[b, 5], NaN where unknown.
     """
 
     ids: Tensor
@@ -95,7 +97,7 @@ class Mixture:
         actions_per_image: Actions between the two images of a world sequence (n).
         action_share: Share of action sequences.
         actions_kept: Actions of a chunk that a sequence keeps, 1 … K.
-        prompt_images: Whether the image codes of prompts are supervised too.
+        prompt_images: Share of the prompts' image codes that are supervised too, drawn anew.
     """
 
     episodes: tuple[TokenEpisode, ...]
@@ -104,7 +106,7 @@ class Mixture:
     actions_per_image: int
     action_share: float
     actions_kept: int
-    prompt_images: bool = False
+    prompt_images: float = 0.0
 
     def batches(self, size: int, rng: np.random.Generator) -> tuple[Batch, ...]:
         """Draw `size` sequences at random places: one batch per task, of fixed sizes."""
@@ -120,7 +122,8 @@ class Mixture:
             return batch
         first = self.sequences.vocab.code_base
         code = (batch.ids >= first) & (batch.ids < first + self.sequences.vocab.codebook_size)
-        return replace(batch, labels=torch.where(code, batch.ids, batch.labels))
+        drawn = torch.from_numpy(rng.random(code.shape) < self.prompt_images)
+        return replace(batch, labels=torch.where(code & drawn, batch.ids, batch.labels))
 
     def action_sequence(self, episode: TokenEpisode, rng: np.random.Generator) -> Example:
         """Draw an action sequence of one episode."""
@@ -140,7 +143,7 @@ class Mixture:
         actions = episode.executed[start:end]
         prompt = self.sequences.world_prompt(list(episode.codes[start]), actions)
         whole = self.sequences.with_images(prompt, list(episode.codes[end]))
-        return Example(whole, np.arange(len(whole.ids)), np.full(3, np.nan, np.float32))
+        return Example(whole, np.arange(len(whole.ids)), np.full(TARGET_DIM, np.nan, np.float32))
 
 
 def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:

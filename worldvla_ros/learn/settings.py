@@ -73,8 +73,8 @@ class ModelTraining:
         action_share: Share of action sequences; the others are world sequences.
         actions_kept: Actions of a chunk in one action sequence; under the chunk mask the others
             change nothing.
-        grounding_weight: Weight of an auxiliary loss, in training only: how far a linear head on
-            the last prompt token is from where the object to move is, where episodes tell.
+        grounding_weight: Weight of an auxiliary loss, in training only: how well the place of the
+            object to move can be read off hidden states, where episodes tell; `learn.grounding`.
         optimiser: 'adamw' for all parameters as in the reference, or 'muon' for the matrices
             inside the layers (Jordan et al. 2024, with updates scaled to AdamW's) and AdamW for
             the rest.
@@ -84,8 +84,8 @@ class ModelTraining:
         weight_decay: AdamW's, on every parameter as in the reference.
         clip: Largest norm of the gradient.
         image_weight: Weight of an image code in the loss; all other ids weigh 1.
-        prompt_images: Whether the image codes of prompts are supervised too. The paper's model has
-            learnt to look from its base; a model trained from nothing learns it here.
+        prompt_images: Share of the prompts' image codes that are supervised too. The paper's model
+            has learnt to look from its base; a model trained from nothing learns it here.
         z_loss: Weight of mean(logsumexp²).
         bin_spread: Standard deviation of the target over neighbouring bins [bins]; 0 is one-hot.
         average: Decay of the moving average of the weights that is evaluated and exported.
@@ -106,7 +106,7 @@ class ModelTraining:
     weight_decay: float = 0.1
     clip: float = 1.0
     image_weight: float = 0.3
-    prompt_images: bool = False
+    prompt_images: float = 0.0
     z_loss: float = 1e-5
     bin_spread: float = 1.5
     average: float = 0.999

@@ -26,6 +26,7 @@ from worldvla_ros.checkpoint import (
 )
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.episodes import Episode, episode_files, load_episode, load_episodes
+from worldvla_ros.learn.grounding import TARGET_DIM
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import Settings, read_settings
@@ -121,7 +122,7 @@ def tokenise(episode: Episode, vqgan: VQGAN, settings: Settings) -> dict[str, np
         images = fit_images(episode.images[camera], settings.image_size, reduction)
         batches = torch.from_numpy(images).split(ENCODE_BATCH)
         codes.append(torch.cat([vqgan.encode(b) for b in batches]).numpy().astype(np.int16))
-    nowhere = np.full((episode.length + 1, 3), np.nan, np.float32)
+    nowhere = np.full((episode.length + 1, TARGET_DIM), np.nan, np.float32)
     target = nowhere if episode.target is None else episode.target
     return {
         'codes': np.stack(codes, axis=1),

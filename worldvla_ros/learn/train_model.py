@@ -4,8 +4,11 @@ Knows batches, optimiser and evaluation. Must not know how sequences are made or
 beyond spans.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 import logging
+import math
 
 import numpy as np
 import torch
@@ -32,21 +35,26 @@ class Answers:
         logits: fp32[m, v], scores of the supervised tokens.
         labels: int64[m].
         summaries: float[b, d], hidden states of the last prompt tokens.
-        targets: float32[b, 3], where the object to move is [m]; NaN where unknown.
+        patches: float[b, n, d], hidden states of the codes of the prompts' first images after half
+            the layers.
+        targets: float32[b, 5], where the object to move is; NaN where unknown.
     """
 
     logits: Tensor
     labels: Tensor
     summaries: Tensor
+    patches: Tensor
     targets: Tensor
 
 
-def answers(model: Transformer, batches: tuple[Batch, ...]) -> Answers:
-    """Run batches through a model."""
-    hidden, labels, summaries = [], [], []
+def answers(model: Transformer, batches: tuple[Batch, ...], vocab: Vocabulary, n: int) -> Answers:
+    """Run batches through a model; their images have n codes."""
+    hidden, labels, summaries, patches = [], [], [], []
     for batch in batches:
         mask = sequence_mask(batch.positions, batch.blocks)
-        states = model(batch.ids, batch.positions, mask)
+        with half_way(model) as halves:
+            states = model(batch.ids, batch.positions, mask)
+        patches.append(first_patches(batch, halves[0], vocab, n))
         wanted = batch.labels[:, 1:] != IGNORE
         hidden.append(states[:, :-1][wanted])
         labels.append(batch.labels[:, 1:][wanted])
@@ -54,8 +62,30 @@ def answers(model: Transformer, batches: tuple[Batch, ...]) -> Answers:
         summaries.append(states[rows, batch.prompt_lengths - 1])
     targets = torch.cat([batch.targets for batch in batches])
     return Answers(
-        model.logits(torch.cat(hidden)), torch.cat(labels), torch.cat(summaries), targets
+        model.logits(torch.cat(hidden)),
+        torch.cat(labels),
+        torch.cat(summaries),
+        torch.cat(patches),
+        targets,
     )
+
+
+@contextmanager
+def half_way(model: Transformer) -> Iterator[list[Tensor]]:
+    """Collect the hidden states that leave the middle layer."""
+    states: list[Tensor] = []
+    middle = model.model.layers[(len(model.model.layers) - 1) // 2]
+    handle = middle.register_forward_hook(lambda _module, _given, made: states.append(made))
+    try:
+        yield states
+    finally:
+        handle.remove()
+
+
+def first_patches(batch: Batch, states: Tensor, vocab: Vocabulary, n: int) -> Tensor:
+    """Return the states of the first n codes of each sequence: float[b, t, d] → [b, n, d]."""
+    codes = (batch.ids >= vocab.code_base) & (batch.ids < vocab.code_base + vocab.codebook_size)
+    return states[codes & (codes.cumsum(1) <= n)].view(len(states), n, -1)
 
 
 def optimisers(model: Transformer, settings: ModelTraining) -> list[torch.optim.Optimizer]:
@@ -98,7 +128,9 @@ class Trainer:
         self._run, self._device = run, device
         self.model = model.to(device)
         self._average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self._grounding = Grounding(model.config.hidden_size).to(device)
+        grid = mixture.episodes[0].codes.shape[2:]
+        self._codes_per_image = math.prod(grid)
+        self._grounding = Grounding(model.config.hidden_size, grid).to(device)
         self._optimisers = optimisers(self.model, settings)
         self._optimisers.append(
             torch.optim.AdamW(self._grounding.parameters(), settings.learning_rate, weight_decay=0)
@@ -134,11 +166,11 @@ class Trainer:
             for group in optimiser.param_groups:
                 group['lr'] = rate
         self.model.train()
-        found = answers(self.model, self._draw(self._mixture, (0, step)))
+        found = self._answers(self.model, self._mixture, (0, step))
         loss = self._loss(found.logits, found.labels)
         if settings.grounding_weight:
             loss = loss + settings.grounding_weight * self._grounding.loss(
-                found.summaries, found.targets
+                found.summaries, found.patches, found.targets
             )
         for optimiser in self._optimisers:
             optimiser.zero_grad()
@@ -163,18 +195,19 @@ class Trainer:
         model = self.averaged()
         sums: dict[str, list[float]] = {}
         for index in range(self._settings.validation_batches):
-            made = answers(model, self._draw(self._validation, (1, index)))
+            made = self._answers(model, self._validation, (1, index))
             found = {'validation_loss': self._loss(made.logits, made.labels).item()}
             found |= figures(made.logits, made.labels, self._mixture.sequences.vocab)
             if self._settings.grounding_weight:
-                found['grounding_error_m'] = self._grounding.error(made.summaries, made.targets)
+                found |= self._grounding.figures(made.summaries, made.patches, made.targets)
             for name, value in found.items():
                 sums.setdefault(name, []).append(value)
         return {name: round(float(np.mean(values)), 5) for name, values in sums.items()}
 
-    def _draw(self, mixture: Mixture, seed: tuple[int, int]) -> tuple[Batch, ...]:
+    def _answers(self, model: Transformer, mixture: Mixture, seed: tuple[int, int]) -> Answers:
         batches = mixture.batches(self._settings.batch, np.random.default_rng(seed))
-        return tuple(batch.to(self._device) for batch in batches)
+        batches = tuple(batch.to(self._device) for batch in batches)
+        return answers(model, batches, mixture.sequences.vocab, self._codes_per_image)
 
     def _resume(self) -> int:
         state = self._run.load()

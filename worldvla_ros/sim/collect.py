@@ -85,14 +85,14 @@ def record_episode(env: TabletopEnv, seed: int) -> Episode:
     instruction = paraphrase(Goal.from_text(env.task, info['instruction']), rng)
     noise = ExecutionNoise(rng)
     observations, labels, executed = [observed], [], []
-    targets = [env.cube(env.goal.colour)]
+    targets = [_target(env)]
     left, truncated = STEPS_AFTER_SUCCESS, False
     while left and not truncated:
         labels.append(expert_action(env))
         executed.append(noise.apply(labels[-1]))
         observed, _, success, truncated, info = env.step(executed[-1])
         observations.append(observed)
-        targets.append(env.cube(env.goal.colour))
+        targets.append(_target(env))
         left -= success or left < STEPS_AFTER_SUCCESS
     return Episode(
         images={c: np.stack([o[c] for o in observations]) for c in env.cameras},
@@ -106,6 +106,11 @@ def record_episode(env: TabletopEnv, seed: int) -> Episode:
         dt_s=CONTROL_DT_S,
         target=np.stack(targets).astype(np.float32),
     )
+
+
+def _target(env: TabletopEnv) -> np.ndarray:
+    place = env.cube(env.goal.colour)
+    return np.append(place, env.seen_at(env.cameras[0], place))
 
 
 def collect(

@@ -10,6 +10,7 @@ damped least-squares inverse kinematics; a zero action holds exactly. Knows phys
 Must not know experts, models or ROS.
 """
 
+import math
 from typing import Any
 
 import gymnasium
@@ -227,6 +228,13 @@ class TabletopEnv(gymnasium.Env):
     def render_camera(self, name: str) -> np.ndarray:
         """Return uint8[size, size, 3] of a camera."""
         return self._renderer.render(self.data, name).copy()
+
+    def seen_at(self, camera: str, point: np.ndarray) -> np.ndarray:
+        """Return where a camera sees a point float[3] [m]: float[2], (column, row) in [0, 1]."""
+        view = self.data.camera(camera)
+        right, up, back = view.xmat.reshape(3, 3).T @ (point - view.xpos)
+        half = math.tan(math.radians(float(self.model.camera(camera).fovy[0])) / 2) * -back
+        return 0.5 + 0.5 * np.array([right, -up]) / half
 
     def info(self) -> dict[str, Any]:
         """Return seed, instruction, success, the cube moved most, and the time simulated [s]."""
