@@ -11,11 +11,12 @@ import yaml
 from worldvla_ros.checkpoint import sequence_builder
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.grounding import Grounding
+from worldvla_ros.learn.landmarks import Landmarks, patch_targets
 from worldvla_ros.learn.loss import Loss, bin_targets
 from worldvla_ros.learn.mixture import IGNORE, Example, Mixture, TokenEpisode, collate, thin
 from worldvla_ros.learn.runs import Run, trapezoid
 from worldvla_ros.learn.settings import ModelTraining, read_settings
-from worldvla_ros.learn.start import start_tables, waves
+from worldvla_ros.learn.start import start_distances, start_tables, waves
 from worldvla_ros.learn.train_model import answers, figures, first_patches
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
@@ -267,7 +268,8 @@ class TestThinning:
         for sequence, positions in ((whole, np.arange(len(whole.ids))), (thinned, places)):
             batch = collate([Example(sequence, positions, NOWHERE)], pad=1)
             mask = sequence_mask(batch.positions, batch.blocks)
-            scores.append(model.logits(model(batch.ids, batch.positions, mask))[0])
+            made = model.logits(model(batch.ids, batch.positions, mask))
+            scores.append(made[0, : len(positions)])
         same = thinned.blocks > 0
         torch.testing.assert_close(scores[1][same], scores[0][places[same]], rtol=0, atol=1e-4)
         other = scores[0][places[same]].roll(1, 0)
@@ -340,6 +342,17 @@ class TestStart:
         assert torch.equal(before[vocab.text_base :], after[vocab.text_base :])
         assert torch.equal(before[: vocab.action_bin_base + 1], after[: vocab.action_bin_base + 1])
         assert after.std() == pytest.approx(before.std().item(), rel=0.05)
+
+    def test_heads_of_the_first_layers_start_with_different_distances(self, tiny_spec):
+        sizes = replace(
+            tiny_spec.transformer, qk_norm_heads=tiny_spec.transformer.num_attention_heads
+        )
+        model = Transformer(sizes)
+        start_distances(model)
+        first, last = model.model.layers[0].self_attn, model.model.layers[-1].self_attn
+        for norm in (first.q_norm, first.k_norm):
+            assert torch.pdist(norm.bias.detach()).min() > 0.5
+        assert not last.q_norm.bias.any()
 
     def test_waves_tell_all_places_apart(self):
         rows = waves(BINS)
@@ -424,6 +437,35 @@ def targets_in_view(count):
     """Return random places, and where a camera would see them: float32[count, 5]."""
     places = torch.rand(count, 3) * 0.4 + torch.tensor([0.3, -0.2, 0.0])
     return torch.cat([places, torch.rand(count, 2)], 1)
+
+
+class TestLandmarks:
+    def test_a_patch_shows_the_object_whose_centre_lies_in_it(self):
+        places = torch.tensor([[[0.1, 0.1], [0.9, 0.3]], [[0.5, 0.75], [float('nan')] * 2]])
+        shown, offsets = patch_targets(places, torch.Size((2, 4)))
+        assert shown.nonzero().tolist() == [[0, 0, 0, 0], [0, 1, 0, 3], [1, 0, 1, 2]]
+        expected = [[-0.1, -0.3], [0.1, 0.1], [-0.5, 0.0]]
+        torch.testing.assert_close(offsets[shown], torch.tensor(expected))
+
+    def test_an_object_out_of_view_is_in_no_patch(self):
+        places = torch.tensor([[[1.2, 0.5], [0.5, -0.1]]])
+        assert not patch_targets(places, torch.Size((2, 2)))[0].any()
+
+    def test_the_heads_learn_what_latents_tell(self):
+        torch.manual_seed(0)
+        places = torch.rand(32, 2, 2)
+        shown, offsets = patch_targets(places, torch.Size((2, 2)))
+        latents = torch.cat(
+            [shown.float(), (offsets * shown[..., None]).movedim(-1, 2).flatten(1, 2)], 1
+        )
+        landmarks = Landmarks(6, 2)
+        optimiser = torch.optim.Adam(landmarks.parameters(), 0.1)
+        before = landmarks.loss(latents, places).item()
+        for _ in range(200):
+            optimiser.zero_grad()
+            landmarks.loss(latents, places).backward()
+            optimiser.step()
+        assert landmarks.loss(latents, places).item() < 0.05 * before
 
 
 class TestGrounding:

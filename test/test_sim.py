@@ -60,6 +60,16 @@ def test_only_the_cameras_asked_for_are_rendered():
     assert observed['wrist'].std() > 5
 
 
+@pytest.mark.parametrize('seed', [8000, 8001, 8002])
+def test_a_camera_sees_each_cube_where_it_is_said_to(seeing, seed):
+    image = seeing.reset(seed=seed)[0]['front']
+    for name in seeing.colours:
+        column, row = seeing.seen_at('front', seeing.cube(name)) * len(image)
+        shown = image[int(row), int(column)] / 255
+        nearest = min(COLOURS, key=lambda c: np.abs(shown - COLOURS[c]).sum())
+        assert nearest == name
+
+
 def test_the_same_seed_gives_the_same_scene_and_images(seeing):
     first, info = seeing.reset(seed=8000)
     moved, *_ = seeing.step(np.ones(7))

@@ -55,6 +55,7 @@ def write_config(episodes, tiny_spec):
         'intermediate_size': 48,
         'num_hidden_layers': 2,
         'num_attention_heads': 2,
+        'qk_norm_heads': 2,
     }
 
     def write(folder):
@@ -74,7 +75,7 @@ def write_config(episodes, tiny_spec):
             'state': state,
             'world': vars(tiny_spec.world),
             'vqgan': vars(tiny_spec.vqgan),
-            'image_training': {'steps': 12, 'batch': 4, 'continuous_steps': 4},
+            'image_training': {'steps': 12, 'batch': 4, 'continuous_steps': 4, 'landmarks': 0.2},
             'transformer': sizes,
             'training': SCHEDULE,
         }
@@ -187,11 +188,11 @@ def new_trainer(tiny_spec, tiny_checkpoint):
     )
     mixture = Mixture((episode,), tiny_checkpoint.sequences, 4, 2, 0.5, 2)
 
-    def make(folder):
+    def make(folder, **changes):
         torch.manual_seed(0)
         model = Transformer(tiny_spec.transformer)
         model.initialise()
-        settings = ModelTraining(**SCHEDULE)
+        settings = ModelTraining(**SCHEDULE | changes)
         device = torch.device('cpu')
         return Trainer(model, settings, mixture, mixture, Run(folder, 'model'), device)
 
@@ -295,3 +296,12 @@ def test_starting_anew_leaves_other_files_alone(write_config, tmp_path, monkeypa
         run(config)
     assert (work / 'thesis.txt').exists()
     assert not (work / 'model.pt').exists()
+
+
+def test_bfloat16_and_compiled_layers_give_nearly_the_same_loss(new_trainer, tmp_path):
+    plain = new_trainer(tmp_path / 'plain').step(0)
+    lower = new_trainer(tmp_path / 'lower', precision='bfloat16').step(0)
+    assert lower != plain
+    assert lower == pytest.approx(plain, rel=0.01)
+    compiled = new_trainer(tmp_path / 'compiled', compile=True).step(0)
+    assert compiled == pytest.approx(plain, rel=1e-4)

@@ -16,7 +16,10 @@ import numpy as np
 from worldvla_ros.errors import EpisodeError
 
 ARRAYS = ('state', 'action', 'executed')
-META = ('task', 'instruction', 'seed', 'success', 'dt_s')
+META = ('task', 'instruction', 'seed', 'success', 'dt_s', 'objects')
+PLACE_DIM = 5
+"""A place is x, y, z in the robot's base frame [m], then column and row in the first camera's
+image, 0 … 1 where it is in view."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,8 @@ class Episode:
         seed: Seed of the scene.
         success: Whether the goal was reached.
         dt_s: Time between actions [s].
-        target: float32[T + 1, 5], where the object to move is: x, y, z in the robot's base frame
-            [m], then column and row in the first camera's image, 0 … 1 where it is in view. None
-            where nobody knows.
+        objects: Names of the objects whose places are known; the one to move comes first.
+        places: float32[T + 1, objects, PLACE_DIM], where they are.
     """
 
     images: dict[str, np.ndarray]
@@ -47,7 +49,8 @@ class Episode:
     seed: int
     success: bool
     dt_s: float
-    target: np.ndarray | None = None
+    objects: tuple[str, ...] = ()
+    places: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check that all arrays tell of the same number of steps.
@@ -58,8 +61,8 @@ class Episode:
         steps = len(self.action)
         counts = {name: len(images) - 1 for name, images in self.images.items()}
         counts |= {'state': len(self.state) - 1, 'executed': len(self.executed)}
-        if self.target is not None:
-            counts['target'] = len(self.target) - 1
+        if self.places is not None:
+            counts['places'] = len(self.places) - 1
         wrong = {name: count for name, count in counts.items() if count != steps}
         if wrong or not steps:
             raise EpisodeError(
@@ -70,6 +73,13 @@ class Episode:
     def length(self) -> int:
         """Number of actions."""
         return len(self.action)
+
+    @property
+    def target(self) -> np.ndarray:
+        """Where the object to move is: float32[T + 1, PLACE_DIM], NaN where nobody knows."""
+        if self.places is None or not self.objects:
+            return np.full((self.length + 1, PLACE_DIM), np.nan, np.float32)
+        return self.places[:, 0]
 
 
 def episode_file(folder: str | Path, seed: int) -> Path:
@@ -83,8 +93,8 @@ def save_episode(episode: Episode, folder: str | Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     meta = {name: getattr(episode, name) for name in META}
     arrays = {name: getattr(episode, name) for name in ARRAYS}
-    if episode.target is not None:
-        arrays['target'] = episode.target
+    if episode.places is not None:
+        arrays['places'] = episode.places
     arrays |= {f'image_{name}': images for name, images in episode.images.items()}
     partial = file.with_suffix(f'.{os.getpid()}.partial')
     with partial.open('wb') as stream:
@@ -104,6 +114,7 @@ def load_episode(file: str | Path) -> Episode:
             arrays = {name: content[name] for name in content.files}
         meta = json.loads(str(arrays.pop('meta')))
         images = {k.removeprefix('image_'): arrays.pop(k) for k in list(arrays) if 'image_' in k}
+        meta['objects'] = tuple(meta['objects'])
         return Episode(images=images, **arrays, **meta)
     except Exception as error:  # numpy and zipfile raise whatever a damaged byte leads them to
         raise EpisodeError(

@@ -1,13 +1,14 @@
 """An auxiliary loss of training: the model should know where the object to move is.
 
 To act, the model must find the object that the sentence names. Actions say so only indirectly; a
-simulation knows the place. Three linear heads read it off hidden states and are thrown away
-afterwards: neither sequences nor checkpoint know of them.
+simulation knows the place. Linear heads read it off hidden states and are thrown away afterwards:
+neither sequences nor checkpoint know of them.
 
-    half-way up, at the image's codes:  which code shows it, and from that code, where it is
+    half-way up, at the image's codes:  where in the image each code itself lies, which of them
+                                        shows the object, and from that code, where it is
     at the top, at the prompt's end:    where it is
 
-The first two teach codes what they show, in every patch at once; the last carries the place to
+The first ones teach codes what they show, in every patch at once; the last carries the place to
 where actions begin. Knows hidden states and places. Must not know tokens.
 """
 
@@ -15,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-TARGET_DIM = 5
-"""A target is x, y, z [m] and column, row in the image [0, 1]; see `learn.episodes.Episode`."""
 SCALE_M = 0.1
 CENTRE_M = (0.5, 0.0, 0.05)
 
@@ -35,13 +34,15 @@ class Grounding(nn.Module):
         self._grid = grid
         self.norm = nn.LayerNorm(width)
         self.pointer, self.patch_place = nn.Linear(width, 1), nn.Linear(width, 3)
-        self.place = nn.Linear(width, 3)
-        for head in (self.pointer, self.patch_place, self.place):
+        self.place, self.own_place = nn.Linear(width, 3), nn.Linear(width, 2)
+        own = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in grid), indexing='ij')
+        self.register_buffer('_own', torch.stack(own, -1).flatten(0, 1), persistent=False)
+        for head in (self.pointer, self.patch_place, self.place, self.own_place):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
     def loss(self, summaries: Tensor, patches: Tensor, targets: Tensor) -> Tensor:
-        """Return the sum of the three losses over the sequences whose target is known.
+        """Return the sum of the losses over the sequences whose target is known.
 
         Args:
             summaries: float[b, d], hidden states of the prompts' last tokens.
@@ -52,7 +53,9 @@ class Grounding(nn.Module):
         if not known.any():
             return summaries.sum() * 0
         summaries, patches, targets = summaries[known], self.norm(patches[known]), targets[known]
+        own = self._own.expand(len(patches), -1, -1)
         total = _distance(self.place(summaries), targets)
+        total = total + functional.smooth_l1_loss(self.own_place(patches), own, beta=0.1)
         cells, seen = self.cells(targets)
         if seen.any():
             patches, cells = patches[seen], cells[seen]

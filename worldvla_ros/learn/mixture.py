@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldvla_ros.learn.grounding import TARGET_DIM
+from worldvla_ros.learn.episodes import PLACE_DIM
 from worldvla_ros.sequence import Sequence, SequenceBuilder
 
 IGNORE = -100
 """Label of a token that is not supervised."""
+LENGTH_STEP = 16
+"""Batches are padded to multiples of this, so that a compiled model meets few lengths."""
 
 Paraphrase = Callable[[np.random.Generator], str]
 
@@ -143,7 +145,7 @@ class Mixture:
         actions = episode.executed[start:end]
         prompt = self.sequences.world_prompt(list(episode.codes[start]), actions)
         whole = self.sequences.with_images(prompt, list(episode.codes[end]))
-        return Example(whole, np.arange(len(whole.ids)), np.full(TARGET_DIM, np.nan, np.float32))
+        return Example(whole, np.arange(len(whole.ids)), np.full(PLACE_DIM, np.nan, np.float32))
 
 
 def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:
@@ -159,7 +161,8 @@ def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:
 
 def collate(examples: list[Example], pad: int) -> Batch:
     """Pad sequences on the right; prompts and padding are not supervised."""
-    shape = (len(examples), max(len(e.sequence.ids) for e in examples))
+    longest = max(len(e.sequence.ids) for e in examples)
+    shape = (len(examples), -(-longest // LENGTH_STEP) * LENGTH_STEP)
     ids, blocks = np.full(shape, pad), np.zeros(shape, np.int64)
     labels, places = np.full(shape, IGNORE), np.zeros(shape, np.int64)
     for row, example in enumerate(examples):

@@ -13,6 +13,7 @@ from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.sequence import Prompts
 
 OPTIMISERS = ('adamw', 'muon')
+PRECISIONS = ('float32', 'bfloat16')
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ImageTraining:
         commitment: Weight of the distance of latents from their code.
         foreground: Extra weight of pixels that differ from the mean image.
         edges: Weight of the difference of image gradients.
+        landmarks: Weight of an auxiliary loss: how well a code tells which object it shows and
+            where, where episodes tell; `learn.landmarks`.
         codebook_decay: Decay of the moving averages that the codebook follows.
         restart_below: Codes used less often than this (moving count) restart at a random latent.
     """
@@ -47,6 +50,7 @@ class ImageTraining:
     commitment: float = 0.25
     foreground: float = 4.0
     edges: float = 1.0
+    landmarks: float = 0.0
     codebook_decay: float = 0.98
     restart_below: float = 0.05
 
@@ -59,6 +63,8 @@ class TransformerSettings:
     intermediate_size: int = 512
     num_hidden_layers: int = 6
     num_attention_heads: int = 6
+    qk_norm_heads: int = 1
+    rope_theta: float = 10000.0
     dropout: float = 0.0
     max_position_embeddings: int = 512
 
@@ -92,6 +98,8 @@ class ModelTraining:
         evaluate_every: Steps between evaluations, which also save the run.
         validation_batches: Batches per evaluation.
         threads: CPU threads; 0 leaves the choice to torch.
+        precision: 'float32', or 'bfloat16' for the matrix products (weights stay float32).
+        compile: Whether torch.compile fuses the layers; each length of a batch costs seconds once.
     """
 
     steps: int = 20000
@@ -113,17 +121,19 @@ class ModelTraining:
     evaluate_every: int = 1000
     validation_batches: int = 16
     threads: int = 0
+    precision: str = 'float32'
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges.
 
         Raises:
-            ConfigError: A share is outside [0, 1], or the optimiser is unknown.
+            ConfigError: A share is outside [0, 1], or optimiser or precision is unknown.
         """
-        if self.optimiser not in OPTIMISERS:
-            raise ConfigError(
-                'training.optimiser', expected=' or '.join(OPTIMISERS), got=repr(self.optimiser)
-            )
+        for name, known in (('optimiser', OPTIMISERS), ('precision', PRECISIONS)):
+            got = getattr(self, name)
+            if got not in known:
+                raise ConfigError(f'training.{name}', expected=' or '.join(known), got=repr(got))
         if not (0 <= self.action_share <= 1 and 0 <= self.decay_share <= 1):
             raise ConfigError(
                 'training shares',

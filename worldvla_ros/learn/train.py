@@ -26,11 +26,10 @@ from worldvla_ros.checkpoint import (
 )
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.episodes import Episode, episode_files, load_episode, load_episodes
-from worldvla_ros.learn.grounding import TARGET_DIM
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import Settings, read_settings
-from worldvla_ros.learn.start import start_tables
+from worldvla_ros.learn.start import start_distances, start_tables
 from worldvla_ros.learn.train_model import Trainer
 from worldvla_ros.learn.train_vqgan import fit_images, train_vqgan
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
@@ -122,14 +121,12 @@ def tokenise(episode: Episode, vqgan: VQGAN, settings: Settings) -> dict[str, np
         images = fit_images(episode.images[camera], settings.image_size, reduction)
         batches = torch.from_numpy(images).split(ENCODE_BATCH)
         codes.append(torch.cat([vqgan.encode(b) for b in batches]).numpy().astype(np.int16))
-    nowhere = np.full((episode.length + 1, TARGET_DIM), np.nan, np.float32)
-    target = nowhere if episode.target is None else episode.target
     return {
         'codes': np.stack(codes, axis=1),
         'state': episode.state,
         'action': episode.action,
         'executed': episode.executed,
-        'target': target,
+        'target': episode.target,
         'task': np.array(episode.task),
         'instruction': np.array(episode.instruction),
     }
@@ -155,22 +152,40 @@ def _image_tokenizer(settings: Settings) -> VQGAN:
         vqgan = VQGAN(settings.vqgan)
         vqgan.load_state_dict(state['vqgan'])
         return vqgan.eval().requires_grad_(False)
-    return train_vqgan(settings.vqgan, settings.image_training, _images(settings), run_state)
+    images, places = _images(settings)
+    return train_vqgan(settings.vqgan, settings.image_training, images, places, run_state)
 
 
-def _images(settings: Settings) -> np.ndarray:
-    """Return images of all cameras and folders at the model's size, a few of each episode."""
+def _images(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Return images of all cameras and folders at the model's size, a few of each episode.
+
+    Returns:
+        uint8[n, h, w, 3], and float32[n, objects, 2], where each object known by name is in each.
+    """
     rng = np.random.default_rng(settings.seed)
     files = [f for folder in settings.data.train for f in episode_files(folder)]
     each = max(1, IMAGES_KEPT // (len(files) * len(settings.cameras)))
-    kept = []
+    kept, seen = [], []
     for file in tqdm(files, desc='images', mininterval=5):
         episode = load_episode(file)
         for camera in settings.cameras:
             images = episode.images[camera]
             chosen = rng.choice(len(images), size=min(each, len(images)), replace=False)
             kept.append(fit_images(images[chosen], settings.image_size, settings.vqgan.reduction))
-    return np.concatenate(kept)
+            # places are told in the image of the first camera
+            known = episode.objects if camera == settings.cameras[0] else ()
+            seen += [{o: episode.places[t, i, 3:] for i, o in enumerate(known)} for t in chosen]
+    return np.concatenate(kept), _by_name(seen)
+
+
+def _by_name(seen: list[dict[str, np.ndarray]]) -> np.ndarray:
+    """Return float32[n, objects, 2], one object for each name that any image has."""
+    names = sorted({name for objects in seen for name in objects})
+    places = np.full((len(seen), len(names), 2), np.nan, np.float32)
+    for row, objects in enumerate(seen):
+        for name, place in objects.items():
+            places[row, names.index(name)] = place
+    return places
 
 
 def _token_episodes(settings: Settings, folder: str, vqgan: VQGAN) -> list[TokenEpisode]:
@@ -245,6 +260,8 @@ def _train_model(
     else:
         model.initialise()
         start_tables(model, spec.vocabulary, vqgan.quantize.embedding.weight)
+        if spec.transformer.qk_norm_heads > 1:
+            start_distances(model)
     run_state = Run(settings.work, 'model')
     trainer = Trainer(model, settings.training, train, validation, run_state, device)
     return trainer.train().cpu()

@@ -13,6 +13,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import trange
 
 from worldvla_ros.learn.grounding import Grounding
@@ -137,6 +138,9 @@ class Trainer:
         )
         vocab = mixture.sequences.vocab
         self._loss = Loss(vocab, settings.image_weight, settings.z_loss, settings.bin_spread)
+        if settings.compile:
+            for layer in self.model.model.layers:
+                layer.compile(dynamic=False)
         self._step = self._resume()
 
     def train(self) -> Transformer:
@@ -166,7 +170,8 @@ class Trainer:
             for group in optimiser.param_groups:
                 group['lr'] = rate
         self.model.train()
-        found = self._answers(self.model, self._mixture, (0, step))
+        with self._fast():
+            found = self._answers(self.model, self._mixture, (0, step))
         loss = self._loss(found.logits, found.labels)
         if settings.grounding_weight:
             loss = loss + settings.grounding_weight * self._grounding.loss(
@@ -182,6 +187,16 @@ class Trainer:
         state = self.model.state_dict()
         torch._foreach_lerp_(list(self._average.values()), list(state.values()), 1 - decay)
         return loss.item()
+
+    @contextmanager
+    def _fast(self) -> Iterator[None]:
+        """Multiply in the precision asked for; on short sequences plain attention is fastest."""
+        lower = self._settings.precision == 'bfloat16'
+        with (
+            torch.autocast(self._device.type, torch.bfloat16, enabled=lower),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
+            yield
 
     def averaged(self) -> Transformer:
         """Return a model with the averaged weights, in evaluation mode."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import trange
 
+from worldvla_ros.learn.landmarks import Landmarks
 from worldvla_ros.learn.runs import Run, trapezoid
 from worldvla_ros.learn.settings import ImageTraining
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig, to_pixels
@@ -84,14 +85,30 @@ def reconstruction_loss(
 
 
 def train_vqgan(
-    config: VQGANConfig, settings: ImageTraining, images: np.ndarray, run: Run
+    config: VQGANConfig,
+    settings: ImageTraining,
+    images: np.ndarray,
+    places: np.ndarray,
+    run: Run,
 ) -> VQGAN:
-    """Train on images uint8[n, h, w, 3], resuming the run if it has a state."""
-    vqgan = VQGAN(config).train()
+    """Train, resuming the run if it has a state.
+
+    Args:
+        config: Sizes of the network.
+        settings: Steps and weights.
+        images: uint8[n, h, w, 3].
+        places: float32[n, objects, 2], column and row of each object in each image, 0 … 1; NaN
+            where it is not there or nobody knows.
+        run: Where log and state go.
+    """
+    vqgan = VQGAN(config).train().to(memory_format=torch.channels_last)  # faster on CPUs
     averages = CodebookAverages(vqgan, settings)
+    landmarks = Landmarks(config.embed_dim, places.shape[1])
     trained = [p for n, p in vqgan.named_parameters() if not n.startswith('quantize')]
+    trained += landmarks.parameters()
     optimiser = torch.optim.AdamW(trained, settings.learning_rate, (0.9, 0.95), weight_decay=0.01)
-    step = _resume(run, vqgan, averages, optimiser)
+    parts = {'vqgan': vqgan, 'averages': averages, 'landmarks': landmarks, 'optimiser': optimiser}
+    step = _resume(run, parts)
     sample = images[:: max(1, len(images) // 500)]
     mean = to_pixels(torch.from_numpy(sample)).mean(0, keepdim=True)
     progress = trange(
@@ -108,7 +125,11 @@ def train_vqgan(
             group['lr'] = settings.learning_rate * factor
         chosen = np.random.default_rng(step).integers(len(images), size=settings.batch)
         pixels = to_pixels(torch.from_numpy(images[chosen]))
-        loss = _step(vqgan, averages, pixels, mean, step, settings)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        loss, latents = _step(vqgan, averages, pixels, mean, step, settings)
+        if settings.landmarks:
+            shown = torch.from_numpy(places[chosen])
+            loss = loss + settings.landmarks * landmarks.loss(latents, shown)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -117,7 +138,8 @@ def train_vqgan(
             run.log(step=step, loss=round(loss.item(), 5))
             progress.set_postfix(loss=f'{loss.item():.4f}')
         if (step + 1) % 500 == 0 or step + 1 == settings.steps:
-            _save(run, vqgan, averages, optimiser, step + 1)
+            states = {name: part.state_dict() for name, part in parts.items()}
+            run.save(states | {'step': step + 1})
     return vqgan.eval().requires_grad_(False)
 
 
@@ -128,11 +150,11 @@ def _step(
     mean: Tensor,
     step: int,
     settings: ImageTraining,
-) -> Tensor:
-    """Return the loss of one batch, moving the codebook along."""
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of one batch and its latents as quantised, moving the codebook along."""
     latents = vqgan.latents(pixels)
     if step < settings.continuous_steps:
-        return reconstruction_loss(vqgan.pixels(latents), pixels, mean, settings)
+        return reconstruction_loss(vqgan.pixels(latents), pixels, mean, settings), latents
     flat = latents.detach().movedim(1, -1).flatten(0, 2)
     if step == settings.continuous_steps:
         averages.start(_many_latents(vqgan, pixels, flat))
@@ -141,7 +163,7 @@ def _step(
     through = latents + (chosen - latents).detach()
     loss = reconstruction_loss(vqgan.pixels(through), pixels, mean, settings)
     averages.update(flat, codes.flatten())
-    return loss + settings.commitment * functional.mse_loss(latents, chosen)
+    return loss + settings.commitment * functional.mse_loss(latents, chosen), through
 
 
 def _many_latents(vqgan: VQGAN, pixels: Tensor, flat: Tensor) -> Tensor:
@@ -150,31 +172,11 @@ def _many_latents(vqgan: VQGAN, pixels: Tensor, flat: Tensor) -> Tensor:
     return repeated + 0.01 * repeated.std() * torch.randn_like(repeated)
 
 
-def _resume(
-    run: Run, vqgan: VQGAN, averages: CodebookAverages, optimiser: torch.optim.Optimizer
-) -> int:
+def _resume(run: Run, parts: dict) -> int:
     state = run.load()
     if state is None:
         return 0
-    vqgan.load_state_dict(state['vqgan'])
-    averages.load_state_dict(state['averages'])
-    optimiser.load_state_dict(state['optimiser'])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     LOG.info('image tokenizer: resuming at step %d', state['step'])
     return state['step']
-
-
-def _save(
-    run: Run,
-    vqgan: VQGAN,
-    averages: CodebookAverages,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-) -> None:
-    run.save(
-        {
-            'vqgan': vqgan.state_dict(),
-            'averages': averages.state_dict(),
-            'optimiser': optimiser.state_dict(),
-            'step': step,
-        }
-    )

@@ -18,7 +18,8 @@ from worldvla_ros.errors import CheckpointError
 class VQGANConfig:
     """Sizes; the defaults are those of Chameleon's tokenizer (`vqgan.yaml`).
 
-    `norm_groups` is 32 in the published network; a thinner one needs fewer.
+    `norm_groups` is 32 in the published network; a thinner one needs fewer. Without
+    `mid_attention` a code depends on the pixels around it more than on the whole image.
     """
 
     embed_dim: int = 256
@@ -30,6 +31,7 @@ class VQGANConfig:
     in_channels: int = 3
     out_ch: int = 3
     norm_groups: int = 32
+    mid_attention: bool = True
 
     def __post_init__(self) -> None:
         """Check that groups divide channels.
@@ -144,11 +146,12 @@ class Level(nn.Module):
 class Middle(nn.Module):
     """Block, attention, block at the lowest resolution."""
 
-    def __init__(self, channels: int, groups: int) -> None:
+    def __init__(self, channels: int, config: VQGANConfig) -> None:
         """Create the three."""
         super().__init__()
+        groups = config.norm_groups
         self.block_1 = ResnetBlock(channels, channels, groups)
-        self.attn_1 = AttnBlock(channels, groups)
+        self.attn_1 = AttnBlock(channels, groups) if config.mid_attention else nn.Identity()
         self.block_2 = ResnetBlock(channels, channels, groups)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,7 +174,7 @@ class Encoder(nn.Module):
             channels = [before] + [width] * config.num_res_blocks
             self.down.append(Level(channels, groups, step))
             before = width
-        self.mid = Middle(before, groups)
+        self.mid = Middle(before, config)
         self.norm_out = nn.GroupNorm(groups, before, eps=1e-6)
         self.conv_out = _conv(before, config.z_channels)
 
@@ -191,7 +194,7 @@ class Decoder(nn.Module):
         super().__init__()
         groups, widths = config.norm_groups, [config.ch * m for m in config.ch_mult]
         self.conv_in = _conv(config.z_channels, widths[-1])
-        self.mid = Middle(widths[-1], groups)
+        self.mid = Middle(widths[-1], config)
         levels = []
         before = widths[-1]
         for i, width in reversed(list(enumerate(widths))):

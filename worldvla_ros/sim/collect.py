@@ -85,14 +85,15 @@ def record_episode(env: TabletopEnv, seed: int) -> Episode:
     instruction = paraphrase(Goal.from_text(env.task, info['instruction']), rng)
     noise = ExecutionNoise(rng)
     observations, labels, executed = [observed], [], []
-    targets = [_target(env)]
+    objects = _objects(env)
+    places = [_places(env, objects)]
     left, truncated = STEPS_AFTER_SUCCESS, False
     while left and not truncated:
         labels.append(expert_action(env))
         executed.append(noise.apply(labels[-1]))
         observed, _, success, truncated, info = env.step(executed[-1])
         observations.append(observed)
-        targets.append(_target(env))
+        places.append(_places(env, objects))
         left -= success or left < STEPS_AFTER_SUCCESS
     return Episode(
         images={c: np.stack([o[c] for o in observations]) for c in env.cameras},
@@ -104,13 +105,25 @@ def record_episode(env: TabletopEnv, seed: int) -> Episode:
         seed=seed,
         success=not truncated,
         dt_s=CONTROL_DT_S,
-        target=np.stack(targets).astype(np.float32),
+        objects=objects,
+        places=np.stack(places).astype(np.float32),
     )
 
 
-def _target(env: TabletopEnv) -> np.ndarray:
-    place = env.cube(env.goal.colour)
-    return np.append(place, env.seen_at(env.cameras[0], place))
+def _objects(env: TabletopEnv) -> tuple[str, ...]:
+    """Return the colours of the cubes, the one to move first."""
+    named = env.goal.colour
+    return (named, *(c for c in env.colours if c != named))
+
+
+def _places(env: TabletopEnv, objects: tuple[str, ...]) -> np.ndarray:
+    """Return float[objects, PLACE_DIM]; the image's part is NaN without a camera."""
+    rows = []
+    for name in objects:
+        place = env.cube(name)
+        seen = env.seen_at(env.cameras[0], place) if env.cameras else [np.nan, np.nan]
+        rows.append(np.append(place, seen))
+    return np.stack(rows)
 
 
 def collect(

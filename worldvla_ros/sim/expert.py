@@ -10,7 +10,7 @@ import numpy as np
 from worldvla_ros.sim.scene import CUBE_HALF
 from worldvla_ros.sim.tabletop import ACTION_SCALE, TabletopEnv
 
-GAIN = 0.5
+GAIN = 0.2
 OPEN, CLOSE = -1.0, 1.0
 GRASP_HEIGHT = 0.020
 TRAVEL_HEIGHT = 0.10
