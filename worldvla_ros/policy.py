@@ -11,9 +11,10 @@ import torch
 
 from worldvla_ros.checkpoint import Checkpoint
 from worldvla_ros.engine import DecodedChunk, Engine
-from worldvla_ros.errors import ObservationError
+from worldvla_ros.errors import CheckpointError, ObservationError
 from worldvla_ros.observation import ActionChunk, Observation, check_instruction
 from worldvla_ros.sequence import Sequence
+from worldvla_ros.spec import ACT
 from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
 
 
@@ -30,6 +31,21 @@ def encode_images(checkpoint: Checkpoint, images: list[np.ndarray]) -> list[np.n
         batch = torch.from_numpy(np.array(image))[None].to(checkpoint.device)
         codes.append(checkpoint.vqgan.encode(batch)[0].cpu().numpy())
     return codes
+
+
+def check_task(checkpoint: Checkpoint, task: str) -> None:
+    """Refuse a checkpoint that was not trained for a task.
+
+    Raises:
+        CheckpointError: It was not.
+    """
+    if task not in checkpoint.spec.tasks:
+        raise CheckpointError(
+            f'{checkpoint.spec.name} cannot {task}',
+            expected=f'a checkpoint that was trained to {task}',
+            got=f'one trained to {", ".join(checkpoint.spec.tasks) or "do neither"}',
+            remedy='Use another checkpoint; worldvla inspect says what one can do.',
+        )
 
 
 def camera_images(checkpoint: Checkpoint, images: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -53,7 +69,12 @@ class Policy:
     """Acts: one observation, one chunk."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        """Use a loaded checkpoint."""
+        """Use a loaded checkpoint.
+
+        Raises:
+            CheckpointError: It was not trained to act.
+        """
+        check_task(checkpoint, ACT)
         self._checkpoint = checkpoint
         self._engine = Engine(checkpoint.model, checkpoint.spec.vocabulary)
         self._ids = itertools.count(1)
