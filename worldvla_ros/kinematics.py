@@ -94,6 +94,33 @@ def rotation_matrix(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
+def tip_quaternion(robot: RobotConfig, joints: np.ndarray) -> np.ndarray:
+    """Return the rotation of the tip as a quaternion: float[n] → float[4], w first.
+
+    A rotation has two quaternions. This is the one that follows the joints without a jump, as a
+    simulator that multiplies the quaternions of its bodies has it.
+    """
+    rows = robot.kinematics
+    turn = np.array([1.0, 0.0, 0.0, 0.0])
+    for alpha, theta in zip(rows.alpha, joints, strict=True):
+        turn = _multiply(_multiply(turn, _turn_x(alpha)), _turn_z(float(theta)))
+    return _multiply(turn, _turn_z(rows.tool_yaw))
+
+
+def uncanonical_rotation_vector(quaternion: np.ndarray) -> np.ndarray:
+    """Return axis · angle of a quaternion with its own sign: float[4], w first → float[3].
+
+    The angle lies in [0, 2π]: of a quaternion and its negative, which are one rotation, this
+    gives different vectors (robosuite `utils/transform_utils.py`, quat2axisangle). Checkpoints
+    trained on LIBERO were told states in this form.
+    """
+    w = float(np.clip(quaternion[0], -1.0, 1.0))
+    sine = np.sqrt(1 - w * w)
+    if np.isclose(sine, 0.0):
+        return np.zeros(3)
+    return np.asarray(quaternion[1:]) * 2 * np.arccos(w) / sine
+
+
 def order_joints(
     robot: RobotConfig, names: list[str], positions: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -141,7 +168,21 @@ def tcp_pose_width(robot: RobotConfig, joints: np.ndarray, width: float) -> np.n
     return np.concatenate([pose[:3, 3], turn, [width]]).astype(np.float32)
 
 
-STATE_RECIPES = {'tcp_pose_width': tcp_pose_width}
+def libero_pose_fingers(robot: RobotConfig, joints: np.ndarray, width: float) -> np.ndarray:
+    """Return the state recipe of that name, LIBERO's: float32[8].
+
+    Position of the tip in the world [m], robosuite's axis · angle of the hand [rad] (see
+    `uncanonical_rotation_vector`), and the positions of both fingers, the second negative [m].
+    """
+    position = forward(robot, joints)[:3, 3] + np.asarray(robot.kinematics.base)
+    turn = uncanonical_rotation_vector(tip_quaternion(robot, joints))
+    return np.concatenate([position, turn, [width / 2, -width / 2]]).astype(np.float32)
+
+
+STATE_RECIPES = {
+    'tcp_pose_width': tcp_pose_width,
+    'libero_pose_fingers': libero_pose_fingers,
+}
 
 
 def state_from_joints(
@@ -157,6 +198,20 @@ def state_from_joints(
             'state recipe', expected=f'one of {", ".join(STATE_RECIPES)}', got=repr(recipe)
         )
     return STATE_RECIPES[recipe](robot, *order_joints(robot, names, positions))
+
+
+def _turn_x(angle: float) -> np.ndarray:
+    return np.array([np.cos(angle / 2), np.sin(angle / 2), 0.0, 0.0])
+
+
+def _turn_z(angle: float) -> np.ndarray:
+    return np.array([np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)])
+
+
+def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the product of two quaternions, w first."""
+    (a, u), (b, v) = (first[0], first[1:]), (second[0], second[1:])
+    return np.concatenate([[a * b - u @ v], a * v + b * u + np.cross(u, v)])
 
 
 def _row(a: float, d: float, alpha: float, theta: float) -> np.ndarray:
