@@ -10,12 +10,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 import torch
 
-from worldvla_ros.checkpoint import MODEL_FILE, TEXT_FILE, VQGAN_FILE, load, save
+from worldvla_ros.checkpoint import MODEL_FILE, TEXT_FILE, VQGAN_FILE, load, read_spec, save
 from worldvla_ros.errors import CheckpointError, ConfigError
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim.tasks import corpus
-from worldvla_ros.spec import SPEC_FILE, read_spec
+from worldvla_ros.spec import SPEC_FILE
 from worldvla_ros.tokenizers.text import train_text_tokenizer
 from worldvla_ros.vocab import compact
 

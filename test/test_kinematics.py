@@ -205,16 +205,6 @@ def test_the_quaternion_of_the_tip_is_the_one_that_mujoco_has(env):
         np.testing.assert_allclose(kinematics.tip_quaternion(ROBOT, joints), expected, atol=1e-6)
 
 
-def test_the_rotation_vector_keeps_the_sign_of_the_quaternion():
-    for angle in (0.5, 3.0, 3.5, 6.0):
-        quaternion = np.array([np.cos(angle / 2), 0.0, np.sin(angle / 2), 0.0])
-        vector = kinematics.uncanonical_rotation_vector(quaternion)
-        np.testing.assert_allclose(vector, [0, angle, 0], atol=1e-12)
-        opposite = kinematics.uncanonical_rotation_vector(-quaternion)
-        np.testing.assert_allclose(opposite, [0, angle - 2 * np.pi, 0], atol=1e-12)
-    np.testing.assert_array_equal(kinematics.uncanonical_rotation_vector(np.eye(4)[0]), [0, 0, 0])
-
-
 def test_the_state_at_liberos_start_is_within_the_published_statistics():
     fingers = [0.02, 0.02]
     state = kinematics.state_from_joints(

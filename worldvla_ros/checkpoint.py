@@ -25,7 +25,7 @@ from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.model.vqgan import VQGAN
 from worldvla_ros.sequence import SequenceBuilder
 from worldvla_ros.share import share_folder
-from worldvla_ros.spec import SPEC_FILE, CheckpointSpec, read_spec
+from worldvla_ros.spec import SPEC_FILE, CheckpointSpec, read_spec_file
 from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
@@ -176,6 +176,18 @@ def load(
     )
 
 
+def read_spec(path: str | Path, profile: str | Path | None = None) -> CheckpointSpec:
+    """Return what the weights of a folder mean, ours or a published one, without loading them.
+
+    Raises:
+        CheckpointError: The folder is missing, damaged, foreign or inconsistent.
+        ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
+    """
+    if (Path(path) / SPEC_FILE).is_file() and not profile:
+        return read_spec_file(path)
+    return open_folder(path, profile).spec
+
+
 def convert(source: str | Path, target: str | Path, profile: str | Path | None = None) -> Path:
     """Write a published folder anew in our own format; the tensors stay equal.
 
@@ -223,7 +235,7 @@ def save(
 
 
 def _open_own(folder: Path) -> Opened:
-    spec = read_spec(folder)
+    spec = read_spec_file(folder)
     text = TextTokenizer.load(folder / TEXT_FILE, spec.vocabulary.text_base)
     files = (folder / MODEL_FILE, folder / VQGAN_FILE)
     model, vqgan = (open_safetensors(file) for file in files)

@@ -107,20 +107,6 @@ def tip_quaternion(robot: RobotConfig, joints: np.ndarray) -> np.ndarray:
     return _multiply(turn, _turn_z(rows.tool_yaw))
 
 
-def uncanonical_rotation_vector(quaternion: np.ndarray) -> np.ndarray:
-    """Return axis · angle of a quaternion with its own sign: float[4], w first → float[3].
-
-    The angle lies in [0, 2π]: of a quaternion and its negative, which are one rotation, this
-    gives different vectors (robosuite `utils/transform_utils.py`, quat2axisangle). Checkpoints
-    trained on LIBERO were told states in this form.
-    """
-    w = float(np.clip(quaternion[0], -1.0, 1.0))
-    sine = np.sqrt(1 - w * w)
-    if np.isclose(sine, 0.0):
-        return np.zeros(3)
-    return np.asarray(quaternion[1:]) * 2 * np.arccos(w) / sine
-
-
 def order_joints(
     robot: RobotConfig, names: list[str], positions: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -172,10 +158,10 @@ def libero_pose_fingers(robot: RobotConfig, joints: np.ndarray, width: float) ->
     """Return the state recipe of that name, LIBERO's: float32[8].
 
     Position of the tip in the world [m], robosuite's axis · angle of the hand [rad] (see
-    `uncanonical_rotation_vector`), and the positions of both fingers, the second negative [m].
+    `robosuite_axis_angle`), and the positions of both fingers, the second negative [m].
     """
     position = forward(robot, joints)[:3, 3] + np.asarray(robot.kinematics.base)
-    turn = uncanonical_rotation_vector(tip_quaternion(robot, joints))
+    turn = robosuite_axis_angle(np.roll(tip_quaternion(robot, joints), -1))
     return np.concatenate([position, turn, [width / 2, -width / 2]]).astype(np.float32)
 
 

@@ -224,8 +224,8 @@ class CheckpointSpec:
             )
 
 
-def read_spec(folder: str | Path) -> CheckpointSpec:
-    """Read what the weights of a folder mean.
+def read_spec_file(folder: str | Path) -> CheckpointSpec:
+    """Read what the weights of a folder of our own format mean.
 
     Raises:
         CheckpointError: The folder or its specification is missing or damaged.

@@ -19,14 +19,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from worldvla_ros.checkpoint import demo_path
+from worldvla_ros.checkpoint import demo_path, read_spec
 from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.graph import Processes, describe
 from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.convert import image_to_array
 from worldvla_ros.nodes.demo_report import write_report
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
-from worldvla_ros.spec import read_spec
 from worldvla_ros.srv import ResetScene
 
 SCENES = (

@@ -1,7 +1,7 @@
 """The images of the control steps before the present one, for checkpoints that look back.
 
-A checkpoint with M images per camera was trained on images one control step (dt) apart, so it needs
-the image of dt ago, not the one that its last chunk answered. Knows stamps and opaque
+A checkpoint with M images per camera was trained on images one control step (dt) apart, so it
+needs the image of dt ago, not the one that its last chunk answered. Knows stamps and opaque
 messages. Must not know ROS.
 """
 
