@@ -97,3 +97,28 @@ def tiny_checkpoint(tiny_folder):
 def picture():
     """A random image uint8[48, 64, 3]."""
     return np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def fake_libero(tmp_path, monkeypatch):
+    """The stand-in for LIBERO, importable here and in child processes; returns its `plan`.
+
+    `plan(states, suite, task)` writes the initial states of a task (see its envs.py).
+    """
+    import torch
+
+    monkeypatch.syspath_prepend(Path(__file__).parent / 'fake_libero')
+    monkeypatch.setenv('FAKE_LIBERO', str(tmp_path / 'libero'))
+    for name in [name for name in sys.modules if name.split('.')[0] == 'libero']:
+        monkeypatch.delitem(sys.modules, name)
+
+    def plan(states, suite='spatial', task='pick_up_the_bowl'):
+        file = tmp_path / f'libero/init_files/libero_{suite}/{task}.pruned_init'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [(number, *state) for number, state in enumerate(states)]
+        torch.save(np.array(rows, np.float64).reshape(-1, 3), file)
+        return file
+
+    yield plan
+    for name in [name for name in sys.modules if name.split('.')[0] == 'libero']:
+        del sys.modules[name]

@@ -230,3 +230,36 @@ def test_the_tool_offset_lengthens_the_arm():
     near = kinematics.forward(ROBOT, HOME)
     far = kinematics.forward(replace(ROBOT, kinematics=longer), HOME)
     np.testing.assert_allclose(far[:3, 3] - near[:3, 3], 0.1 * near[:3, 2], atol=1e-9)
+
+
+def quaternion(axis, angle):
+    """Return (x, y, z, w) of a turn about a unit axis."""
+    return np.append(np.sin(angle / 2) * np.asarray(axis, float), np.cos(angle / 2))
+
+
+@given(angle=st.floats(0.01, 2 * np.pi - 0.01), tilt=st.floats(0, np.pi), turn=st.floats(0, 6.28))
+def test_axis_angle_of_robosuite_keeps_angles_beyond_pi(angle, tilt, turn):
+    axis = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
+    found = kinematics.robosuite_axis_angle(quaternion(axis, angle))
+    np.testing.assert_allclose(found, angle * axis, atol=1e-6)
+
+
+def test_a_quaternion_and_its_negative_are_told_apart_though_they_are_one_rotation():
+    turn = quaternion([1, 0, 0], 3.0)
+    one, other = (kinematics.robosuite_axis_angle(q) for q in (turn, -turn))
+    np.testing.assert_allclose(one, [3.0, 0, 0])
+    np.testing.assert_allclose(other, [3.0 - 2 * np.pi, 0, 0])
+    np.testing.assert_allclose(
+        kinematics.rotation_matrix(one), kinematics.rotation_matrix(other), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize('w', [1.0, 1.0000001, -1.0, -1.0000001])
+def test_axis_angle_of_robosuite_is_zero_where_there_is_no_axis(w):
+    np.testing.assert_array_equal(kinematics.robosuite_axis_angle([0, 0, 0, w]), np.zeros(3))
+
+
+def test_axis_angle_of_robosuite_leaves_the_quaternion_alone():
+    turn = np.array([0.0, 0.0, 0.0, 1.5])
+    kinematics.robosuite_axis_angle(turn)
+    assert turn[3] == 1.5

@@ -7,7 +7,7 @@ A layer imports lower ones only (test/test_imports.py holds this):
     2  model                                           mathematics in torch
     3  engine, checkpoint, policy, world_model         load, act, imagine
     4  learn, sim                               training and simulation; only sim knows MuJoCo
-    5  nodes, graph, cli                        only nodes know rclpy; only nodes/sim.py knows sim
+    5  nodes, graph, cli, cli_eval, cli_parts   only nodes know rclpy; only nodes/sim.py knows sim
 """
 
 from pkgutil import extend_path

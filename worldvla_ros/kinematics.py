@@ -107,6 +107,22 @@ def tip_quaternion(robot: RobotConfig, joints: np.ndarray) -> np.ndarray:
     return _multiply(turn, _turn_z(rows.tool_yaw))
 
 
+def robosuite_axis_angle(quaternion: np.ndarray) -> np.ndarray:
+    """Return axis · angle of a quaternion as robosuite computes it: float[4] → float64[3] [rad].
+
+    The quaternion is (x, y, z, w). The angle is 2 · arccos(w), in [0, 2π], and is not brought to
+    [0, π]: a quaternion and its negative, which are one rotation, give different vectors. The
+    published checkpoints were trained on just these numbers (robosuite 1.4
+    `transform_utils.quat2axisangle`).
+    """
+    x, y, z, w = np.asarray(quaternion, np.float64)
+    w = np.clip(w, -1.0, 1.0)
+    sine = np.sqrt(1.0 - w * w)
+    if sine == 0.0:
+        return np.zeros(3)
+    return np.array([x, y, z]) * 2.0 * np.arccos(w) / sine
+
+
 def order_joints(
     robot: RobotConfig, names: list[str], positions: np.ndarray
 ) -> tuple[np.ndarray, float]:
