@@ -1,13 +1,14 @@
 """A checkpoint folder: weights with all that is needed to interpret them.
 
     worldvla.json             `CheckpointSpec`: sizes, vocabulary, statistics, cameras, prompts
-    model.safetensors         transformer, published parameter names
+    model.safetensors         transformer and action head, published parameter names
     vqgan.safetensors         image tokenizer
     text_tokenizer.json       byte-pair encoding in Hugging Face's format
 
 Knows files. Must not know decoding or robots.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 import functools
 import hashlib
@@ -22,6 +23,7 @@ from torch import nn
 
 from worldvla_ros.config import from_mapping
 from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.action_head import ActionHead, ActionHeadConfig
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.sequence import Prompts, SequenceBuilder
@@ -153,6 +155,7 @@ class CheckpointSpec:
         vocabulary: Token ids.
         transformer: Sizes.
         vqgan: Sizes.
+        action_head: Sizes of the continuous action head, or None where there is none.
     """
 
     name: str
@@ -163,6 +166,7 @@ class CheckpointSpec:
     vocabulary: Vocabulary
     transformer: TransformerConfig
     vqgan: VQGANConfig
+    action_head: ActionHeadConfig | None = None
     state: StateSpec | None = None
     history: int = 1
     world: WorldSpec = WorldSpec()
@@ -173,36 +177,40 @@ class CheckpointSpec:
         """Check what must agree.
 
         Raises:
-            CheckpointError: Vocabulary and networks disagree, or the format is unknown.
+            CheckpointError: Vocabulary, actions and networks disagree, or the format is unknown.
         """
         patch = self.vqgan.reduction * CODES_PER_CELL
+        head = self.action_head
+        sizes = (self.action.horizon, len(self.action.names), self.transformer.hidden_size)
+        head_sizes = (head.horizon, head.dim, head.context_size) if head is not None else sizes
         checks = {
-            'format': (self.format == FORMAT, FORMAT, self.format),
-            'cameras': (len(self.cameras) > 0, 'at least one name', self.cameras),
-            'history': (self.history > 0, 'at least 1', self.history),
-            'image_size': (
+            f'{SPEC_FILE} format': (self.format == FORMAT, FORMAT, self.format),
+            f'{SPEC_FILE} cameras': (len(self.cameras) > 0, 'at least one name', self.cameras),
+            f'{SPEC_FILE} history': (self.history > 0, 'at least 1', self.history),
+            f'{SPEC_FILE} image_size': (
                 self.image_size >= patch and self.image_size % patch == 0,
                 f'a multiple of {patch} px, two codes of the VQ-GAN',
                 self.image_size,
             ),
+            'vocabulary': (
+                self.vocabulary.size == self.transformer.vocab_size,
+                f'{self.transformer.vocab_size} ids as the transformer has',
+                self.vocabulary.size,
+            ),
+            'codebook': (
+                self.vocabulary.codebook_size == self.vqgan.n_embed,
+                f'{self.vqgan.n_embed} entries as the VQ-GAN has',
+                self.vocabulary.codebook_size,
+            ),
+            f'{SPEC_FILE} action_head horizon, dim and context_size': (
+                head_sizes == sizes,
+                f'{sizes} as action and transformer have',
+                head_sizes,
+            ),
         }
         for field, (holds, expected, got) in checks.items():
             if not holds:
-                raise CheckpointError(
-                    f'{self.name}: {SPEC_FILE} {field}', expected=expected, got=got
-                )
-        if self.vocabulary.size != self.transformer.vocab_size:
-            raise CheckpointError(
-                f'{self.name}: vocabulary',
-                expected=f'{self.transformer.vocab_size} ids as the transformer has',
-                got=self.vocabulary.size,
-            )
-        if self.vocabulary.codebook_size != self.vqgan.n_embed:
-            raise CheckpointError(
-                f'{self.name}: codebook',
-                expected=f'{self.vqgan.n_embed} entries as the VQ-GAN has',
-                got=self.vocabulary.codebook_size,
-            )
+                raise CheckpointError(f'{self.name}: {field}', expected=expected, got=got)
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,7 @@ class Checkpoint:
 
     Attributes:
         spec: What the weights mean.
-        model: The transformer, in evaluation mode.
+        model: The transformer with its action head, in evaluation mode.
         vqgan: The image tokenizer's network, fp32, in evaluation mode.
         text: The text tokenizer.
         model_id: Name and content hash of the weights.
@@ -224,6 +232,11 @@ class Checkpoint:
     text: TextTokenizer
     model_id: str
     device: torch.device
+
+    @property
+    def head(self) -> ActionHead | None:
+        """The continuous action head, or None where there is none."""
+        return self.model.action_head
 
     @functools.cached_property
     def sequences(self) -> SequenceBuilder:
@@ -274,8 +287,10 @@ def load(
         )
     if dtype is None and device.type == 'cpu':
         dtype = torch.float32
-    model = _load_weights(Transformer, spec.transformer, folder / MODEL_FILE, device, dtype)
-    vqgan = _load_weights(VQGAN, spec.vqgan, folder / VQGAN_FILE, device, torch.float32)
+    model = _load_weights(
+        lambda: Transformer(spec.transformer, spec.action_head), folder / MODEL_FILE, device, dtype
+    )
+    vqgan = _load_weights(lambda: VQGAN(spec.vqgan), folder / VQGAN_FILE, device, torch.float32)
     return Checkpoint(spec, model, vqgan, text, _model_id(spec.name, folder), device)
 
 
@@ -287,7 +302,14 @@ def save(
     text: TextTokenizer,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a checkpoint folder; `dtype` is the stored type of the transformer's weights."""
+    """Write a checkpoint folder; `dtype` is the stored type of the transformer's weights.
+
+    Raises:
+        ValueError: The model has another action head than the specification says.
+    """
+    head = model.action_head.config if model.action_head is not None else None
+    if head != spec.action_head:
+        raise ValueError(f'expected a model with action head {spec.action_head}, got {head}')
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPEC_FILE).write_text(json.dumps(asdict(spec), indent=2) + '\n')
@@ -320,16 +342,12 @@ def read_spec(folder: str | Path) -> CheckpointSpec:
 
 
 def _load_weights(
-    cls: type[nn.Module],
-    config: TransformerConfig | VQGANConfig,
-    file: Path,
-    device: torch.device,
-    dtype: torch.dtype | None,
+    build: Callable[[], nn.Module], file: Path, device: torch.device, dtype: torch.dtype | None
 ) -> nn.Module:
     """Build a network without memory, then give it the file's tensors."""
     tensors = _read_tensors(file, device)
     with torch.device('meta'):
-        network = cls(config)
+        network = build()
     _check_tensors(file, network.state_dict(), tensors)
     if dtype is not None:
         tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
