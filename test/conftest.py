@@ -93,6 +93,34 @@ def tiny_checkpoint(tiny_folder):
     return load(tiny_folder)
 
 
+@pytest.fixture(scope='session')
+def head_checkpoint(tiny_checkpoint, tmp_path_factory):
+    """The tiny checkpoint with a random continuous action head, in a folder of its own."""
+    from dataclasses import replace
+
+    import torch
+
+    from worldvla_ros.checkpoint import load, save
+    from worldvla_ros.model.action_head import ActionHeadConfig
+    from worldvla_ros.model.transformer import Transformer
+
+    old = tiny_checkpoint
+    head = ActionHeadConfig(
+        context_size=old.spec.transformer.hidden_size,
+        hidden_size=16,
+        intermediate_size=24,
+        horizon=old.spec.action.horizon,
+        dim=len(old.spec.action.names),
+    )
+    torch.manual_seed(1)
+    model = Transformer(old.spec.transformer, head)
+    model.action_head.initialise(std=0.2)
+    model.load_state_dict(old.model.state_dict(), strict=False)
+    folder = tmp_path_factory.mktemp('head')
+    save(folder, replace(old.spec, name='headed', action_head=head), model, old.vqgan, old.text)
+    return load(folder)
+
+
 @pytest.fixture
 def picture():
     """A random image uint8[48, 64, 3]."""

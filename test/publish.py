@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from worldvla_ros.meta_layout import LAYER_NAMES, NORMS, PERMUTED, TOP_NAMES, to_pairs
+from worldvla_ros.model.action_head import ActionHead, ActionHeadConfig
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.tokenizers.text import train_text_tokenizer
@@ -102,6 +103,19 @@ def random_tensors(norm_heads=1, config=CONFIG, seed=0):
             noise = torch.randn(1, config.head_dim).bfloat16() * 0.2
             tensors[name] = (tensors[name] + noise).repeat(norm_heads, 1)
     return tensors
+
+
+def head_tensors(horizon, dim=7):
+    """Return bf16 tensors of RynnVLA-002's action head, with all its published names."""
+    torch.manual_seed(2)
+    head = ActionHead(
+        ActionHeadConfig(
+            context_size=CONFIG.hidden_size, hidden_size=16, intermediate_size=24,
+            horizon=horizon, dim=dim,
+        )
+    )  # fmt: skip
+    head.initialise(std=0.2)
+    return {f'action_head.{name}': t.bfloat16() for name, t in head.state_dict().items()}
 
 
 def write_config(folder, **changes):

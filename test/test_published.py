@@ -345,6 +345,46 @@ def test_a_world_model_only_imagines(root):
     assert imagined.shape == (1, 512, 512, 3)
 
 
+def rynn_observation():
+    views = {'front': picture(), 'wrist': picture(seed=1)}
+    return Observation(views, SENTENCE, STATE)
+
+
+def test_an_action_head_loads_and_acts(root, tmp_path):
+    shutil.copytree(root / 'chameleon', tmp_path / 'chameleon')
+    stored = publish.head_tensors(horizon=10)
+    tensors = publish.random_tensors() | stored
+    folder = publish.write_published(
+        tmp_path, VLA_256, tensors=tensors, action_dim=7, time_horizon=10
+    )
+    loaded = load(folder)
+    for name, tensor in loaded.head.state_dict().items():
+        assert torch.equal(tensor, stored[f'action_head.{name}'].float()), name
+    chunk = Policy(loaded).act(rynn_observation())
+    assert (Policy(loaded).decoding, chunk.actions.shape) == ('continuous', (10, 7))
+    discrete = Policy(loaded, 'discrete').act(rynn_observation())
+    assert discrete.log_probs.shape == (10, 7)
+    again = load(checkpoint.convert(folder, tmp_path / 'mine'))
+    np.testing.assert_array_equal(Policy(again).act(rynn_observation()).actions, chunk.actions)
+
+
+@pytest.mark.parametrize(
+    'config', [{'time_horizon': 5}, {'time_horizon': 10, 'action_dim': 6}, {}]
+)
+def test_an_action_head_of_another_size_is_refused(root, tmp_path, config):
+    shutil.copytree(root / 'chameleon', tmp_path / 'chameleon')
+    tensors = publish.random_tensors() | publish.head_tensors(horizon=10)
+    folder = publish.write_published(tmp_path, VLA_256, tensors=tensors, **config)
+    assert re.search('action_head|action_dim', str(refusal(folder)))
+
+
+def test_a_world_model_leaves_its_untrained_head_aside(root, tmp_path):
+    shutil.copytree(root / 'chameleon', tmp_path / 'chameleon')
+    tensors = publish.random_tensors() | publish.head_tensors(horizon=5)
+    folder = publish.write_published(tmp_path, 'World_model_512/libero_10', tensors=tensors)
+    assert load(folder).head is None
+
+
 # token ids
 
 
@@ -420,7 +460,7 @@ def test_rynnvla_world_sequence_is_laid_out_as_published(root):
     prompt = world.sequences.world_prompt(codes, np.zeros((1, 7)))
     text = world.text.encode('Generate the image based on the current image and the action.')
     assert pieces(world, prompt.ids.tolist()) == [
-        ('bos', 1), ('text', len(text)), ('image', 1060), ('image', 1060), ('action', 9), ('sep', 1),
+        ('bos', 1), ('text', len(text)), *[('image', 1060)] * 2, ('action', 9), ('sep', 1),
     ]  # fmt: skip
     assert len(prompt.ids) == 2131 + len(text)
     whole = world.sequences.with_images(prompt, codes)

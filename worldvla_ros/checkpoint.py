@@ -1,7 +1,7 @@
 """A checkpoint folder: weights with all that is needed to interpret them.
 
     worldvla.json             `CheckpointSpec`: sizes, vocabulary, statistics, cameras, prompts
-    model.safetensors         transformer, published parameter names
+    model.safetensors         transformer and action head, published parameter names
     vqgan.safetensors         image tokenizer
     text_tokenizer.json       byte-pair encoding in Hugging Face's format
 
@@ -21,11 +21,12 @@ import torch
 
 from worldvla_ros import published
 from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.action_head import ActionHead
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.model.vqgan import VQGAN
 from worldvla_ros.sequence import SequenceBuilder
 from worldvla_ros.share import share_folder
-from worldvla_ros.spec import SPEC_FILE, CheckpointSpec, read_spec_file
+from worldvla_ros.spec import ACT, SPEC_FILE, CheckpointSpec, read_spec_file
 from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
@@ -49,7 +50,7 @@ class Checkpoint:
 
     Attributes:
         spec: What the weights mean.
-        model: The transformer, in evaluation mode.
+        model: The transformer with its action head, in evaluation mode.
         vqgan: The image tokenizer's network, fp32, in evaluation mode.
         text: The text tokenizer.
         model_id: Name and content hash of the weights.
@@ -62,6 +63,11 @@ class Checkpoint:
     text: TextTokenizer
     model_id: str
     device: torch.device
+
+    @property
+    def head(self) -> ActionHead | None:
+        """The continuous action head, or None where there is none."""
+        return self.model.action_head
 
     @functools.cached_property
     def sequences(self) -> SequenceBuilder:
@@ -97,7 +103,7 @@ class Opened:
     Attributes:
         spec: What the weights mean.
         text: The text tokenizer.
-        transformer: Tensors of the transformer.
+        transformer: Tensors of the transformer and its action head.
         vqgan: Tensors of the image tokenizer.
         files: The files whose hash tells these weights from others.
         where: What holds the transformer's tensors, for messages.
@@ -143,6 +149,20 @@ def open_folder(path: str | Path, profile: str | Path | None = None) -> Opened:
     return opened
 
 
+def empty_networks(opened: Opened) -> tuple[Transformer, VQGAN]:
+    """Return both networks without memory, after checking that their tensors are there.
+
+    Raises:
+        CheckpointError: Names or shapes of the tensors are not those of the networks.
+    """
+    with torch.device('meta'):
+        model = Transformer(opened.spec.transformer, opened.spec.action_head)
+        vqgan = VQGAN(opened.spec.vqgan)
+    check_tensors(model, opened.transformer, opened.where)
+    check_tensors(vqgan, opened.vqgan, VQGAN_FILE)
+    return model, vqgan
+
+
 def load(
     path: str | Path,
     device: str | torch.device = 'cpu',
@@ -165,7 +185,7 @@ def load(
     opened, device = open_folder(path, profile), torch.device(device)
     if dtype is None and device.type == 'cpu':
         dtype = torch.float32
-    model, vqgan = _networks(opened)
+    model, vqgan = empty_networks(opened)
     return Checkpoint(
         spec=opened.spec,
         model=read_network(model, opened.transformer, device, dtype),
@@ -224,7 +244,14 @@ def save(
     text: TextTokenizer,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a checkpoint folder; `dtype` is the stored type of the transformer's weights."""
+    """Write a checkpoint folder; `dtype` is the stored type of the transformer's weights.
+
+    Raises:
+        ValueError: The model has another action head than the specification says.
+    """
+    head = model.action_head.config if model.action_head is not None else None
+    if head != spec.action_head:
+        raise ValueError(f'expected a model with action head {spec.action_head}, got {head}')
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPEC_FILE).write_text(json.dumps(asdict(spec), indent=2) + '\n')
@@ -245,20 +272,11 @@ def _open_own(folder: Path) -> Opened:
 def _open_published(folder: Path, profile: str | Path | None) -> Opened:
     chosen = published.choose_profile(folder, profile)
     published.check_action_dimension(folder, chosen)
-    config, model = published.open_transformer(folder)
+    model_config, head_config, model = published.open_transformer(folder, ACT in chosen.tasks)
     tokenizers = published.tokenizer_folder(folder)
     text = published.open_text(tokenizers)
     vqgan_config, vqgan = published.open_vqgan(tokenizers)
-    spec = published.published_spec(chosen, config, vqgan_config, text)
+    spec = published.published_spec(chosen, model_config, head_config, vqgan_config, text)
     files = published.weight_files(folder)
     where = files[0] if len(files) == 1 else folder / published.INDEX_FILE
     return Opened(spec, text, model, vqgan, tuple(files), where)
-
-
-def _networks(opened: Opened) -> tuple[Transformer, VQGAN]:
-    """Return both networks without memory, after checking that their tensors are there."""
-    with torch.device('meta'):
-        model, vqgan = Transformer(opened.spec.transformer), VQGAN(opened.spec.vqgan)
-    check_tensors(model, opened.transformer, opened.where)
-    check_tensors(vqgan, opened.vqgan, VQGAN_FILE)
-    return model, vqgan

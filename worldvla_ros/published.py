@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.meta_layout import PARAMS_FILE, open_meta
+from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.profiles import Profile, find_profile, load_profile
@@ -36,6 +37,7 @@ VQGAN_FILE = 'vqgan.safetensors'
 VQGAN_PARTS = ('encoder.', 'decoder.', 'quantize.', 'quant_conv.', 'post_quant_conv.')
 UNUSED_PARTS = ('model.vqmodel.',)
 """The encoder that base models carry inside; the reference loads `vqgan.ckpt` all the same."""
+HEAD_PART = 'action_head.'
 EVALUATION_LENGTH = 8192
 """Tokens that the reference's evaluation allows; configs repeat the 4096 of training, and two
 views of 512 px need more. Positions are rotary, so the number changes nothing else."""
@@ -66,16 +68,25 @@ def choose_profile(folder: Path, profile: str | Path | None) -> Profile:
     return load_profile(profile) if profile else find_profile(folder)
 
 
-def open_transformer(folder: Path) -> tuple[TransformerConfig, Tensors]:
+def open_transformer(
+    folder: Path, with_head: bool = True
+) -> tuple[TransformerConfig, ActionHeadConfig | None, Tensors]:
     """Return the sizes and the tensors of the transformer, under the names used here.
+
+    Args:
+        folder: In Hugging Face's or Meta's layout.
+        with_head: Whether a continuous action head is wanted, where there is one.
 
     Raises:
         CheckpointError: A file is missing or damaged, or of an architecture unknown here.
     """
     if not (folder / CONFIG_FILE).is_file():
-        return open_meta(folder)
-    tensors = {n: t for n, t in _open_model(folder).items() if not n.startswith(UNUSED_PARTS)}
-    return _transformer_config(folder / CONFIG_FILE, tensors), tensors
+        config, tensors = open_meta(folder)
+        return config, None, tensors
+    unused = UNUSED_PARTS if with_head else (*UNUSED_PARTS, HEAD_PART)
+    tensors = {n: t for n, t in _open_model(folder).items() if not n.startswith(unused)}
+    config = _transformer_config(folder / CONFIG_FILE, tensors)
+    return config, _head_config(folder / CONFIG_FILE, config, tensors), tensors
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -138,7 +149,11 @@ def open_vqgan(folder: Path) -> tuple[VQGANConfig, Tensors]:
 
 
 def published_spec(
-    profile: Profile, transformer: TransformerConfig, vqgan: VQGANConfig, text: TextTokenizer
+    profile: Profile,
+    transformer: TransformerConfig,
+    head: ActionHeadConfig | None,
+    vqgan: VQGANConfig,
+    text: TextTokenizer,
 ) -> CheckpointSpec:
     """Return what the weights mean: the profile's words with the files' sizes and ids.
 
@@ -160,6 +175,7 @@ def published_spec(
         vocabulary=published_vocabulary(text.ids_by_name(), TEXT_FILE),
         transformer=transformer,
         vqgan=vqgan,
+        action_head=head,
     )
 
 
@@ -219,6 +235,25 @@ def _transformer_config(file: Path, tensors: Tensors) -> TransformerConfig:
     norms = _norm_heads(file, tensors, heads)
     mapping = found | {'qk_norm_heads': norms, 'max_position_embeddings': longest}
     return from_mapping(TransformerConfig, mapping, where=str(file))
+
+
+def _head_config(
+    file: Path, transformer: TransformerConfig, tensors: Tensors
+) -> ActionHeadConfig | None:
+    """Return the sizes of the action head: chunks from config.json, widths from its tensors."""
+    shapes = {n.removeprefix(HEAD_PART): t.shape for n, t in tensors.items()}
+    if not any(name.startswith(HEAD_PART) for name in tensors):
+        return None
+    config = _read_json(file)
+    mapping = {
+        'context_size': transformer.hidden_size,
+        'horizon': config.get('time_horizon', ActionHeadConfig.horizon),
+        'dim': config.get('action_dim', ActionHeadConfig.dim),
+    }
+    widths = {'hidden_size': 'hidden_projection.weight',
+              'intermediate_size': 'transformer_encoder.layers.0.linear1.weight'}  # fmt: skip
+    mapping |= {field: shapes[name][0] for field, name in widths.items() if name in shapes}
+    return from_mapping(ActionHeadConfig, mapping, where=str(file))
 
 
 def _norm_heads(file: Path, tensors: Tensors, heads: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from worldvla_ros.config import from_mapping
 from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.sequence import Prompts
@@ -156,6 +157,7 @@ class CheckpointSpec:
         vocabulary: Token ids.
         transformer: Sizes.
         vqgan: Sizes.
+        action_head: Sizes of the continuous action head, or None where there is none.
         tasks: What it was trained to do, of 'act' and 'imagine'; neither for a base model.
         camera_rotation: How far the camera's raw images were turned before training [degrees];
             whoever publishes images for this checkpoint turns them likewise.
@@ -169,6 +171,7 @@ class CheckpointSpec:
     vocabulary: Vocabulary
     transformer: TransformerConfig
     vqgan: VQGANConfig
+    action_head: ActionHeadConfig | None = None
     state: StateSpec | None = None
     history: int = 1
     world: WorldSpec = WorldSpec()
@@ -181,10 +184,18 @@ class CheckpointSpec:
         """Check what must agree.
 
         Raises:
-            CheckpointError: Vocabulary and networks disagree, or the format is unknown.
+            CheckpointError: Vocabulary, actions and networks disagree, or the format is unknown.
         """
+        checks = {f'{SPEC_FILE} {name}': found for name, found in self._field_checks().items()}
+        for name, (holds, expected, got) in (checks | self._size_checks()).items():
+            if not holds:
+                raise CheckpointError(f'{self.name}: {name}', expected=expected, got=got)
+
+    def _field_checks(self) -> dict[str, tuple[bool, object, object]]:
+        """Return for each field whether it makes sense, what would, and what it is."""
         patch = self.vqgan.reduction * CODES_PER_CELL
-        checks = {
+        world = self.world.minimum
+        return {
             'format': (self.format == FORMAT, FORMAT, self.format),
             'cameras': (len(self.cameras) > 0, 'at least one name', self.cameras),
             'history': (self.history > 0, 'at least 1', self.history),
@@ -195,33 +206,37 @@ class CheckpointSpec:
             ),
             'tasks': (set(self.tasks) <= set(TASKS), f'some of {TASKS}', self.tasks),
             'camera_rotation': (
-                self.camera_rotation in ROTATIONS,
-                f'one of {ROTATIONS}',
-                self.camera_rotation,
+                self.camera_rotation in ROTATIONS, f'one of {ROTATIONS}', self.camera_rotation
             ),
             'world': (
-                self.world.minimum is None or len(self.world.minimum) == self.action.dim,
+                world is None or len(world) == self.action.dim,
                 f'ranges of {self.action.dim} action dimensions',
-                self.world.minimum,
+                world,
+            ),
+        }  # fmt: skip
+
+    def _size_checks(self) -> dict[str, tuple[bool, object, object]]:
+        """Return the same for what vocabulary, actions and networks must have in common."""
+        head = self.action_head
+        sizes = (self.action.horizon, self.action.dim, self.transformer.hidden_size)
+        head_sizes = (head.horizon, head.dim, head.context_size) if head is not None else sizes
+        return {
+            'vocabulary': (
+                self.vocabulary.size == self.transformer.vocab_size,
+                f'{self.transformer.vocab_size} ids as the transformer has',
+                self.vocabulary.size,
+            ),
+            'codebook': (
+                self.vocabulary.codebook_size == self.vqgan.n_embed,
+                f'{self.vqgan.n_embed} entries as the VQ-GAN has',
+                self.vocabulary.codebook_size,
+            ),
+            f'{SPEC_FILE} action_head horizon, dim and context_size': (
+                head_sizes == sizes,
+                f'{sizes} as action and transformer have',
+                head_sizes,
             ),
         }
-        for field, (holds, expected, got) in checks.items():
-            if not holds:
-                raise CheckpointError(
-                    f'{self.name}: {SPEC_FILE} {field}', expected=expected, got=got
-                )
-        if self.vocabulary.size != self.transformer.vocab_size:
-            raise CheckpointError(
-                f'{self.name}: vocabulary',
-                expected=f'{self.transformer.vocab_size} ids as the transformer has',
-                got=self.vocabulary.size,
-            )
-        if self.vocabulary.codebook_size != self.vqgan.n_embed:
-            raise CheckpointError(
-                f'{self.name}: codebook',
-                expected=f'{self.vqgan.n_embed} entries as the VQ-GAN has',
-                got=self.vocabulary.codebook_size,
-            )
 
 
 def read_spec_file(folder: str | Path) -> CheckpointSpec:

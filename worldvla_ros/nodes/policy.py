@@ -74,10 +74,14 @@ class PolicyNode(ModelNode):
         rate = declare(self, 'max_rate', 20.0, 'most chunks per second [Hz]', 0.1, 200.0)
         self._period_s = 1.0 / rate
         self._enabled = declare(self, 'enabled', True, 'act as soon as active; see ~/enable')
+        decoding = declare(
+            self, 'decoding', 'auto', 'discrete, continuous, or auto: continuous with a head'
+        )
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(self._robot, spec.action.names, spec.action.units, spec.cameras)
-        self._policy, self._spec = Policy(checkpoint), spec
+        self._policy = Policy(checkpoint, None if decoding == 'auto' else decoding)
+        self._spec = spec
         self._history = ImageHistory(spec.cameras, spec.history - 1, spec.action.dt)
         self._frozen = {name: guards.FrozenCamera() for name in spec.cameras}
         self._warm_up()
@@ -174,7 +178,10 @@ class PolicyNode(ModelNode):
         except WorldVLAError as error:
             self.status.warn(f'no chunk: {error}', key=error.problem)
             return
-        chunk = replace(chunk, latency_s=time.monotonic() - snapshot.received_s)
+        # a continuous head overshoots a little; the player takes the range of training alone
+        actions = np.clip(chunk.actions, self._spec.action.minimum, self._spec.action.maximum)
+        latency_s = time.monotonic() - snapshot.received_s
+        chunk = replace(chunk, actions=actions.astype(np.float32), latency_s=latency_s)
         message = chunk_to_message(chunk, self._robot.base_frame)
         message.header.stamp = snapshot.images[self._spec.cameras[0]].header.stamp
         if self.active:
