@@ -28,7 +28,7 @@ LAYERS = (
     {'learn', 'sim'},
     {'nodes'},
 )
-COMMAND = {'cli', 'cli_eval', 'cli_parts'}
+COMMAND = {'cli', 'cli_checkpoints', 'cli_eval', 'cli_parts'}
 MESSAGES = {'msg', 'srv', 'action'}
 ROS_ROOTS = {'rclpy', 'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'std_srvs'}
 MODULES = sorted(

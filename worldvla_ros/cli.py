@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 import sys
 
+from worldvla_ros.cli_checkpoints import add_checkpoints
 from worldvla_ros.cli_eval import add_eval
 from worldvla_ros.cli_parts import (
     TASKS,
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(verbs)
     add_eval(verbs)
     _add_imagine(verbs)
+    add_checkpoints(verbs)
     return top
 
 
