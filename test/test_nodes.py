@@ -11,6 +11,7 @@ from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from probe import Probe, running
+import publish
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
@@ -476,3 +477,24 @@ def test_when_the_policy_is_killed_the_arm_holds_still(probe, tiny_folder):
         after = np.array(probe.next('joint_states').position)
         np.testing.assert_allclose(after[:7], before[:7], atol=1e-3)
         assert set(processes.dead()) == {'policy'}
+
+
+def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
+    folder = publish.write_published(tmp_path, 'VLA_model_256/libero_goal')
+    spec = NodeSpec('policy', 'policy', parameters={
+        'checkpoint': str(folder), 'robot': 'libero', 'max_image_age': 30.0,
+        'max_camera_skew': 10.0, 'max_rate': 50.0,
+    })  # fmt: skip
+    with running(spec):
+        probe.status('policy', 'configured')
+        probe.say(String(data='turn on the stove'), 'instruction', LATCHED_QOS)
+        probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+        probe.spin(0.2)
+        for seed in (1, 2):
+            probe.say(camera_image(probe, seed, 256), 'wrist_image', SENSOR_QOS)
+            probe.spin(0.05)
+            probe.say(camera_image(probe, seed + 2, 256), 'image', SENSOR_QOS)
+        chunk = probe.next('action_chunk')
+    assert chunk.model_id.startswith('rynnvla_vla_256_libero_goal@')
+    assert (chunk.horizon, chunk.dim) == (5, 7)
+    assert list(chunk.action_scale)[:4] == pytest.approx([0.05, 0.05, 0.05, 0.5])
