@@ -147,12 +147,14 @@ def new_trainer(head_checkpoint, mixture, folder, **changes):
     return Trainer(model, settings, mixture, mixture, Run(folder, 'model'), torch.device('cpu'))
 
 
-@pytest.mark.parametrize('optimiser', ['adamw', 'muon'])
-def test_a_few_steps_lower_the_error(head_checkpoint, mixture, tmp_path, optimiser):
+@pytest.mark.parametrize(
+    'changes', [{}, {'optimiser': 'muon', 'precision': 'bfloat16'}], ids=['adamw', 'muon, bf16']
+)
+def test_a_few_steps_lower_the_error(head_checkpoint, mixture, tmp_path, changes):
     # one observation, always the same chunk
     episode = replace(token_episode(1), instruction=lambda rng: SENTENCES[0])
     one = replace(mixture, episodes=(episode,), action_share=1.0, actions_kept=HORIZON)
-    trainer = new_trainer(head_checkpoint, one, tmp_path, optimiser=optimiser)
+    trainer = new_trainer(head_checkpoint, one, tmp_path, **changes)
     before = trainer.evaluate()['head_error']
     trained = trainer.train()
     after = trainer.evaluate()['head_error']

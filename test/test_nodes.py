@@ -1,5 +1,6 @@
 """Nodes in processes of their own: what they do with good input, bad input and signals."""
 
+from copy import deepcopy
 import signal
 
 import numpy as np
@@ -18,6 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import MarkerArray
 
+from worldvla_ros.checkpoint import save
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.kinematics import forward
 from worldvla_ros.msg import ActionChunk, TaskState
@@ -203,6 +205,28 @@ class TestModel:
             assert change_state(probe, 'policy', transition)
         self.observe(probe, camera_image(probe, 6))
         assert probe.next('action_chunk')
+
+
+def test_a_continuous_policy_keeps_to_the_range_of_training(probe, head_checkpoint, tmp_path):
+    old, model = head_checkpoint, deepcopy(head_checkpoint.model)
+    model.action_head.output_projection['model'].fc2.bias += 3
+    save(tmp_path, old.spec, model, old.vqgan, old.text)
+    parameters = {'checkpoint': str(tmp_path), 'max_image_age': 5.0}
+    with running(NodeSpec('policy', parameters=parameters)):
+        probe.status('policy', 'configured')
+        probe.until(
+            lambda: TestModel().observe(probe) and probe.heard['action_chunk'], 'an action chunk'
+        )
+        chunk = probe.heard['action_chunk'][-1]
+        assert max(chunk.data) == 1.0
+        assert len(chunk.data) == 28
+        assert len(chunk.log_prob) == 0
+
+
+def test_a_policy_without_a_head_cannot_be_continuous(probe, tiny_folder):
+    parameters = {'checkpoint': str(tiny_folder), 'decoding': 'continuous'}
+    with running(NodeSpec('policy', parameters=parameters)):
+        assert 'with an action head' in probe.status('policy', 'not configured')
 
 
 @pytest.fixture(scope='class')
