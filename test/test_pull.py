@@ -92,6 +92,13 @@ def test_metas_original_must_be_asked_for(hub, tmp_path):
     assert not hub.calls
 
 
+def test_a_repository_without_the_folder_is_named(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, 'write_weights', lambda *_: None)
+    with pytest.raises(CheckpointError, match='has no weights') as caught:
+        pull(NAME, tmp_path)
+    assert 'huggingface.co' in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     'failure', [HubError('404 Client Error\nmore'), OSError('no route to host')]
 )

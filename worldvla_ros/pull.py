@@ -42,7 +42,14 @@ def pull(name: str, to: str | Path = DEFAULT_FOLDER) -> Path:
         )
     _fetch(profile.tokenizer, to, TOKENIZER_PATTERNS)
     _fetch(profile.weights, _root(profile, to), WEIGHT_PATTERNS)
-    return to / profile.folder
+    folder = to / profile.folder
+    if not any(folder.glob('*.safetensors')):
+        raise CheckpointError(
+            f'{profile.weights.repo} has no weights where they were published',
+            expected=f'safetensors in {profile.weights.path or "its root"}',
+            remedy=f'See https://huggingface.co/{profile.weights.repo} for where they are now.',
+        )
+    return folder
 
 
 def _root(profile: Profile, to: Path) -> Path:
@@ -67,7 +74,7 @@ def _fetch(source: Download, root: Path, patterns: tuple[str, ...]) -> None:
             allow_patterns=[prefix + pattern for pattern in patterns],
             local_dir=root,
         )
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (*HfHubHTTPError.__bases__, OSError, ValueError) as error:  # those of its HTTP library
         words = str(error).splitlines()
         raise CheckpointError(
             f'{source.repo} could not be fetched: {words[0] if words else type(error).__name__}',
