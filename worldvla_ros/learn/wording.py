@@ -53,6 +53,7 @@ def known_words(
         raise EpisodeError(
             f'no episode of {folder} is long enough',
             expected=f'more than {_steps(checkpoint)} actions',
+            remedy='Record longer episodes.',
         )
     report: dict[str, object] = {'transitions': len(found)}
     tasks = checkpoint.spec.tasks
