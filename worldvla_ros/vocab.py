@@ -143,7 +143,7 @@ def published_vocabulary(ids: Mapping[str, int], where: str) -> Vocabulary:
         if ids.get(name) != token_id:
             raise _misplaced(where, name, token_id, ids.get(name, 'no such token'))
     codes = {name: token_id for name, token_id in ids.items() if name.startswith(CODE_NAME)}
-    for name, token_id in codes.items():
+    for name, token_id in sorted(codes.items()):
         digits = name[len(CODE_NAME) : -1].translate(CODE_DIGITS)
         wanted = int(digits) + PUBLISHED.code_base if digits.isdecimal() else 'no such token'
         if token_id != wanted:
