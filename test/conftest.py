@@ -20,9 +20,9 @@ ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
 def tiny_spec():
     """What the tiny weights mean: 32 px images as 4 × 4 codes, 4 actions per chunk."""
     from worldvla_ros import vocab
-    from worldvla_ros.checkpoint import ActionSpec, CheckpointSpec, StateSpec, WorldSpec
     from worldvla_ros.model.transformer import TransformerConfig
     from worldvla_ros.model.vqgan import VQGANConfig
+    from worldvla_ros.spec import ActionSpec, CheckpointSpec, StateSpec, WorldSpec
 
     vocabulary = vocab.compact(codebook_size=32, text_size=300)
     return CheckpointSpec(
@@ -93,7 +93,60 @@ def tiny_checkpoint(tiny_folder):
     return load(tiny_folder)
 
 
+@pytest.fixture(scope='session')
+def head_checkpoint(tiny_checkpoint, tmp_path_factory):
+    """The tiny checkpoint with a random continuous action head, in a folder of its own."""
+    from dataclasses import replace
+
+    import torch
+
+    from worldvla_ros.checkpoint import load, save
+    from worldvla_ros.model.action_head import ActionHeadConfig
+    from worldvla_ros.model.transformer import Transformer
+
+    old = tiny_checkpoint
+    head = ActionHeadConfig(
+        context_size=old.spec.transformer.hidden_size,
+        hidden_size=16,
+        intermediate_size=24,
+        horizon=old.spec.action.horizon,
+        dim=len(old.spec.action.names),
+    )
+    torch.manual_seed(1)
+    model = Transformer(old.spec.transformer, head)
+    model.action_head.initialise(std=0.2)
+    model.load_state_dict(old.model.state_dict(), strict=False)
+    folder = tmp_path_factory.mktemp('head')
+    save(folder, replace(old.spec, name='headed', action_head=head), model, old.vqgan, old.text)
+    return load(folder)
+
+
 @pytest.fixture
 def picture():
     """A random image uint8[48, 64, 3]."""
     return np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def fake_libero(tmp_path, monkeypatch):
+    """The stand-in for LIBERO, importable here and in child processes; returns its `plan`.
+
+    `plan(states, suite, task)` writes the initial states of a task (see its envs.py).
+    """
+    import torch
+
+    monkeypatch.syspath_prepend(Path(__file__).parent / 'fake_libero')
+    monkeypatch.setenv('FAKE_LIBERO', str(tmp_path / 'libero'))
+    for name in [name for name in sys.modules if name.split('.')[0] == 'libero']:
+        monkeypatch.delitem(sys.modules, name)
+
+    def plan(states, suite='spatial', task='pick_up_the_bowl'):
+        file = tmp_path / f'libero/init_files/libero_{suite}/{task}.pruned_init'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [(number, *state) for number, state in enumerate(states)]
+        torch.save(np.array(rows, np.float64).reshape(-1, 3), file)
+        return file
+
+    yield plan
+    for name in [name for name in sys.modules if name.split('.')[0] == 'libero']:
+        del sys.modules[name]

@@ -10,19 +10,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 import torch
 
-from worldvla_ros.checkpoint import (
-    MODEL_FILE,
-    SPEC_FILE,
-    TEXT_FILE,
-    VQGAN_FILE,
-    load,
-    read_spec,
-    save,
-)
+from worldvla_ros.checkpoint import MODEL_FILE, TEXT_FILE, VQGAN_FILE, load, read_spec, save
 from worldvla_ros.errors import CheckpointError, ConfigError
+from worldvla_ros.model.action_head import ActionHead
+from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim.tasks import corpus
+from worldvla_ros.spec import SPEC_FILE
 from worldvla_ros.tokenizers.text import train_text_tokenizer
 from worldvla_ros.vocab import compact
 
@@ -340,3 +335,83 @@ def test_damaged_weights_are_noticed_when_they_act(tiny_folder):
     observation = Observation({'front': image}, 'lift it', np.zeros(7, np.float32))
     with pytest.raises(CheckpointError, match='not finite'):
         Policy(damaged).act(observation)
+
+
+# continuous action head
+
+
+@pytest.fixture
+def head_folder(head_checkpoint, tmp_path):
+    """A folder with an action head that may be damaged."""
+    old = head_checkpoint
+    save(tmp_path, old.spec, old.model, old.vqgan, old.text)
+    return tmp_path
+
+
+def test_action_head_comes_back_from_the_model_file(head_checkpoint, head_folder):
+    names = [n for n in load_file(head_folder / MODEL_FILE) if n.startswith('action_head.')]
+    assert len(names) == len(head_checkpoint.head.state_dict())
+    new = load(head_folder)
+    assert isinstance(new.head, ActionHead)
+    assert new.spec == head_checkpoint.spec
+    context = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(new.head(context), head_checkpoint.head(context))
+    assert not new.head.training
+    assert not any(p.requires_grad for p in new.head.parameters())
+
+
+def test_action_head_takes_the_type_of_the_transformer(head_folder):
+    found = load(head_folder, dtype=torch.bfloat16)
+    assert {p.dtype for p in found.head.parameters()} == {torch.bfloat16}
+
+
+def test_checkpoint_without_a_head_has_none(tiny_checkpoint):
+    assert tiny_checkpoint.head is None
+    assert tiny_checkpoint.spec.action_head is None
+
+
+def test_specification_of_before_there_were_heads_is_read(folder, tiny_spec):
+    content = json.loads((folder / SPEC_FILE).read_text())
+    del content['action_head']
+    (folder / SPEC_FILE).write_text(json.dumps(content))
+    assert read_spec(folder) == tiny_spec
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'expected', 'got'),
+    [
+        ('action_head__horizon', 5, '(4, 7, 32)', (5, 7, 32)),
+        ('action_head__dim', 6, '(4, 7, 32)', (4, 6, 32)),
+        ('action_head__context_size', 64, '(4, 7, 32)', (4, 7, 64)),
+        ('action__horizon', 9, '(9, 7, 32)', (4, 7, 32)),
+    ],
+)
+def test_head_of_other_actions_is_refused(head_folder, path, value, expected, got):
+    edit_spec(head_folder, **{path: value})
+    error = refusal(head_folder)
+    assert 'action_head horizon, dim and context_size' in str(error)
+    assert str(error.expected).startswith(expected)
+    assert error.got == got
+    assert error.remedy
+
+
+def test_head_that_the_weights_lack_is_named(head_folder):
+    def behead(tensors):
+        for name in [n for n in tensors if n.startswith('action_head.')]:
+            del tensors[name]
+
+    edit_tensors(head_folder / MODEL_FILE, behead)
+    assert "missing: ['action_head." in str(refusal(head_folder))
+
+
+def test_head_that_the_specification_lacks_is_named(head_folder):
+    edit_spec(head_folder, action_head=None)
+    assert "foreign: ['action_head." in str(refusal(head_folder))
+
+
+def test_model_without_the_head_of_its_specification_is_not_saved(head_checkpoint, tmp_path):
+    old = head_checkpoint
+    model = Transformer(old.spec.transformer)
+    with pytest.raises(ValueError, match='expected a model with action head .* got None'):
+        save(tmp_path / 'new', old.spec, model, old.vqgan, old.text)
+    assert not (tmp_path / 'new').exists()

@@ -15,6 +15,9 @@ VERBS = (
     ['eval', 'sim'],
     ['eval', 'imagination'],
     ['imagine'],
+    ['pull'],
+    ['inspect'],
+    ['convert'],
 )
 
 
@@ -117,6 +120,9 @@ def test_the_flags_of_the_contract_parse():
         'train c.yaml --resume',
         'eval sim --task pick --episodes 1 --seed 2 --instruction go --checkpoint d --json f',
         'imagine --episode 8000 --horizon 10 --out p.png --json f',
+        'pull worldvla_256_libero_goal --to d',
+        'inspect d --json f',
+        'convert s d',
     )
     for line in lines:
         assert parser().parse_args(line.split()).verb

@@ -1,3 +1,4 @@
+from dataclasses import replace
 import io
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_a_chunk_comes_back_as_it_was():
         np.testing.assert_array_equal(getattr(made, name), getattr(came, name))
     for name in ('names', 'units', 'dt', 'stamp_s', 'chunk_id', 'model_id', 'instruction'):
         assert getattr(made, name) == getattr(came, name)
+
+
+def test_a_chunk_without_log_probabilities_comes_back_without():
+    made = replace(chunk(), log_probs=np.zeros((0, 0), np.float32))
+    message = chunk_to_message(made, 'base')
+    assert len(message.log_prob) == 0
+    assert message_to_chunk(message).log_probs.shape == (0, 0)
 
 
 def test_a_chunk_with_too_few_values_is_refused():

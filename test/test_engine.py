@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from worldvla_ros.engine import Engine, greedy, sampler
+from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.sequence import Sequence
@@ -132,6 +134,65 @@ def test_actions_of_the_past_in_the_prompt_stay_unseen_by_the_chunk():
         ]
     np.testing.assert_allclose(*log_probs[-1], atol=1e-5)
     assert np.abs(np.subtract(*log_probs[0])).max() > 1e-2
+
+
+HEAD = ActionHeadConfig(context_size=32, hidden_size=16, intermediate_size=24, horizon=3, dim=6)
+
+
+def make_model_with_head(seed, **sizes):
+    torch.manual_seed(seed)
+    model = Transformer(replace(CONFIG, **sizes), HEAD)
+    model.initialise(std=0.4)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_continuous_chunk_is_the_heads_answer_to_the_prompts_hidden_states(seed):
+    model, prompt = make_model_with_head(seed), make_prompt(seed)
+    actions = Engine(model, VOCAB).act_continuous(prompt, 3, 6)
+    assert actions.shape == (3, 6)
+    assert actions.dtype == np.float32
+    # hidden states of a whole training sequence, of which the head sees the prompt alone
+    chunk = np.tile([VOCAB.action_start, *[VOCAB.action_bin_base + 9] * 6, VOCAB.action_end], 3)
+    ids = torch.tensor([[*prompt.ids, *chunk, VOCAB.sep]])
+    blocks = torch.tensor([[*prompt.blocks, *np.repeat([1, 2, 3], 8), 0]])
+    positions = torch.arange(ids.shape[1])[None]
+    hidden = model(ids, positions, sequence_mask(positions, blocks))
+    expected = model.action_head(hidden[:, : len(prompt.ids)])[0].numpy()
+    np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_continuous_chunk_takes_one_pass_of_the_prompt():
+    model, prompt, passed = make_model_with_head(0), make_prompt(0), []
+    model.model.layers[0].register_forward_hook(lambda _m, given, _o: passed.append(given[0]))
+    Engine(model, VOCAB).act_continuous(prompt, 3, 6)
+    assert [x.shape[1] for x in passed] == [len(prompt.ids)]
+
+
+def test_head_for_other_chunks_is_refused():
+    prompt = make_prompt(0)
+    with pytest.raises(ValueError, match=r'action head for \(4, 6\), got one for \(3, 6\)'):
+        Engine(make_model_with_head(0), VOCAB).act_continuous(prompt, 4, 6)
+    with pytest.raises(ValueError, match='got one for None'):
+        Engine(make_model(0), VOCAB).act_continuous(prompt, 3, 6)
+
+
+def test_prompt_too_long_for_the_model_is_refused_by_every_decoding():
+    engine, prompt = (
+        Engine(make_model_with_head(0, max_position_embeddings=4), VOCAB),
+        make_prompt(0),
+    )
+    for decode in (engine.act, engine.act_sequentially, engine.act_continuous):
+        with pytest.raises(CheckpointError, match='too long for this model.*at most 4') as caught:
+            decode(prompt, 3, 6)
+        assert caught.value.remedy
+
+
+def test_head_with_damaged_weights_is_noticed():
+    model = make_model_with_head(0)
+    model.action_head.hidden_projection.bias[0] = float('nan')
+    with pytest.raises(CheckpointError, match='not finite'):
+        Engine(model, VOCAB).act_continuous(make_prompt(0), 3, 6)
 
 
 @pytest.mark.parametrize(('rows', 'columns', 'images'), [(2, 2, 1), (2, 4, 2), (4, 2, 1)])

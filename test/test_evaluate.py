@@ -1,4 +1,4 @@
-"""Trials and comparisons: seeds, sentences, figures and refusals."""
+"""Trials and imagination: seeds, sentences, figures and refusals."""
 
 from dataclasses import replace
 import json
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from worldvla_ros.errors import ConfigError, EpisodeError, InstructionError, ObservationError
+from worldvla_ros.errors import ConfigError, EpisodeError, InstructionError
 from worldvla_ros.learn import evaluate
-from worldvla_ros.learn.evaluate import Comparison, Trial, compare, report, run_trial, trials
+from worldvla_ros.learn.comparison import compare
+from worldvla_ros.learn.evaluate import Trial, report, run_trial, trials
 from worldvla_ros.metrics import changed_pixels, psnr, wilson_interval
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim import tabletop
@@ -170,55 +171,6 @@ def test_without_success_there_is_no_time_to_success():
     assert found['success_rate'] == 0
     assert found['seconds_to_success'] is None
     assert found['named_cube_moved_most'] is None
-
-
-class TestComparison:
-    def test_each_image_has_its_observed_and_reconstructed_one(self, world, episode):
-        made = compare(world, episode, 3, 7)
-        assert made.actions_ahead == (2, 4, 6)
-        assert made.start.shape == (32, 32, 3)
-        for images in (made.observed, made.imagined, made.reconstructed):
-            assert images.shape == (3, 32, 32, 3)
-            assert images.dtype == np.uint8
-
-    def test_observed_images_are_those_of_the_episode(self, world, episode):
-        made = compare(world, episode, 3, 4)
-        halved = [
-            episode.images['front'][step].reshape(32, 4, 32, 4, 3).mean((1, 3))
-            for step in (3, 5, 7)
-        ]
-        for image, wanted in zip((made.start, *made.observed), halved, strict=True):
-            assert np.abs(image - wanted).max() < 3
-
-    def test_later_starts_compare_later_images(self, world, episode):
-        first, second = compare(world, episode, 0, 4), compare(world, episode, 2, 2)
-        np.testing.assert_array_equal(first.observed[0], second.start)
-        np.testing.assert_array_equal(first.observed[1], second.observed[0])
-
-    def test_an_episode_too_short_is_refused(self, world, episode):
-        with pytest.raises(ObservationError, match='at least 2 finite actions'):
-            compare(world, episode, episode.length - 1, 4)
-
-    def test_figures_look_at_what_changed(self):
-        start, observed = np.zeros((2, 4, 4, 3), np.uint8)
-        observed[:2] = 100
-        imagined, reconstructed = observed - np.uint8(90), observed.copy()
-        imagined[:2] = 99
-        made = Comparison(start, observed[None], imagined[None], reconstructed[None], (5,))
-        assert made.figures() == [
-            {
-                'actions_ahead': 5,
-                'changed_share': 0.5,
-                'psnr_imagined': 48.131,
-                'psnr_nothing_moves': 8.131,
-                'psnr_reconstructed': None,
-            }
-        ]
-
-    def test_figures_are_plain_values_for_json(self, world, episode):
-        rows = json.loads(json.dumps(compare(world, episode, 0, 4).figures()))
-        assert [row['actions_ahead'] for row in rows] == [2, 4]
-        assert all(0 <= row['changed_share'] <= 1 for row in rows)
 
 
 def test_imagination_pools_the_last_images_of_all_starts(world, episode, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from worldvla_ros import kinematics
 from worldvla_ros.errors import ObservationError
+from worldvla_ros.profiles import load_profile
 from worldvla_ros.robot import load_robot
 from worldvla_ros.sim.tabletop import TabletopEnv
 
@@ -176,8 +177,51 @@ def test_the_state_from_joints_is_the_state_of_the_simulation(env):
         np.testing.assert_allclose(state, env.state(), atol=2e-6)
 
 
+LIBERO = load_robot('libero')
+LIBERO_HOME = np.array([0.0, -0.161037389, 0.0, -2.44459747, 0.0, 2.2267522, np.pi / 4])
+
+
+def test_the_quaternion_of_the_tip_is_its_rotation():
+    for joints in random_joints(20):
+        w, *axis = kinematics.tip_quaternion(LIBERO, joints)
+        sine = np.linalg.norm(axis)
+        turn = np.asarray(axis) / sine * 2 * np.arctan2(sine, w)
+        rotation = kinematics.forward(LIBERO, joints)[:3, :3]
+        np.testing.assert_allclose(kinematics.rotation_matrix(turn), rotation, atol=1e-9)
+
+
+def test_the_quaternion_of_the_tip_is_the_one_that_mujoco_has(env):
+    import mujoco
+
+    for joints in random_joints(20):
+        for name, value in zip(ROBOT.joints.names, joints, strict=True):
+            env.data.joint(name).qpos[0] = value
+        mujoco.mj_forward(env.model, env.data)
+        expected = np.zeros(4)
+        hand = env.model.joint('panda_joint7').bodyid[0]
+        mujoco.mju_mulQuat(
+            expected, env.data.xquat[hand], [np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8)]
+        )
+        np.testing.assert_allclose(kinematics.tip_quaternion(ROBOT, joints), expected, atol=1e-6)
+
+
+def test_the_state_at_liberos_start_is_within_the_published_statistics():
+    fingers = [0.02, 0.02]
+    state = kinematics.state_from_joints(
+        LIBERO, 'libero_pose_fingers',
+        [*LIBERO.joints.names, *LIBERO.gripper.names], np.append(LIBERO_HOME, fingers),
+    )  # fmt: skip
+    assert state.dtype == np.float32
+    np.testing.assert_allclose(state[:3], [-0.21, 0.0, 1.17], atol=0.02)
+    np.testing.assert_allclose(state[3:6], [np.pi, 0, 0], atol=0.15)
+    np.testing.assert_allclose(state[6:], [0.02, -0.02])
+    wanted = load_profile('rynnvla_vla_256_libero_goal').state
+    assert (state >= np.array(wanted.minimum)).all()
+    assert (state <= np.array(wanted.maximum)).all()
+
+
 def test_an_unknown_state_recipe_is_refused():
-    with pytest.raises(ObservationError, match="expected one of tcp_pose_width, got 'joints'"):
+    with pytest.raises(ObservationError, match="expected one of .*, got 'joints'"):
         kinematics.state_from_joints(ROBOT, 'joints', NAMES, np.zeros(9))
 
 
@@ -186,3 +230,36 @@ def test_the_tool_offset_lengthens_the_arm():
     near = kinematics.forward(ROBOT, HOME)
     far = kinematics.forward(replace(ROBOT, kinematics=longer), HOME)
     np.testing.assert_allclose(far[:3, 3] - near[:3, 3], 0.1 * near[:3, 2], atol=1e-9)
+
+
+def quaternion(axis, angle):
+    """Return (x, y, z, w) of a turn about a unit axis."""
+    return np.append(np.sin(angle / 2) * np.asarray(axis, float), np.cos(angle / 2))
+
+
+@given(angle=st.floats(0.01, 2 * np.pi - 0.01), tilt=st.floats(0, np.pi), turn=st.floats(0, 6.28))
+def test_axis_angle_of_robosuite_keeps_angles_beyond_pi(angle, tilt, turn):
+    axis = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
+    found = kinematics.robosuite_axis_angle(quaternion(axis, angle))
+    np.testing.assert_allclose(found, angle * axis, atol=1e-6)
+
+
+def test_a_quaternion_and_its_negative_are_told_apart_though_they_are_one_rotation():
+    turn = quaternion([1, 0, 0], 3.0)
+    one, other = (kinematics.robosuite_axis_angle(q) for q in (turn, -turn))
+    np.testing.assert_allclose(one, [3.0, 0, 0])
+    np.testing.assert_allclose(other, [3.0 - 2 * np.pi, 0, 0])
+    np.testing.assert_allclose(
+        kinematics.rotation_matrix(one), kinematics.rotation_matrix(other), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize('w', [1.0, 1.0000001, -1.0, -1.0000001])
+def test_axis_angle_of_robosuite_is_zero_where_there_is_no_axis(w):
+    np.testing.assert_array_equal(kinematics.robosuite_axis_angle([0, 0, 0, w]), np.zeros(3))
+
+
+def test_axis_angle_of_robosuite_leaves_the_quaternion_alone():
+    turn = np.array([0.0, 0.0, 0.0, 1.5])
+    kinematics.robosuite_axis_angle(turn)
+    assert turn[3] == 1.5

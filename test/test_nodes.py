@@ -1,5 +1,6 @@
 """Nodes in processes of their own: what they do with good input, bad input and signals."""
 
+from copy import deepcopy
 import signal
 
 import numpy as np
@@ -11,12 +12,14 @@ from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from probe import Probe, running
+import publish
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import MarkerArray
 
+from worldvla_ros.checkpoint import save
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.kinematics import forward
 from worldvla_ros.msg import ActionChunk, TaskState
@@ -202,6 +205,28 @@ class TestModel:
             assert change_state(probe, 'policy', transition)
         self.observe(probe, camera_image(probe, 6))
         assert probe.next('action_chunk')
+
+
+def test_a_continuous_policy_keeps_to_the_range_of_training(probe, head_checkpoint, tmp_path):
+    old, model = head_checkpoint, deepcopy(head_checkpoint.model)
+    model.action_head.output_projection['model'].fc2.bias += 3
+    save(tmp_path, old.spec, model, old.vqgan, old.text)
+    parameters = {'checkpoint': str(tmp_path), 'max_image_age': 5.0}
+    with running(NodeSpec('policy', parameters=parameters)):
+        probe.status('policy', 'configured')
+        probe.until(
+            lambda: TestModel().observe(probe) and probe.heard['action_chunk'], 'an action chunk'
+        )
+        chunk = probe.heard['action_chunk'][-1]
+        assert max(chunk.data) == 1.0
+        assert len(chunk.data) == 28
+        assert len(chunk.log_prob) == 0
+
+
+def test_a_policy_without_a_head_cannot_be_continuous(probe, tiny_folder):
+    parameters = {'checkpoint': str(tiny_folder), 'decoding': 'continuous'}
+    with running(NodeSpec('policy', parameters=parameters)):
+        assert 'with an action head' in probe.status('policy', 'not configured')
 
 
 @pytest.fixture(scope='class')
@@ -476,3 +501,24 @@ def test_when_the_policy_is_killed_the_arm_holds_still(probe, tiny_folder):
         after = np.array(probe.next('joint_states').position)
         np.testing.assert_allclose(after[:7], before[:7], atol=1e-3)
         assert set(processes.dead()) == {'policy'}
+
+
+def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
+    folder = publish.write_published(tmp_path, 'VLA_model_256/libero_goal')
+    spec = NodeSpec('policy', 'policy', parameters={
+        'checkpoint': str(folder), 'robot': 'libero', 'max_image_age': 30.0,
+        'max_camera_skew': 10.0, 'max_rate': 50.0,
+    })  # fmt: skip
+    with running(spec):
+        probe.status('policy', 'configured')
+        probe.say(String(data='turn on the stove'), 'instruction', LATCHED_QOS)
+        probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+        probe.spin(0.2)
+        for seed in (1, 2):
+            probe.say(camera_image(probe, seed, 256), 'wrist_image', SENSOR_QOS)
+            probe.spin(0.05)
+            probe.say(camera_image(probe, seed + 2, 256), 'image', SENSOR_QOS)
+        chunk = probe.next('action_chunk')
+    assert chunk.model_id.startswith('rynnvla_vla_256_libero_goal@')
+    assert (chunk.horizon, chunk.dim) == (5, 7)
+    assert list(chunk.action_scale)[:4] == pytest.approx([0.05, 0.05, 0.05, 0.5])

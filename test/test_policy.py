@@ -1,12 +1,13 @@
 """Acting and imagining with a tiny random checkpoint: from pixels to actions, and to images."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from worldvla_ros.engine import Engine, greedy
-from worldvla_ros.errors import InstructionError, ObservationError
+from worldvla_ros.errors import CheckpointError, ConfigError, InstructionError, ObservationError
 from worldvla_ros.observation import MAX_INSTRUCTION_CHARACTERS, Observation
 from worldvla_ros.policy import Policy, camera_images, encode_images
 from worldvla_ros.world_model import WorldModel
@@ -192,6 +193,55 @@ def test_long_instruction_is_refused(policy, observation, length):
 )
 def test_any_short_instruction_is_understood(policy, observation, text):
     assert np.isfinite(policy.act(replace(observation, instruction=text)).actions).all()
+
+
+# continuous action head
+
+
+def test_head_is_asked_where_there_is_one(head_checkpoint, tiny_checkpoint, observation):
+    assert Policy(tiny_checkpoint).decoding == 'discrete'
+    assert Policy(head_checkpoint).decoding == 'continuous'
+    chunk = Policy(head_checkpoint).act(observation)
+    assert chunk.actions.shape == (4, 7)
+    assert chunk.actions.dtype == np.float32
+    assert chunk.log_probs.shape == (0, 0)
+    asked = Policy(head_checkpoint, 'continuous').act(observation)
+    np.testing.assert_array_equal(asked.actions, chunk.actions)
+
+
+def test_discrete_decoding_does_not_know_of_the_head(
+    head_checkpoint, tiny_checkpoint, observation
+):
+    chunk = Policy(head_checkpoint, 'discrete').act(observation)
+    np.testing.assert_array_equal(chunk.actions, Policy(tiny_checkpoint).act(observation).actions)
+    assert chunk.log_probs.shape == (4, 7)
+
+
+def test_continuous_actions_are_in_the_units_of_the_checkpoint(head_checkpoint, observation):
+    low, high = np.linspace(-0.9, -0.3, 7), np.linspace(0.2, 0.8, 7)
+    action = replace(head_checkpoint.spec.action, minimum=tuple(low), maximum=tuple(high))
+    other = replace(head_checkpoint, spec=replace(head_checkpoint.spec, action=action))
+    actions, normalised = (Policy(c).act(observation).actions for c in (other, head_checkpoint))
+    np.testing.assert_allclose(actions, (normalised + 1) / 2 * (high - low) + low, atol=1e-6)
+
+
+def test_continuous_actions_may_leave_the_range(head_checkpoint, observation):
+    model = deepcopy(head_checkpoint.model)
+    model.action_head.output_projection['model'].fc2.bias += 1.5
+    changed = replace(head_checkpoint, model=model)
+    assert Policy(changed).act(observation).actions.max() > 1
+
+
+def test_unknown_decoding_is_refused(tiny_checkpoint):
+    with pytest.raises(ConfigError, match="discrete or continuous, got 'greedy'"):
+        Policy(tiny_checkpoint, 'greedy')
+
+
+def test_continuous_decoding_without_a_head_is_refused(tiny_checkpoint):
+    with pytest.raises(CheckpointError, match='continuous decoding with tiny@.*') as caught:
+        Policy(tiny_checkpoint, 'continuous')
+    assert caught.value.got == 'one without'
+    assert 'discrete' in caught.value.remedy
 
 
 # world model

@@ -55,6 +55,15 @@ def test_centres_keep_their_bins():
     np.testing.assert_array_equal(UNIT.bins(UNIT.values(bins)), bins)
 
 
+def test_denormalised_values_are_those_of_the_reference():
+    tokenizer = BinTokenizer((-0.9375, -0.32571429), (0.9375, 0.375), 0, 1, 2)
+    normalised = np.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [1.2, -2.0]])
+    values = tokenizer.denormalise(normalised)
+    expected = [[-0.9375, -0.32571429], [0, 0.024642855], [0.9375, 0.375], [1.125, -0.676071435]]
+    np.testing.assert_allclose(values, expected, atol=1e-7)
+    assert values.dtype == np.float32
+
+
 @settings(deadline=None)
 @given(low=numbers, span=st.floats(1e-3, 100), parts=st.lists(st.floats(0, 1), min_size=1))
 def test_round_trip_errs_by_half_a_bin_at_most(low, span, parts):

@@ -58,7 +58,7 @@ def write_config(episodes, tiny_spec):
         'qk_norm_heads': 2,
     }
 
-    def write(folder):
+    def write(folder, **changes):
         content = {
             'name': 'small',
             'robot': tiny_spec.robot,
@@ -80,7 +80,7 @@ def write_config(episodes, tiny_spec):
             'training': SCHEDULE,
         }
         file = folder / 'train.yaml'
-        file.write_text(json.dumps(content))  # JSON is YAML, and writes tuples as lists
+        file.write_text(json.dumps(content | changes))  # JSON is YAML, and writes tuples as lists
         return file
 
     return write
@@ -283,6 +283,55 @@ def test_a_start_of_another_size_is_refused_by_name(whole_run, write_config, tmp
     config.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match='transformer differs from the checkpoint to start from'):
         run(config)
+
+
+HEAD = {'hidden_size': 16, 'intermediate_size': 24, 'num_attention_heads': 2}
+
+
+@pytest.fixture(scope='module')
+def head_run(whole_run, write_config, tmp_path_factory):
+    """The folder of a run that gives the model of `whole_run` a continuous action head."""
+    folder = tmp_path_factory.mktemp('head')
+    run(write_config(folder, action_head=HEAD, start=str(whole_run / 'checkpoint')))
+    return folder
+
+
+def test_a_head_is_trained_exported_and_acts(head_run, picture):
+    loaded = checkpoint.load(head_run / 'checkpoint')
+    sizes = loaded.spec.action_head
+    assert (sizes.horizon, sizes.dim, sizes.context_size) == (4, 7, 32)
+    assert sizes.hidden_size == HEAD['hidden_size']
+    errors = [line['head_error'] for line in log(head_run) if 'head_error' in line]
+    assert len(errors) == 2
+    assert all(0 < error < 2 for error in errors)
+    state = np.array([0.47, 0, 0.2, 0, 0, 0, 0.08], np.float32)
+    observation = Observation({'front': picture[:, :48]}, 'grab the red cube', state)
+    continuous, discrete = (Policy(loaded, d).act(observation) for d in (None, 'discrete'))
+    assert continuous.actions.shape == discrete.actions.shape == (4, 7)
+    assert continuous.log_probs.size == 0 < discrete.log_probs.size
+    assert np.isfinite(continuous.actions).all()
+
+
+def test_a_head_goes_on_with_its_own_sizes_alone(head_run, write_config, tmp_path, monkeypatch):
+    start, seen = str(head_run / 'checkpoint'), []
+    larger = {**HEAD, 'hidden_size': 32}
+    for other in (None, larger):
+        with pytest.raises(ConfigError, match='action_head differs from the checkpoint'):
+            run(write_config(tmp_path, action_head=other, start=start))
+
+    def no_training(self):
+        seen.append({k: v.clone() for k, v in self.model.state_dict().items()})
+        return self.averaged()
+
+    monkeypatch.setattr(Trainer, 'train', no_training)
+    run(write_config(tmp_path, action_head=HEAD, start=start))
+    for name, tensor in checkpoint.load(start).model.state_dict().items():
+        assert torch.equal(seen[0][name], tensor), name
+
+
+def test_a_run_without_a_head_exports_none(whole_run):
+    assert checkpoint.load(whole_run / 'checkpoint').head is None
+    assert not any('head_error' in line for line in log(whole_run))
 
 
 def test_starting_anew_leaves_other_files_alone(write_config, tmp_path, monkeypatch):

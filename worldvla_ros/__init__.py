@@ -5,9 +5,10 @@ A layer imports lower ones only (test/test_imports.py holds this):
     0  errors, observation, vocab, config, robot       words and values
     1  tokenizers, sequence, chunk_player, guards, kinematics, pictures, metrics
     2  model                                           mathematics in torch
-    3  engine, checkpoint, policy, world_model         load, act, imagine
+    3  spec, weights, profiles, meta_layout, published, checkpoint, inspection, pull     load
+       engine, policy, world_model                     act, imagine
     4  learn, sim                               training and simulation; only sim knows MuJoCo
-    5  nodes, graph, cli                        only nodes know rclpy; only nodes/sim.py knows sim
+    5  nodes, graph, cli, cli_eval, cli_parts   only nodes know rclpy; only nodes/sim.py knows sim
 """
 
 from pkgutil import extend_path

@@ -1,208 +1,47 @@
 """A checkpoint folder: weights with all that is needed to interpret them.
 
     worldvla.json             `CheckpointSpec`: sizes, vocabulary, statistics, cameras, prompts
-    model.safetensors         transformer, published parameter names
+    model.safetensors         transformer and action head, published parameter names
     vqgan.safetensors         image tokenizer
     text_tokenizer.json       byte-pair encoding in Hugging Face's format
 
-Knows files. Must not know decoding or robots.
+Published folders, which lack the first, load as they are (published.py). Knows files. Must not
+know decoding or robots.
 """
 
 from dataclasses import asdict, dataclass
 import functools
-import hashlib
 import json
-import math
+import os
 from pathlib import Path
+import shutil
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 import torch
-from torch import nn
 
-from worldvla_ros.config import from_mapping
+from worldvla_ros import published
 from worldvla_ros.errors import CheckpointError
-from worldvla_ros.model.transformer import Transformer, TransformerConfig
-from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
-from worldvla_ros.sequence import Prompts, SequenceBuilder
+from worldvla_ros.model.action_head import ActionHead
+from worldvla_ros.model.transformer import Transformer
+from worldvla_ros.model.vqgan import VQGAN
+from worldvla_ros.sequence import SequenceBuilder
 from worldvla_ros.share import share_folder
+from worldvla_ros.spec import ACT, SPEC_FILE, CheckpointSpec, read_spec_file
 from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
-from worldvla_ros.tokenizers.image import CODES_PER_CELL, ImageTokenizer
+from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
-from worldvla_ros.vocab import Vocabulary
+from worldvla_ros.weights import (
+    Tensors,
+    check_tensors,
+    content_hash,
+    open_safetensors,
+    read_network,
+    stored_dtype,
+)
 
-FORMAT = 1
-SPEC_FILE = 'worldvla.json'
 MODEL_FILE = 'model.safetensors'
 VQGAN_FILE = 'vqgan.safetensors'
 TEXT_FILE = 'text_tokenizer.json'
-
-
-@dataclass(frozen=True)
-class ActionSpec:
-    """Meaning of an action.
-
-    Attributes:
-        names: Name of each dimension.
-        units: SI unit of each dimension after multiplication by `scale`.
-        scale: SI value of 1.
-        minimum: Lower end of the quantised range.
-        maximum: Upper end of the quantised range.
-        horizon: Actions per chunk (K).
-        dt: Time between actions [s].
-    """
-
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    scale: tuple[float, ...]
-    minimum: tuple[float, ...]
-    maximum: tuple[float, ...]
-    horizon: int
-    dt: float
-
-    def __post_init__(self) -> None:
-        """Check that all lists have one entry per dimension.
-
-        Raises:
-            CheckpointError: They differ in length, a range is empty, or the horizon or dt is not
-                positive.
-        """
-        _check_dimensions('action', self.names, self.units, self.scale, self.minimum, self.maximum)
-        _check_ranges('action', self.minimum, self.maximum)
-        if self.horizon < 1 or not (math.isfinite(self.dt) and self.dt > 0):
-            raise CheckpointError(
-                f'{SPEC_FILE}: action',
-                expected='horizon >= 1 and a finite dt > 0',
-                got=f'horizon {self.horizon}, dt {self.dt}',
-            )
-
-
-@dataclass(frozen=True)
-class StateSpec:
-    """Meaning of the robot state; `recipe` names the function that computes it from joints."""
-
-    recipe: str
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    minimum: tuple[float, ...]
-    maximum: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Check that all lists have one entry per dimension.
-
-        Raises:
-            CheckpointError: They differ in length, or a range is empty.
-        """
-        _check_dimensions('state', self.names, self.units, self.minimum, self.maximum)
-        _check_ranges('state', self.minimum, self.maximum)
-
-
-@dataclass(frozen=True)
-class WorldSpec:
-    """How far one imagined image lies ahead, in actions."""
-
-    actions_per_image: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the stride.
-
-        Raises:
-            CheckpointError: It is below 1.
-        """
-        if self.actions_per_image < 1:
-            raise CheckpointError(
-                f'{SPEC_FILE}: world.actions_per_image',
-                expected='>= 1',
-                got=self.actions_per_image,
-            )
-
-
-def _check_dimensions(block: str, *lists: tuple) -> None:
-    lengths = sorted({len(values) for values in lists})
-    if len(lengths) != 1 or not lengths[0]:
-        raise CheckpointError(
-            f'{SPEC_FILE}: {block}',
-            expected='lists with one entry per dimension',
-            got=f'lengths {[len(values) for values in lists]}',
-        )
-
-
-def _check_ranges(block: str, minimum: tuple[float, ...], maximum: tuple[float, ...]) -> None:
-    pairs = list(zip(minimum, maximum, strict=True))
-    if not all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in pairs):
-        raise CheckpointError(
-            f'{SPEC_FILE}: ranges of {block}', expected='finite, minimum <= maximum', got=pairs
-        )
-
-
-@dataclass(frozen=True)
-class CheckpointSpec:
-    """Everything about the weights that the weights do not say.
-
-    Attributes:
-        format: Version of this layout.
-        name: Name of the checkpoint.
-        robot: Name of the robot description that it was trained on.
-        cameras: Names of its cameras, in sequence order.
-        history: Images per camera in an action prompt (M), the newest included.
-        image_size: Side of a square image in the model [px].
-        action: Meaning of an action.
-        state: Meaning of the state block, or None where there is none.
-        world: The world model's stride.
-        prompts: Wording.
-        vocabulary: Token ids.
-        transformer: Sizes.
-        vqgan: Sizes.
-    """
-
-    name: str
-    robot: str
-    cameras: tuple[str, ...]
-    image_size: int
-    action: ActionSpec
-    vocabulary: Vocabulary
-    transformer: TransformerConfig
-    vqgan: VQGANConfig
-    state: StateSpec | None = None
-    history: int = 1
-    world: WorldSpec = WorldSpec()
-    prompts: Prompts = Prompts()
-    format: int = FORMAT
-
-    def __post_init__(self) -> None:
-        """Check what must agree.
-
-        Raises:
-            CheckpointError: Vocabulary and networks disagree, or the format is unknown.
-        """
-        patch = self.vqgan.reduction * CODES_PER_CELL
-        checks = {
-            'format': (self.format == FORMAT, FORMAT, self.format),
-            'cameras': (len(self.cameras) > 0, 'at least one name', self.cameras),
-            'history': (self.history > 0, 'at least 1', self.history),
-            'image_size': (
-                self.image_size >= patch and self.image_size % patch == 0,
-                f'a multiple of {patch} px, two codes of the VQ-GAN',
-                self.image_size,
-            ),
-        }
-        for field, (holds, expected, got) in checks.items():
-            if not holds:
-                raise CheckpointError(
-                    f'{self.name}: {SPEC_FILE} {field}', expected=expected, got=got
-                )
-        if self.vocabulary.size != self.transformer.vocab_size:
-            raise CheckpointError(
-                f'{self.name}: vocabulary',
-                expected=f'{self.transformer.vocab_size} ids as the transformer has',
-                got=self.vocabulary.size,
-            )
-        if self.vocabulary.codebook_size != self.vqgan.n_embed:
-            raise CheckpointError(
-                f'{self.name}: codebook',
-                expected=f'{self.vqgan.n_embed} entries as the VQ-GAN has',
-                got=self.vocabulary.codebook_size,
-            )
 
 
 @dataclass(frozen=True)
@@ -211,7 +50,7 @@ class Checkpoint:
 
     Attributes:
         spec: What the weights mean.
-        model: The transformer, in evaluation mode.
+        model: The transformer with its action head, in evaluation mode.
         vqgan: The image tokenizer's network, fp32, in evaluation mode.
         text: The text tokenizer.
         model_id: Name and content hash of the weights.
@@ -225,6 +64,11 @@ class Checkpoint:
     model_id: str
     device: torch.device
 
+    @property
+    def head(self) -> ActionHead | None:
+        """The continuous action head, or None where there is none."""
+        return self.model.action_head
+
     @functools.cached_property
     def sequences(self) -> SequenceBuilder:
         """Builds the token sequences that these weights know."""
@@ -233,7 +77,7 @@ class Checkpoint:
 
 def sequence_builder(spec: CheckpointSpec, text: TextTokenizer) -> SequenceBuilder:
     """Return the builder for a specification."""
-    vocab, action, state = spec.vocabulary, spec.action, spec.state
+    vocab, action, state, world = spec.vocabulary, spec.action, spec.state, spec.world
     return SequenceBuilder(
         vocab=vocab,
         text=text,
@@ -241,6 +85,9 @@ def sequence_builder(spec: CheckpointSpec, text: TextTokenizer) -> SequenceBuild
         state=state_tokenizer(vocab, state.minimum, state.maximum) if state else None,
         image=ImageTokenizer(vocab),
         prompts=spec.prompts,
+        world_action=action_tokenizer(vocab, world.minimum, world.maximum)
+        if world.minimum
+        else None,
     )
 
 
@@ -249,34 +96,144 @@ def demo_path() -> Path:
     return share_folder() / 'checkpoints/demo'
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint folder of which all is known and checked, and no weight read.
+
+    Attributes:
+        spec: What the weights mean.
+        text: The text tokenizer.
+        transformer: Tensors of the transformer and its action head.
+        vqgan: Tensors of the image tokenizer.
+        files: The files whose hash tells these weights from others.
+        where: What holds the transformer's tensors, for messages.
+    """
+
+    spec: CheckpointSpec
+    text: TextTokenizer
+    transformer: Tensors
+    vqgan: Tensors
+    files: tuple[Path, ...]
+    where: Path
+
+
+def open_folder(path: str | Path, profile: str | Path | None = None) -> Opened:
+    """Find out and check all about a checkpoint folder without reading weights.
+
+    Args:
+        path: A folder written by `save`, or a published one.
+        profile: Name or YAML file of a published folder's profile; found by the folder's path if
+            not given.
+
+    Raises:
+        CheckpointError: The folder is missing, damaged, foreign or inconsistent.
+        ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
+    """
+    folder = Path(path)
+    own = (folder / SPEC_FILE).is_file() or not published.is_published(folder)
+    if own and profile:
+        raise CheckpointError(
+            f'{folder} says in {SPEC_FILE} what its weights mean',
+            expected='no profile',
+            got=profile,
+            remedy='Leave the profile out; it is for published folders.',
+        )
+    opened = _open_own(folder) if own else _open_published(folder, profile)
+    if opened.text.size > opened.spec.vocabulary.text_size:
+        raise CheckpointError(
+            f'{folder}: {TEXT_FILE}',
+            expected=f'at most {opened.spec.vocabulary.text_size} ids',
+            got=opened.text.size,
+            remedy='Restore the tokenizer that belongs to these weights.',
+        )
+    return opened
+
+
+def empty_networks(opened: Opened) -> tuple[Transformer, VQGAN]:
+    """Return both networks without memory, after checking that their tensors are there.
+
+    Raises:
+        CheckpointError: Names or shapes of the tensors are not those of the networks.
+    """
+    with torch.device('meta'):
+        model = Transformer(opened.spec.transformer, opened.spec.action_head)
+        vqgan = VQGAN(opened.spec.vqgan)
+    check_tensors(model, opened.transformer, opened.where)
+    check_tensors(vqgan, opened.vqgan, VQGAN_FILE)
+    return model, vqgan
+
+
 def load(
-    path: str | Path, device: str | torch.device = 'cpu', dtype: torch.dtype | None = None
+    path: str | Path,
+    device: str | torch.device = 'cpu',
+    dtype: torch.dtype | None = None,
+    profile: str | Path | None = None,
 ) -> Checkpoint:
-    """Load a checkpoint folder.
+    """Load a checkpoint folder, ours or a published one.
 
     Args:
         path: The folder.
         device: Where to put the weights.
         dtype: Type of the transformer's weights; fp32 on a CPU and as stored elsewhere by default.
+        profile: Name or YAML file of a published folder's profile, see `open_folder`.
+
+    Raises:
+        CheckpointError: The folder is missing, damaged, foreign or inconsistent; nothing was
+            loaded.
+        ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
+    """
+    opened, device = open_folder(path, profile), torch.device(device)
+    if dtype is None and device.type == 'cpu':
+        dtype = torch.float32
+    model, vqgan = empty_networks(opened)
+    return Checkpoint(
+        spec=opened.spec,
+        model=read_network(model, opened.transformer, device, dtype),
+        vqgan=read_network(vqgan, opened.vqgan, device, torch.float32),
+        text=opened.text,
+        model_id=f'{opened.spec.name}@{content_hash(list(opened.files))}',
+        device=device,
+    )
+
+
+def read_spec(path: str | Path, profile: str | Path | None = None) -> CheckpointSpec:
+    """Return what the weights of a folder mean, ours or a published one, without loading them.
 
     Raises:
         CheckpointError: The folder is missing, damaged, foreign or inconsistent.
+        ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
     """
-    folder, device = Path(path), torch.device(device)
-    spec = read_spec(folder)
-    text = TextTokenizer.load(folder / TEXT_FILE, spec.vocabulary.text_base)
-    if text.size > spec.vocabulary.text_size:
+    if (Path(path) / SPEC_FILE).is_file() and not profile:
+        return read_spec_file(path)
+    return open_folder(path, profile).spec
+
+
+def convert(source: str | Path, target: str | Path, profile: str | Path | None = None) -> Path:
+    """Write a published folder anew in our own format; the tensors stay equal.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        CheckpointError: The source cannot be loaded, or the target is there already.
+        ConfigError: There is no such profile.
+    """
+    target = Path(target)
+    if target.exists():
         raise CheckpointError(
-            f'{folder / TEXT_FILE}',
-            expected=f'at most {spec.vocabulary.text_size} ids',
-            got=text.size,
-            remedy='Restore the tokenizer that belongs to these weights.',
+            f'{target} is there already',
+            expected='a new folder',
+            remedy='Choose another folder, or delete this one.',
         )
-    if dtype is None and device.type == 'cpu':
-        dtype = torch.float32
-    model = _load_weights(Transformer, spec.transformer, folder / MODEL_FILE, device, dtype)
-    vqgan = _load_weights(VQGAN, spec.vqgan, folder / VQGAN_FILE, device, torch.float32)
-    return Checkpoint(spec, model, vqgan, text, _model_id(spec.name, folder), device)
+    dtype = stored_dtype(open_folder(source, profile).transformer)
+    loaded = load(source, dtype=dtype, profile=profile)
+    partial = target.with_name(f'{target.name}.{os.getpid()}.partial')
+    try:
+        save(partial, loaded.spec, loaded.model, loaded.vqgan, loaded.text, dtype)
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
 
 
 def save(
@@ -287,7 +244,14 @@ def save(
     text: TextTokenizer,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a checkpoint folder; `dtype` is the stored type of the transformer's weights."""
+    """Write a checkpoint folder; `dtype` is the stored type of the transformer's weights.
+
+    Raises:
+        ValueError: The model has another action head than the specification says.
+    """
+    head = model.action_head.config if model.action_head is not None else None
+    if head != spec.action_head:
+        raise ValueError(f'expected a model with action head {spec.action_head}, got {head}')
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPEC_FILE).write_text(json.dumps(asdict(spec), indent=2) + '\n')
@@ -297,84 +261,22 @@ def save(
     save_file({k: v.contiguous() for k, v in vqgan.state_dict().items()}, folder / VQGAN_FILE)
 
 
-def read_spec(folder: str | Path) -> CheckpointSpec:
-    """Read what the weights of a folder mean.
-
-    Raises:
-        CheckpointError: The folder or its specification is missing or damaged.
-        ConfigError: A field is unknown, missing or of a wrong type.
-    """
-    file = Path(folder) / SPEC_FILE
-    if not file.is_file():
-        raise CheckpointError(
-            f'no checkpoint at {folder}',
-            expected=f'a folder with {SPEC_FILE}',
-            got='no such folder' if not Path(folder).is_dir() else 'a folder without it',
-            remedy=f'Give the path of a checkpoint folder, for example {demo_path()}.',
-        )
-    try:
-        mapping = json.loads(file.read_text())
-    except ValueError as error:
-        raise CheckpointError(f'{file} is damaged: {error}', remedy='Restore the file.') from error
-    return from_mapping(CheckpointSpec, mapping, where=str(file))
+def _open_own(folder: Path) -> Opened:
+    spec = read_spec_file(folder)
+    text = TextTokenizer.load(folder / TEXT_FILE, spec.vocabulary.text_base)
+    files = (folder / MODEL_FILE, folder / VQGAN_FILE)
+    model, vqgan = (open_safetensors(file) for file in files)
+    return Opened(spec, text, model, vqgan, files, files[0])
 
 
-def _load_weights(
-    cls: type[nn.Module],
-    config: TransformerConfig | VQGANConfig,
-    file: Path,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> nn.Module:
-    """Build a network without memory, then give it the file's tensors."""
-    tensors = _read_tensors(file, device)
-    with torch.device('meta'):
-        network = cls(config)
-    _check_tensors(file, network.state_dict(), tensors)
-    if dtype is not None:
-        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    network.load_state_dict(tensors, assign=True)
-    return network.eval().requires_grad_(False)
-
-
-def _read_tensors(file: Path, device: torch.device) -> dict[str, torch.Tensor]:
-    if not file.is_file():
-        raise CheckpointError(f'no weights {file}', remedy='Restore the file.')
-    try:
-        return load_file(file, device=str(device))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f'{file} cannot be read: {error}',
-            expected='a complete safetensors file',
-            remedy='It may be cut off or of another format; restore it.',
-        ) from error
-
-
-def _check_tensors(file: Path, wanted: dict, found: dict) -> None:
-    """Raise CheckpointError unless names and shapes agree."""
-    missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    if missing or foreign:
-        raise CheckpointError(
-            f'{file} holds other tensors than {SPEC_FILE} describes',
-            expected=f'{len(wanted)} tensors; missing: {missing[:3]}',
-            got=f'{len(found)} tensors; foreign: {foreign[:3]}',
-            remedy='Use the weights that belong to this folder.',
-        )
-    for name, tensor in wanted.items():
-        if tensor.shape != found[name].shape:
-            raise CheckpointError(
-                f'{file}: shape of {name}',
-                expected=list(tensor.shape),
-                got=list(found[name].shape),
-                remedy=f'Use the weights that belong to this {SPEC_FILE}.',
-            )
-
-
-def _model_id(name: str, folder: Path) -> str:
-    """Return the name with a hash of the weights, so that a chunk tells who made it."""
-    digest = hashlib.sha256()
-    for file in (MODEL_FILE, VQGAN_FILE):
-        with (folder / file).open('rb') as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return f'{name}@{digest.hexdigest()[:12]}'
+def _open_published(folder: Path, profile: str | Path | None) -> Opened:
+    chosen = published.choose_profile(folder, profile)
+    published.check_action_dimension(folder, chosen)
+    model_config, head_config, model = published.open_transformer(folder, ACT in chosen.tasks)
+    tokenizers = published.tokenizer_folder(folder)
+    text = published.open_text(tokenizers)
+    vqgan_config, vqgan = published.open_vqgan(tokenizers)
+    spec = published.published_spec(chosen, model_config, head_config, vqgan_config, text)
+    files = published.weight_files(folder)
+    where = files[0] if len(files) == 1 else folder / published.INDEX_FILE
+    return Opened(spec, text, model, vqgan, tuple(files), where)

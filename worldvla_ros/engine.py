@@ -8,6 +8,9 @@ version with the same result.
     step 0   prompt, start₁ … start_K        one pass, positions P + (D+2)·(k-1)
     step i   bin i of every action           one pass of K ids, positions P + (D+2)·(k-1) + i
 
+Where the model has a continuous action head, `act_continuous` needs no ids at all: the prompt goes
+through the transformer once, and its hidden states through the head once.
+
 Knows ids and the two grammars. Must not know prompts' wording, pixels or robots.
 Legend: P prompt length, K horizon, D action dimension, b batch, t tokens, s tokens seen.
 """
@@ -66,18 +69,29 @@ def sampler(temperature: float, top_k: int, generator: torch.Generator) -> Selec
     return select
 
 
+def _check_room(model: Transformer, tokens: int) -> None:
+    limit = model.config.max_position_embeddings
+    if tokens > limit:
+        raise CheckpointError(
+            'sequence too long for this model',
+            expected=f'at most {limit} tokens',
+            got=tokens,
+            remedy='Use a shorter instruction, fewer images or a shorter chunk.',
+        )
+
+
+def _check_finite(numbers: np.ndarray) -> None:
+    if not np.isfinite(numbers).all():
+        raise CheckpointError(
+            'the model gives scores that are not finite: its weights are damaged'
+        )
+
+
 class _Session:
     """One sequence being decoded: the cache with the positions and blocks of what it holds."""
 
     def __init__(self, model: Transformer, room: int) -> None:
-        limit = model.config.max_position_embeddings
-        if room > limit:
-            raise CheckpointError(
-                'sequence too long for this model',
-                expected=f'at most {limit} tokens',
-                got=room,
-                remedy='Use a shorter instruction, fewer images or a shorter chunk.',
-            )
+        _check_room(model, room)
         weight = model.lm_head.weight
         self._model = model
         self._cache = KVCache(model.config, room, weight.device, weight.dtype)
@@ -139,10 +153,7 @@ class Engine:
                 ids = best.indices.cpu().numpy() + self._bin_span.start
                 hidden = session.feed(ids, positions + i, blocks)
         chosen = torch.stack(log_probs, 1).cpu().numpy()
-        if not np.isfinite(chosen).all():
-            raise CheckpointError(
-                'the model gives scores that are not finite: its weights are damaged'
-            )
+        _check_finite(chosen)
         return DecodedChunk(torch.stack(bins, 1).cpu().numpy(), chosen, session.passes)
 
     @torch.inference_mode()
@@ -170,6 +181,28 @@ class Engine:
                 hidden = step(self._vocab.action_bin_base + int(bins[k, d]), k + 1)
             step(self._vocab.action_end, k + 1)
         return DecodedChunk(bins, log_probs, session.passes)
+
+    @torch.inference_mode()
+    def act_continuous(self, prompt: Sequence, horizon: int, dim: int) -> np.ndarray:
+        """Return the chunk that the continuous action head gives, in one pass.
+
+        Returns:
+            float32[K, D] in the normalised range of the action tokenizer, mostly in [-1, 1].
+
+        Raises:
+            CheckpointError: The prompt is too long for the model, or an action is not finite.
+            ValueError: The model has no head, or one for chunks of another size.
+        """
+        head = self._model.action_head
+        size = None if head is None else (head.config.horizon, head.config.dim)
+        if size != (horizon, dim):
+            raise ValueError(f'expected an action head for {(horizon, dim)}, got one for {size}')
+        _check_room(self._model, len(prompt.ids))
+        # a prompt is causal throughout: the chunk mask concerns actions of the chunk alone
+        ids = torch.as_tensor(prompt.ids, device=self._model.lm_head.weight.device)
+        actions = head(self._model(ids[None]))[0].float().cpu().numpy()
+        _check_finite(actions)
+        return actions
 
     def imagine(
         self, prompt: Sequence, rows: int, columns: int, images: int = 1, select: Select = greedy

@@ -94,6 +94,35 @@ def rotation_matrix(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
+def tip_quaternion(robot: RobotConfig, joints: np.ndarray) -> np.ndarray:
+    """Return the rotation of the tip as a quaternion: float[n] → float[4], w first.
+
+    A rotation has two quaternions. This is the one that follows the joints without a jump, as a
+    simulator that multiplies the quaternions of its bodies has it.
+    """
+    rows = robot.kinematics
+    turn = np.array([1.0, 0.0, 0.0, 0.0])
+    for alpha, theta in zip(rows.alpha, joints, strict=True):
+        turn = _multiply(_multiply(turn, _turn_x(alpha)), _turn_z(float(theta)))
+    return _multiply(turn, _turn_z(rows.tool_yaw))
+
+
+def robosuite_axis_angle(quaternion: np.ndarray) -> np.ndarray:
+    """Return axis · angle of a quaternion as robosuite computes it: float[4] → float64[3] [rad].
+
+    The quaternion is (x, y, z, w). The angle is 2 · arccos(w), in [0, 2π], and is not brought to
+    [0, π]: a quaternion and its negative, which are one rotation, give different vectors. The
+    published checkpoints were trained on just these numbers (robosuite 1.4
+    `transform_utils.quat2axisangle`).
+    """
+    x, y, z, w = np.asarray(quaternion, np.float64)
+    w = np.clip(w, -1.0, 1.0)
+    sine = np.sqrt(1.0 - w * w)
+    if sine == 0.0:
+        return np.zeros(3)
+    return np.array([x, y, z]) * 2.0 * np.arccos(w) / sine
+
+
 def order_joints(
     robot: RobotConfig, names: list[str], positions: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -141,7 +170,21 @@ def tcp_pose_width(robot: RobotConfig, joints: np.ndarray, width: float) -> np.n
     return np.concatenate([pose[:3, 3], turn, [width]]).astype(np.float32)
 
 
-STATE_RECIPES = {'tcp_pose_width': tcp_pose_width}
+def libero_pose_fingers(robot: RobotConfig, joints: np.ndarray, width: float) -> np.ndarray:
+    """Return the state recipe of that name, LIBERO's: float32[8].
+
+    Position of the tip in the world [m], robosuite's axis · angle of the hand [rad] (see
+    `robosuite_axis_angle`), and the positions of both fingers, the second negative [m].
+    """
+    position = forward(robot, joints)[:3, 3] + np.asarray(robot.kinematics.base)
+    turn = robosuite_axis_angle(np.roll(tip_quaternion(robot, joints), -1))
+    return np.concatenate([position, turn, [width / 2, -width / 2]]).astype(np.float32)
+
+
+STATE_RECIPES = {
+    'tcp_pose_width': tcp_pose_width,
+    'libero_pose_fingers': libero_pose_fingers,
+}
 
 
 def state_from_joints(
@@ -157,6 +200,20 @@ def state_from_joints(
             'state recipe', expected=f'one of {", ".join(STATE_RECIPES)}', got=repr(recipe)
         )
     return STATE_RECIPES[recipe](robot, *order_joints(robot, names, positions))
+
+
+def _turn_x(angle: float) -> np.ndarray:
+    return np.array([np.cos(angle / 2), np.sin(angle / 2), 0.0, 0.0])
+
+
+def _turn_z(angle: float) -> np.ndarray:
+    return np.array([np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)])
+
+
+def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the product of two quaternions, w first."""
+    (a, u), (b, v) = (first[0], first[1:]), (second[0], second[1:])
+    return np.concatenate([[a * b - u @ v], a * v + b * u + np.cross(u, v)])
 
 
 def _row(a: float, d: float, alpha: float, theta: float) -> np.ndarray:

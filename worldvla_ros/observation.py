@@ -4,7 +4,7 @@ Knows shapes, types and ranges. Must not know of ROS, of token ids or of torch.
 
     Observation                            ActionChunk
     images   {camera: uint8[h, w, 3]}      actions   float32[horizon, dim]
-    history  ({camera: uint8[h, w, 3]}, …) log_probs float32[horizon, dim]
+    history  ({camera: uint8[h, w, 3]}, …) log_probs float32[horizon, dim] or [0, 0]
     state    float32[state_dim] or None    names, units, scale per dim
     instruction, stamp_s                   dt, stamp_s, chunk_id, model_id, …
 """
@@ -106,7 +106,8 @@ class ActionChunk:
         chunk_id: Counts the chunks of one policy.
         model_id: Name and content hash of the checkpoint.
         instruction: The sentence that was followed.
-        log_probs: float32[horizon, dim], log-probability of each chosen bin among all bins.
+        log_probs: float32[horizon, dim], log-probability of each chosen bin among all bins; [0, 0]
+            where no bins were chosen, as by a continuous action head.
         latency_s: Measured time from observation to chunk [s].
     """
 

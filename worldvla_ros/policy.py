@@ -10,11 +10,15 @@ import numpy as np
 import torch
 
 from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.engine import DecodedChunk, Engine
-from worldvla_ros.errors import ObservationError
+from worldvla_ros.engine import Engine
+from worldvla_ros.errors import CheckpointError, ConfigError, ObservationError
 from worldvla_ros.observation import ActionChunk, Observation, check_instruction
 from worldvla_ros.sequence import Sequence
+from worldvla_ros.spec import ACT
 from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
+
+DECODINGS = ('discrete', 'continuous')
+NO_LOG_PROBS = np.zeros((0, 0), np.float32)
 
 
 def encode_images(checkpoint: Checkpoint, images: list[np.ndarray]) -> list[np.ndarray]:
@@ -30,6 +34,21 @@ def encode_images(checkpoint: Checkpoint, images: list[np.ndarray]) -> list[np.n
         batch = torch.from_numpy(np.array(image))[None].to(checkpoint.device)
         codes.append(checkpoint.vqgan.encode(batch)[0].cpu().numpy())
     return codes
+
+
+def check_task(checkpoint: Checkpoint, task: str) -> None:
+    """Refuse a checkpoint that was not trained for a task.
+
+    Raises:
+        CheckpointError: It was not.
+    """
+    if task not in checkpoint.spec.tasks:
+        raise CheckpointError(
+            f'{checkpoint.spec.name} cannot {task}',
+            expected=f'a checkpoint that was trained to {task}',
+            got=f'one trained to {", ".join(checkpoint.spec.tasks) or "do neither"}',
+            remedy='Use another checkpoint; worldvla inspect says what one can do.',
+        )
 
 
 def camera_images(checkpoint: Checkpoint, images: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -52,9 +71,21 @@ def camera_images(checkpoint: Checkpoint, images: dict[str, np.ndarray]) -> list
 class Policy:
     """Acts: one observation, one chunk."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        """Use a loaded checkpoint."""
+    def __init__(self, checkpoint: Checkpoint, decoding: str | None = None) -> None:
+        """Use a loaded checkpoint.
+
+        Args:
+            checkpoint: The weights and what they mean.
+            decoding: 'discrete' chooses bins, 'continuous' asks the action head; by default the
+                head is asked where there is one.
+
+        Raises:
+            ConfigError: The decoding is unknown.
+            CheckpointError: The checkpoint was not trained to act, or has no head to be asked.
+        """
+        check_task(checkpoint, ACT)
         self._checkpoint = checkpoint
+        self._decoding = _decoding(checkpoint, decoding)
         self._engine = Engine(checkpoint.model, checkpoint.spec.vocabulary)
         self._ids = itertools.count(1)
 
@@ -62,6 +93,11 @@ class Policy:
     def checkpoint(self) -> Checkpoint:
         """The weights and what they mean."""
         return self._checkpoint
+
+    @property
+    def decoding(self) -> str:
+        """How actions are found: 'discrete' or 'continuous'."""
+        return self._decoding
 
     def prompt(self, observation: Observation) -> Sequence:
         """Return the token sequence that asks for actions.
@@ -82,22 +118,34 @@ class Policy:
     def act(self, observation: Observation) -> ActionChunk:
         """Return the chunk that answers an observation.
 
+        Continuous actions may lie a little outside the checkpoint's range, as in the reference;
+        their chunk has no log-probabilities.
+
         Raises:
             ObservationError: A camera or the state is missing or has a wrong size.
             InstructionError: The instruction is empty or too long.
         """
         start = time.monotonic()
-        action = self._checkpoint.spec.action
-        prompt = self.prompt(observation)
-        decoded = self._engine.act(prompt, action.horizon, len(action.names))
-        return self._chunk(observation, decoded, time.monotonic() - start)
+        action, tokenizer = self._checkpoint.spec.action, self._checkpoint.sequences.action
+        prompt, size = self.prompt(observation), (action.horizon, len(action.names))
+        if self._decoding == 'continuous':
+            normalised = self._engine.act_continuous(prompt, *size)
+            actions, log_probs = tokenizer.denormalise(normalised), NO_LOG_PROBS
+        else:
+            decoded = self._engine.act(prompt, *size)
+            actions, log_probs = tokenizer.values(decoded.bins), decoded.log_probs
+        return self._chunk(observation, actions, log_probs, time.monotonic() - start)
 
     def _chunk(
-        self, observation: Observation, decoded: DecodedChunk, latency_s: float
+        self,
+        observation: Observation,
+        actions: np.ndarray,
+        log_probs: np.ndarray,
+        latency_s: float,
     ) -> ActionChunk:
         action = self._checkpoint.spec.action
         return ActionChunk(
-            actions=self._checkpoint.sequences.action.values(decoded.bins),
+            actions=actions,
             names=action.names,
             units=action.units,
             scale=np.asarray(action.scale, np.float32),
@@ -106,7 +154,7 @@ class Policy:
             chunk_id=next(self._ids),
             model_id=self._checkpoint.model_id,
             instruction=observation.instruction,
-            log_probs=decoded.log_probs,
+            log_probs=log_probs,
             latency_s=latency_s,
         )
 
@@ -124,3 +172,19 @@ class Policy:
                 remedy='Publish the joint states of the robot that the checkpoint was made for.',
             )
         return observation.state
+
+
+def _decoding(checkpoint: Checkpoint, asked: str | None) -> str:
+    """Return the way of decoding that is asked for, or the checkpoint's best."""
+    if asked is None:
+        return 'discrete' if checkpoint.head is None else 'continuous'
+    if asked not in DECODINGS:
+        raise ConfigError('decoding', expected=' or '.join(DECODINGS), got=repr(asked))
+    if asked == 'continuous' and checkpoint.head is None:
+        raise CheckpointError(
+            f'continuous decoding with {checkpoint.model_id}',
+            expected='a checkpoint with an action head',
+            got='one without',
+            remedy="Use decoding 'discrete', or a checkpoint that was trained with a head.",
+        )
+    return asked

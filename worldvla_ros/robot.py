@@ -24,13 +24,17 @@ class Joints:
 
 @dataclass(frozen=True)
 class Kinematics:
-    """Modified Denavit-Hartenberg rows of the joints [m, rad], and the tool on the last one."""
+    """Modified Denavit-Hartenberg rows of the joints [m, rad], and the tool on the last one.
+
+    `base` is where the arm stands in the world that a checkpoint's state may refer to [m].
+    """
 
     a: tuple[float, ...]
     d: tuple[float, ...]
     alpha: tuple[float, ...]
     tool_offset: float
     tool_yaw: float
+    base: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldvla_ros.errors import CheckpointError
+from worldvla_ros.errors import CheckpointError, InstructionError
 from worldvla_ros.tokenizers.action import BinTokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
@@ -74,6 +74,8 @@ class SequenceBuilder:
     state: BinTokenizer | None
     image: ImageTokenizer
     prompts: Prompts
+    world_action: BinTokenizer | None = None
+    """Of the actions in world prompts, where they are quantised with other statistics."""
 
     def action_prompt(
         self, instruction: str, codes: list[np.ndarray], state: np.ndarray | None = None
@@ -86,11 +88,12 @@ class SequenceBuilder:
             state: float[state_dim], if the checkpoint has a state recipe.
 
         Raises:
+            InstructionError: The instruction holds the name of a token that is not text.
             ValueError: A state is missing, or given to a checkpoint without a state recipe.
         """
         if (state is None) != (self.state is None):
             raise ValueError('a state must be given exactly where the checkpoint has a recipe')
-        parts = [[self.vocab.bos], self.text.encode(self.prompts.action.format(task=instruction))]
+        parts = [[self.vocab.bos], self._text(self.prompts.action.format(task=instruction))]
         if state is not None:
             parts.append(self.state.encode(state))
         parts += [self.image.encode(c) for c in codes]
@@ -103,9 +106,10 @@ class SequenceBuilder:
             codes: int[rows, columns] per camera, the present images.
             actions: float[n, dim], executed between the present and the asked-for images.
         """
-        parts = [[self.vocab.bos], self.text.encode(self.prompts.world)]
+        parts = [[self.vocab.bos], self._text(self.prompts.world)]
         parts += [self.image.encode(c) for c in codes]
-        parts += [self.action.encode(actions).reshape(-1), [self.vocab.sep]]
+        numbers = self.world_action or self.action
+        parts += [numbers.encode(actions).reshape(-1), [self.vocab.sep]]
         return _prompt(parts)
 
     def with_actions(self, prompt: Sequence, actions: np.ndarray) -> Sequence:
@@ -118,6 +122,18 @@ class SequenceBuilder:
         """Append the response of a world prompt: one image block per camera and sep."""
         ids = np.concatenate([*(self.image.encode(c) for c in codes), [self.vocab.sep]])
         return _append(prompt, ids, np.full(len(ids), SHARED_BLOCK))
+
+    def _text(self, text: str) -> list[int]:
+        ids = self.text.encode(text)
+        foreign = [i for i in ids if not self.vocab.is_text(i)]
+        if foreign:
+            raise InstructionError(
+                f'the text {text!r} holds a token that is not text',
+                expected='plain words',
+                got=f'token id {foreign[0]}',
+                remedy='Leave names in angle brackets such as <reserved08706> out.',
+            )
+        return ids
 
 
 def _prompt(parts: list) -> Sequence:

@@ -15,7 +15,8 @@ passes here.
     15504 / 15505+d / 16004   state start, bin d, end
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
 from worldvla_ros.errors import CheckpointError
 
@@ -23,7 +24,11 @@ BINS = 256
 """Number of edges of a quantised range; bins are numbered 1…256 (see tokenizers/action.py)."""
 
 MAX_GRID = 64
-"""Largest grid number of a compact vocabulary: images of up to 128 × 128 codes."""
+"""Largest grid number: images of up to 128 × 128 codes."""
+
+MARKS = ('bos', 'pad', 'sep', 'image_start', 'image_end', 'new_line',
+         'action_start', 'action_end', 'state_start', 'state_end')  # fmt: skip
+"""Fields of the vocabulary that are single ids."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,14 @@ class Vocabulary:
         """Whether the id is an image code."""
         return self.code_base <= token_id < self.code_base + self.codebook_size
 
+    def is_text(self, token_id: int) -> bool:
+        """Whether the id is neither code, bin or grid number nor a mark of structure."""
+        spans = ((self.grid_base, MAX_GRID), (self.action_bin_base, BINS),
+                 (self.state_bin_base, BINS))  # fmt: skip
+        numbered = any(0 < token_id - base <= count for base, count in spans)
+        marks = {getattr(self, name) for name in MARKS}
+        return not (numbered or token_id in marks or self.is_code(token_id))
+
 
 PUBLISHED = Vocabulary(
     size=65536,
@@ -107,6 +120,64 @@ PUBLISHED = Vocabulary(
     text_base=0,
 )
 """Ids of WorldVLA and RynnVLA-002 (Chameleon's reserved ids, `<reservedN>` = N + 4)."""
+
+RESERVED_OFFSET = 4
+CODE_NAME = 'IMGIMG'
+CODE_DIGITS = str.maketrans('ABCDEFGHIJ', '0123456789')
+READ_NAMES = {'bos': '<s>', 'pad': '<pad>'}
+FIXED_NAMES = {'image_start': '<racm3:break>', 'image_end': '<eoss>'}
+
+
+def published_vocabulary(ids: Mapping[str, int], where: str) -> Vocabulary:
+    """Return the published vocabulary, after checking it against a tokenizer file.
+
+    Args:
+        ids: Name → id of the file's tokens.
+        where: The file, for messages.
+
+    Raises:
+        CheckpointError: An id that carries meaning lies elsewhere than in `PUBLISHED`.
+    """
+    expected = _published_names()
+    for name, token_id in expected.items():
+        if ids.get(name) != token_id:
+            raise _misplaced(where, name, token_id, ids.get(name, 'no such token'))
+    codes = {name: token_id for name, token_id in ids.items() if name.startswith(CODE_NAME)}
+    for name, token_id in sorted(codes.items()):
+        digits = name[len(CODE_NAME) : -1].translate(CODE_DIGITS)
+        wanted = int(digits) + PUBLISHED.code_base if digits.isdecimal() else 'no such token'
+        if token_id != wanted:
+            raise _misplaced(where, f'image code {name}', wanted, token_id)
+    if len(codes) != PUBLISHED.codebook_size:
+        raise CheckpointError(
+            f'{where}: image codes',
+            expected=PUBLISHED.codebook_size,
+            got=len(codes),
+            remedy='Use the text_tokenizer.json that was published with these weights.',
+        )
+    absent = [name for name in READ_NAMES.values() if name not in ids]
+    if absent:
+        raise _misplaced(where, absent[0], 'an id', 'no such token')
+    return replace(PUBLISHED, **{field: ids[name] for field, name in READ_NAMES.items()})
+
+
+def _published_names() -> dict[str, int]:
+    """Return the names of all ids that carry meaning, beside codes and what is only read."""
+    named = {name: getattr(PUBLISHED, field) for field, name in FIXED_NAMES.items()}
+    reserved = [getattr(PUBLISHED, f) for f in MARKS if f not in FIXED_NAMES | READ_NAMES]
+    reserved += [PUBLISHED.grid_base + n for n in range(1, MAX_GRID + 1)]
+    for base in (PUBLISHED.action_bin_base, PUBLISHED.state_bin_base):
+        reserved += [base + d for d in range(1, BINS + 1)]
+    return named | {f'<reserved{i - RESERVED_OFFSET:05d}>': i for i in reserved}
+
+
+def _misplaced(where: str, name: str, expected: object, got: object) -> CheckpointError:
+    return CheckpointError(
+        f'{where}: id of {name}',
+        expected=expected,
+        got=got,
+        remedy='Use the text_tokenizer.json that was published with these weights.',
+    )
 
 
 def compact(codebook_size: int, text_size: int) -> Vocabulary:

@@ -12,14 +12,20 @@ from worldvla_ros.checkpoint import Checkpoint
 from worldvla_ros.engine import Engine, Select, greedy
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.observation import Observation
-from worldvla_ros.policy import camera_images, encode_images
+from worldvla_ros.policy import camera_images, check_task, encode_images
+from worldvla_ros.spec import IMAGINE
 
 
 class WorldModel:
     """Imagines what the cameras will see."""
 
     def __init__(self, checkpoint: Checkpoint, select: Select = greedy) -> None:
-        """Use a loaded checkpoint; `select` chooses each code, greedily by default."""
+        """Use a loaded checkpoint; `select` chooses each code, greedily by default.
+
+        Raises:
+            CheckpointError: It was not trained to imagine.
+        """
+        check_task(checkpoint, IMAGINE)
         self._checkpoint = checkpoint
         self._engine = Engine(checkpoint.model, checkpoint.spec.vocabulary)
         self._select = select

@@ -14,14 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from worldvla_ros.errors import ConfigError
+from worldvla_ros.learn.comparison import compare, rounded
 from worldvla_ros.learn.episodes import Episode
-from worldvla_ros.metrics import changed_pixels, pooled_psnr, psnr, wilson_interval
+from worldvla_ros.metrics import changed_pixels, pooled_psnr, wilson_interval
 from worldvla_ros.observation import Observation
-from worldvla_ros.policy import Policy, encode_images
+from worldvla_ros.policy import Policy
 from worldvla_ros.sim.collect import check_seeds, record_episode
 from worldvla_ros.sim.tabletop import TabletopEnv
 from worldvla_ros.sim.tasks import HELDOUT_PARAPHRASES, Goal
-from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
 from worldvla_ros.world_model import WorldModel
 
 ACTIONS_EXECUTED = 4
@@ -150,74 +150,6 @@ def report(made: list[Trial]) -> dict[str, object]:
     return {'episodes': [asdict(t) for t in made], 'summary': summary(made)}
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Imagined against observed, from one start.
-
-    Attributes:
-        start: uint8[h, w, 3], the image that imagining started from.
-        observed: uint8[m, h, w, 3].
-        imagined: uint8[m, h, w, 3].
-        reconstructed: uint8[m, h, w, 3], the observed images through the image tokenizer.
-        actions_ahead: How many actions ahead each image lies.
-    """
-
-    start: np.ndarray
-    observed: np.ndarray
-    imagined: np.ndarray
-    reconstructed: np.ndarray
-    actions_ahead: tuple[int, ...]
-
-    def figures(self) -> list[dict[str, object]]:
-        """Return PSNR [dB] of each image, on the pixels that changed since the start."""
-        rows = []
-        for index, ahead in enumerate(self.actions_ahead):
-            observed = self.observed[index]
-            mask = changed_pixels(self.start, observed)
-            rows.append(
-                {
-                    'actions_ahead': ahead,
-                    'changed_share': round(float(mask.mean()), 4),
-                    'psnr_imagined': _rounded(psnr(self.imagined[index], observed, mask)),
-                    'psnr_nothing_moves': _rounded(psnr(self.start, observed, mask)),
-                    'psnr_reconstructed': _rounded(
-                        psnr(self.reconstructed[index], observed, mask)
-                    ),
-                }
-            )
-        return rows
-
-
-def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Comparison:
-    """Imagine from one step of an episode and put the observed images beside it.
-
-    Args:
-        world: What imagines.
-        episode: Recorded episode.
-        start: Step to start from.
-        horizon: Actions to look ahead; rounded down to whole images.
-
-    Raises:
-        ObservationError: The episode ends before the first image that could be imagined.
-    """
-    checkpoint = world.checkpoint
-    per_image = checkpoint.spec.world.actions_per_image
-    camera = checkpoint.spec.cameras[0]
-    actions = episode.executed[start : start + horizon]
-    images = {name: episode.images[name][start] for name in checkpoint.spec.cameras}
-    imagined = world.imagine(Observation(images), actions)
-    ahead = tuple(per_image * (i + 1) for i in range(len(imagined)))
-    seen = [_model_image(world, episode.images[camera][start + a]) for a in (0, *ahead)]
-    codes = encode_images(checkpoint, seen[1:])
-    return Comparison(
-        start=seen[0],
-        observed=np.stack(seen[1:]),
-        imagined=imagined,
-        reconstructed=np.stack([world.decode(c) for c in codes]),
-        actions_ahead=ahead,
-    )
-
-
 def imagination(
     world: WorldModel, task: str, episodes: int, seed: int, horizon: int, *, progress: bool = True
 ) -> dict[str, object]:
@@ -240,7 +172,7 @@ def imagination(
             candidates = (made.imagined[-1], made.start, made.reconstructed[-1])
             for found, image in zip(errors.values(), candidates, strict=True):
                 found.append(np.square(image.astype(float) - observed)[mask])
-    pooled = {f'psnr_{name}': _rounded(pooled_psnr(found)) for name, found in errors.items()}
+    pooled = {f'psnr_{name}': rounded(pooled_psnr(found)) for name, found in errors.items()}
     known = pooled['psnr_imagined'] is not None and pooled['psnr_nothing_moves'] is not None
     gain = pooled['psnr_imagined'] - pooled['psnr_nothing_moves'] if known else None
     return {
@@ -265,13 +197,6 @@ def expert_episode(world: WorldModel, task: str, seed: int) -> Episode:
         env.close()
 
 
-def _model_image(world: WorldModel, image: np.ndarray) -> np.ndarray:
-    """Return an image at the model's size."""
-    checkpoint = world.checkpoint
-    patch = checkpoint.vqgan.config.reduction * CODES_PER_CELL
-    return np.array(fit_image(image, checkpoint.spec.image_size, patch))
-
-
 def _sentence(goal: Goal, seed: int, wording: str) -> str:
     if wording == 'canonical':
         return goal.sentence
@@ -284,7 +209,3 @@ def _other(env: TabletopEnv) -> Goal:
     goal = env.goal
     free = [c for c in env.colours if c not in (goal.colour, goal.target)]
     return Goal(goal.kind, free[0], goal.direction, goal.target)
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 3) if np.isfinite(value) else None

@@ -6,11 +6,11 @@ Knows names, defaults and meaning. Must not know how anything is trained.
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldvla_ros.checkpoint import ActionSpec, StateSpec, WorldSpec
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.sequence import Prompts
+from worldvla_ros.spec import ActionSpec, StateSpec, WorldSpec
 
 OPTIMISERS = ('adamw', 'muon')
 PRECISIONS = ('float32', 'bfloat16')
@@ -70,6 +70,18 @@ class TransformerSettings:
 
 
 @dataclass(frozen=True)
+class HeadSettings:
+    """Sizes of the continuous action head; the others follow from actions and transformer."""
+
+    hidden_size: int = 128
+    intermediate_size: int = 512
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    num_mlp_blocks: int = 2
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
 class ModelTraining:
     """Training of the unified model.
 
@@ -79,6 +91,8 @@ class ModelTraining:
         action_share: Share of action sequences; the others are world sequences.
         actions_kept: Actions of a chunk in one action sequence; under the chunk mask the others
             change nothing.
+        head_weight: Weight of the continuous action head's loss, where there is a head;
+            `learn.continuous`.
         grounding_weight: Weight of an auxiliary loss, in training only: how well the place of the
             object to move can be read off hidden states, where episodes tell; `learn.grounding`.
         optimiser: 'adamw' for all parameters as in the reference, or 'muon' for the matrices
@@ -106,6 +120,7 @@ class ModelTraining:
     batch: int = 16
     action_share: float = 0.6
     actions_kept: int = 4
+    head_weight: float = 10.0
     grounding_weight: float = 0.0
     optimiser: str = 'adamw'
     learning_rate: float = 1e-3
@@ -154,6 +169,7 @@ class Settings:
         cameras: Cameras of the model, in sequence order.
         image_size: Side of an image in the model [px].
         text_size: Most ids of the text tokenizer.
+        action_head: Sizes of the continuous action head; without them none is trained.
         start: Checkpoint folder whose tokenizers and weights the run starts from; none by default.
         seed: Seed of weights and sampling.
     """
@@ -173,6 +189,7 @@ class Settings:
     transformer: TransformerSettings
     training: ModelTraining
     prompts: Prompts = Prompts()
+    action_head: HeadSettings | None = None
     start: Path | None = None
     text_size: int = 512
     seed: int = 0

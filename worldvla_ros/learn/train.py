@@ -28,10 +28,11 @@ from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.episodes import Episode, episode_files, load_episode, load_episodes
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
-from worldvla_ros.learn.settings import Settings, read_settings
+from worldvla_ros.learn.settings import HeadSettings, Settings, read_settings
 from worldvla_ros.learn.start import start_distances, start_tables
 from worldvla_ros.learn.train_model import Trainer
 from worldvla_ros.learn.train_vqgan import fit_images, train_vqgan
+from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN
 from worldvla_ros.sim.tasks import Goal, corpus, paraphrase
@@ -83,7 +84,10 @@ def _forget(work: Path) -> None:
 
 
 def _check_same_sizes(settings: Settings, spec: CheckpointSpec, start: CheckpointSpec) -> None:
-    for name in ('vocabulary', 'transformer', 'vqgan', 'image_size', 'cameras'):
+    names = ['vocabulary', 'transformer', 'vqgan', 'image_size', 'cameras']
+    if start.action_head is not None:  # one that the start lacks is trained from nothing
+        names.append('action_head')
+    for name in names:
         expected, got = getattr(start, name), getattr(spec, name)
         if expected != got:
             raise ConfigError(
@@ -97,7 +101,7 @@ def _check_same_sizes(settings: Settings, spec: CheckpointSpec, start: Checkpoin
 def checkpoint_spec(settings: Settings, text: TextTokenizer) -> CheckpointSpec:
     """Return what the weights of a run will mean."""
     vocabulary = vocab.compact(settings.vqgan.n_embed, text.size)
-    sizes = vars(settings.transformer)
+    sizes, head = vars(settings.transformer), settings.action_head
     return CheckpointSpec(
         name=settings.name,
         robot=settings.robot,
@@ -110,6 +114,16 @@ def checkpoint_spec(settings: Settings, text: TextTokenizer) -> CheckpointSpec:
         vocabulary=vocabulary,
         transformer=TransformerConfig(vocab_size=vocabulary.size, **sizes),
         vqgan=settings.vqgan,
+        action_head=None if head is None else _head_config(settings, head),
+    )
+
+
+def _head_config(settings: Settings, head: HeadSettings) -> ActionHeadConfig:
+    return ActionHeadConfig(
+        context_size=settings.transformer.hidden_size,
+        horizon=settings.action.horizon,
+        dim=len(settings.action.names),
+        **vars(head),
     )
 
 
@@ -254,11 +268,11 @@ def _train_model(
         _mixture(settings, spec, text, vqgan, f)
         for f in (settings.data.train, settings.data.validation)
     )
-    model = Transformer(spec.transformer)
+    model = Transformer(spec.transformer, spec.action_head)
+    model.initialise()
     if start:
-        model.load_state_dict(start.model.state_dict())
+        model.load_state_dict(start.model.state_dict(), strict=start.head is not None)
     else:
-        model.initialise()
         start_tables(model, spec.vocabulary, vqgan.quantize.embedding.weight)
         if spec.transformer.qk_norm_heads > 1:
             start_distances(model)

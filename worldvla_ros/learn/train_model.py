@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import trange
 
+from worldvla_ros.learn.continuous import head_error
 from worldvla_ros.learn.grounding import Grounding
 from worldvla_ros.learn.loss import Loss
 from worldvla_ros.learn.mixture import IGNORE, Batch, Mixture
@@ -39,6 +40,8 @@ class Answers:
         patches: float[b, n, d], hidden states of the codes of the prompts' first images after half
             the layers.
         targets: float32[b, 5], where the object to move is; NaN where unknown.
+        head_error: fp32 scalar, mean distance of the continuous action head's numbers from their
+            labels; None without a head.
     """
 
     logits: Tensor
@@ -46,11 +49,12 @@ class Answers:
     summaries: Tensor
     patches: Tensor
     targets: Tensor
+    head_error: Tensor | None
 
 
 def answers(model: Transformer, batches: tuple[Batch, ...], vocab: Vocabulary, n: int) -> Answers:
     """Run batches through a model; their images have n codes."""
-    hidden, labels, summaries, patches = [], [], [], []
+    hidden, labels, summaries, patches, every = [], [], [], [], []
     for batch in batches:
         mask = sequence_mask(batch.positions, batch.blocks)
         with half_way(model) as halves:
@@ -61,6 +65,8 @@ def answers(model: Transformer, batches: tuple[Batch, ...], vocab: Vocabulary, n
         labels.append(batch.labels[:, 1:][wanted])
         rows = torch.arange(len(states), device=states.device)
         summaries.append(states[rows, batch.prompt_lengths - 1])
+        every.append(states)
+    head = model.action_head
     targets = torch.cat([batch.targets for batch in batches])
     return Answers(
         model.logits(torch.cat(hidden)),
@@ -68,6 +74,7 @@ def answers(model: Transformer, batches: tuple[Batch, ...], vocab: Vocabulary, n
         torch.cat(summaries),
         torch.cat(patches),
         targets,
+        head_error(head, batches, every, vocab) if head is not None else None,
     )
 
 
@@ -177,6 +184,8 @@ class Trainer:
             loss = loss + settings.grounding_weight * self._grounding.loss(
                 found.summaries, found.patches, found.targets
             )
+        if found.head_error is not None:
+            loss = loss + settings.head_weight * found.head_error
         for optimiser in self._optimisers:
             optimiser.zero_grad()
         loss.backward()
@@ -200,7 +209,9 @@ class Trainer:
 
     def averaged(self) -> Transformer:
         """Return a model with the averaged weights, in evaluation mode."""
-        model = Transformer(self.model.config).to(self._device)
+        head = self.model.action_head
+        model = Transformer(self.model.config, head.config if head is not None else None)
+        model = model.to(self._device)
         model.load_state_dict(self._average)
         return model.eval().requires_grad_(False)
 
@@ -215,6 +226,8 @@ class Trainer:
             found |= figures(made.logits, made.labels, self._mixture.sequences.vocab)
             if self._settings.grounding_weight:
                 found |= self._grounding.figures(made.summaries, made.patches, made.targets)
+            if made.head_error is not None:
+                found['head_error'] = made.head_error.item()
             for name, value in found.items():
                 sums.setdefault(name, []).append(value)
         return {name: round(float(np.mean(values)), 5) for name, values in sums.items()}

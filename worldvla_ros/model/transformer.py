@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.action_head import ActionHead, ActionHeadConfig
 
 
 @dataclass(frozen=True)
@@ -213,22 +214,29 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Ids in, hidden states out; `logits` turns the wanted ones into scores."""
+    """Ids in, hidden states out; `logits` turns the wanted ones into scores.
 
-    def __init__(self, config: TransformerConfig) -> None:
+    A continuous action head may stand beside the output head; whoever has hidden states calls it.
+    """
+
+    def __init__(self, config: TransformerConfig, head: ActionHeadConfig | None = None) -> None:
         """Create all parameters; see `initialise` for training from scratch."""
         super().__init__()
         self.config = config
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.action_head = ActionHead(head) if head is not None else None
 
     def initialise(self, std: float = 0.02) -> None:
         """Draw weights for training from scratch (normal; residual outputs scaled by depth)."""
         depth_scale = (2 * self.config.num_hidden_layers) ** -0.5
-        for name, parameter in self.named_parameters():
+        parameters = [*self.model.named_parameters(), *self.lm_head.named_parameters()]
+        for name, parameter in parameters:
             if parameter.dim() == 2 and 'norm' not in name:
                 residual = name.endswith(('o_proj.weight', 'down_proj.weight'))
                 nn.init.normal_(parameter, std=std * (depth_scale if residual else 1.0))
+        if self.action_head is not None:
+            self.action_head.initialise(std)
 
     def forward(
         self,

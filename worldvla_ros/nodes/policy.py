@@ -5,7 +5,7 @@ gives a reason on ~/status and no chunk, so that the player holds. Must not know
 simulators.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 import time
 
@@ -19,6 +19,7 @@ from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.kinematics import order_joints, state_from_joints
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
+from worldvla_ros.nodes.history import ImageHistory
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.runtime import (
     LATCHED_QOS,
@@ -40,6 +41,7 @@ class Snapshot:
     """The newest messages at one instant."""
 
     images: dict[str, Image]
+    history: tuple[Mapping[str, Image], ...]
     joints: JointState
     instruction: str
     received_s: float
@@ -52,6 +54,7 @@ class PolicyNode(ModelNode):
         """Create the node; nodes of one process share a host."""
         super().__init__('policy', host)
         self._instruction: str | None = None
+        self._history: ImageHistory[Image] | None = None
         self._reset_inputs()
 
     def configure(self) -> None:
@@ -71,10 +74,15 @@ class PolicyNode(ModelNode):
         rate = declare(self, 'max_rate', 20.0, 'most chunks per second [Hz]', 0.1, 200.0)
         self._period_s = 1.0 / rate
         self._enabled = declare(self, 'enabled', True, 'act as soon as active; see ~/enable')
+        decoding = declare(
+            self, 'decoding', 'auto', 'discrete, continuous, or auto: continuous with a head'
+        )
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(self._robot, spec.action.names, spec.action.units, spec.cameras)
-        self._policy, self._spec = Policy(checkpoint), spec
+        self._policy = Policy(checkpoint, None if decoding == 'auto' else decoding)
+        self._spec = spec
+        self._history = ImageHistory(spec.cameras, spec.history - 1, spec.action.dt)
         self._frozen = {name: guards.FrozenCamera() for name in spec.cameras}
         self._warm_up()
         self._listen()
@@ -116,6 +124,7 @@ class PolicyNode(ModelNode):
                 self._reset_inputs()
             self._newest_s = stamp
             self._images[camera] = message
+            self._history.put(camera, stamp, message)
             if camera == self._spec.cameras[0]:
                 self._offer()
 
@@ -139,8 +148,13 @@ class PolicyNode(ModelNode):
         if waiting:
             self.status.ok(f'waiting for {waiting}')
         elif self.active and self._enabled and time.monotonic() - self._acted_s >= self._period_s:
+            newest = seconds(self._images[self._spec.cameras[0]].header.stamp)
             snapshot = Snapshot(
-                dict(self._images), self._joints, self._instruction, time.monotonic()
+                dict(self._images),
+                self._history.before(newest),
+                self._joints,
+                self._instruction,
+                time.monotonic(),
             )
             self._host.worker.put(self._task, snapshot)
 
@@ -164,7 +178,10 @@ class PolicyNode(ModelNode):
         except WorldVLAError as error:
             self.status.warn(f'no chunk: {error}', key=error.problem)
             return
-        chunk = replace(chunk, latency_s=time.monotonic() - snapshot.received_s)
+        # a continuous head overshoots a little; the player takes the range of training alone
+        actions = np.clip(chunk.actions, self._spec.action.minimum, self._spec.action.maximum)
+        latency_s = time.monotonic() - snapshot.received_s
+        chunk = replace(chunk, actions=actions.astype(np.float32), latency_s=latency_s)
         message = chunk_to_message(chunk, self._robot.base_frame)
         message.header.stamp = snapshot.images[self._spec.cameras[0]].header.stamp
         if self.active:
@@ -189,7 +206,7 @@ class PolicyNode(ModelNode):
             return None, refusal
         names, positions = list(snapshot.joints.name), np.asarray(snapshot.joints.position)
         joints, _ = order_joints(self._robot, names, positions)
-        images = {name: image_to_array(m) for name, m in snapshot.images.items()}
+        images, history = _arrays(snapshot.images), tuple(map(_arrays, snapshot.history))
         for name, image in images.items():
             refusal = self._frozen[name].check(image, joints, max(stamps))
             if refusal is not None:
@@ -198,7 +215,7 @@ class PolicyNode(ModelNode):
         if self._spec.state is not None:
             state = state_from_joints(self._robot, self._spec.state.recipe, names, positions)
         instruction = check_instruction(snapshot.instruction)
-        return Observation(images, instruction, state, stamp_s=stamps[0]), None
+        return Observation(images, instruction, state, history, stamp_s=stamps[0]), None
 
     def _warm_up(self) -> None:
         """Act once on a grey image, so that the first real chunk is not a slow one."""
@@ -206,14 +223,26 @@ class PolicyNode(ModelNode):
         grey = np.full((size, size, 3), 128, np.uint8)
         state = np.zeros(len(self._spec.state.names), np.float32) if self._spec.state else None
         images = dict.fromkeys(self._spec.cameras, grey)
-        self._policy.act(Observation(images, WARM_UP_INSTRUCTION, state))
+        history = (images,) * (self._spec.history - 1)
+        self._policy.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
 
     def _reset_inputs(self) -> None:
         """Forget images and joints, at the start and when the clock jumps back."""
+        if self._history is not None:
+            self._history.clear()
         self._images: dict[str, Image] = {}
         self._joints: JointState | None = None
         self._newest_s = -np.inf
         self._acted_s = -np.inf
+
+
+def _arrays(messages: Mapping[str, Image]) -> dict[str, np.ndarray]:
+    """Return the images of one instant: uint8[h, w, 3] per camera.
+
+    Raises:
+        ObservationError: A message cannot be used.
+    """
+    return {name: image_to_array(message) for name, message in messages.items()}
 
 
 def main() -> int:

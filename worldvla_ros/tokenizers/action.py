@@ -69,17 +69,28 @@ class BinTokenizer:
     def _high(self) -> np.ndarray:
         return np.asarray(self.maximum, np.float64)
 
+    @property
+    def _span(self) -> np.ndarray:
+        return self._high - self._low + RANGE_EPSILON
+
     def bins(self, values: np.ndarray) -> np.ndarray:
         """Quantise values: float[..., dim] → int64[..., dim] in 1…256; out of range is clipped."""
-        span = self._high - self._low + RANGE_EPSILON
-        normalised = np.clip(2 * (np.asarray(values, np.float64) - self._low) / span - 1, -1, 1)
-        return np.searchsorted(EDGES, normalised, side='right').astype(np.int64)
+        normalised = 2 * (np.asarray(values, np.float64) - self._low) / self._span - 1
+        clipped = np.clip(normalised, -1, 1)
+        return np.searchsorted(EDGES, clipped, side='right').astype(np.int64)
 
     def values(self, bins: np.ndarray) -> np.ndarray:
         """Return the centres of bins: int[..., dim] in 1…256 → float32[..., dim]."""
-        centres = CENTRES[np.clip(np.asarray(bins) - 1, 0, BINS - 2)].astype(np.float64)
-        span = self._high - self._low + RANGE_EPSILON
-        return ((centres + 1) / 2 * span + self._low).astype(np.float32)
+        return self.denormalise(CENTRES[np.clip(np.asarray(bins) - 1, 0, BINS - 2)])
+
+    def denormalise(self, normalised: np.ndarray) -> np.ndarray:
+        """Scale from [-1, 1] to the range of each dimension: float[..., dim] → float32[..., dim].
+
+        What lies outside [-1, 1] stays outside the range, as in the reference.
+        """
+        return ((np.asarray(normalised, np.float64) + 1) / 2 * self._span + self._low).astype(
+            np.float32
+        )
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return blocks of ids: float[..., dim] → int64[..., dim + 2].

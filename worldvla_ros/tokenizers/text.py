@@ -40,6 +40,10 @@ class TextTokenizer:
         """Number of ids that may come out."""
         return self._tokenizer.get_vocab_size()
 
+    def ids_by_name(self) -> dict[str, int]:
+        """Return the id of every token, added ones too."""
+        return {name: self._base + i for name, i in self._tokenizer.get_vocab().items()}
+
     def encode(self, text: str) -> list[int]:
         """Return token ids, without any special token."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids

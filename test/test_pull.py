@@ -1,0 +1,125 @@
+"""Fetching published checkpoints, from a Hub that is faked."""
+
+import sys
+import types
+
+import publish
+import pytest
+
+from worldvla_ros.checkpoint import load
+from worldvla_ros.cli import main
+from worldvla_ros.errors import CheckpointError, ConfigError, MissingDependencyError
+from worldvla_ros.pull import pull
+
+NAME = 'worldvla_256_libero_goal'
+
+
+class FakeHub(types.ModuleType):
+    """Stands in for huggingface_hub: writes what a published repository holds."""
+
+    def __init__(self):
+        super().__init__('huggingface_hub')
+        self.calls, self.failure = [], None
+
+    def snapshot_download(self, repo, *, allow_patterns, local_dir):
+        self.calls.append((repo, tuple(allow_patterns), local_dir))
+        if self.failure:
+            raise self.failure
+        if any('vqgan.ckpt' in pattern for pattern in allow_patterns):
+            publish.write_tokenizers(local_dir / 'chameleon/tokenizer')
+            return
+        place = (
+            local_dir / allow_patterns[0].rsplit('/', 1)[0]
+            if '/' in allow_patterns[0]
+            else local_dir
+        )
+        place.mkdir(parents=True, exist_ok=True)
+        publish.write_config(place)
+        publish.write_weights(place, publish.random_tensors())
+
+
+class HubError(OSError):
+    pass
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    made = FakeHub()
+    errors = types.ModuleType('huggingface_hub.errors')
+    errors.HfHubHTTPError = HubError
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', made)
+    monkeypatch.setitem(sys.modules, 'huggingface_hub.errors', errors)
+    return made
+
+
+def test_what_was_pulled_loads_with_nothing_to_edit(hub, tmp_path):
+    folder = pull(NAME, tmp_path)
+    assert folder == tmp_path / 'model_256/libero_goal'
+    assert load(folder).spec.name == NAME
+
+
+def test_only_weights_and_tokenizers_are_asked_for(hub, tmp_path):
+    pull('rynnvla_vla_256_libero_10', tmp_path)
+    (tokenizer, files, _), (weights, patterns, _) = hub.calls
+    assert tokenizer == 'Alibaba-DAMO-Academy/WorldVLA'
+    assert set(files) == {
+        f'chameleon/tokenizer/{name}'
+        for name in ('text_tokenizer.json', 'vqgan.yaml', 'vqgan.ckpt')
+    }
+    assert weights == 'Alibaba-DAMO-Academy/RynnVLA-002'
+    assert set(patterns) == {
+        f'VLA_model_256/libero_10/*.{kind}' for kind in ('json', 'safetensors')
+    }
+
+
+def test_a_whole_repository_gets_a_folder_of_its_name(hub, tmp_path):
+    folder = pull('chameleon_7b_mgpt', tmp_path)
+    assert folder == tmp_path / 'Chameleon_7B_mGPT'
+    assert load(folder).spec.name == 'chameleon_7b_mgpt'
+
+
+def test_an_unknown_name_is_refused_with_near_ones(hub, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        pull('worldvla_256_libero_gaol', tmp_path)
+    assert NAME in caught.value.remedy
+    assert not hub.calls
+
+
+def test_metas_original_must_be_asked_for(hub, tmp_path):
+    with pytest.raises(CheckpointError, match='cannot be pulled') as caught:
+        pull('chameleon_7b_meta', tmp_path)
+    assert caught.value.remedy
+    assert not hub.calls
+
+
+def test_a_repository_without_the_folder_is_named(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, 'write_weights', lambda *_: None)
+    with pytest.raises(CheckpointError, match='has no weights') as caught:
+        pull(NAME, tmp_path)
+    assert 'huggingface.co' in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    'failure', [HubError('404 Client Error\nmore'), OSError('no route to host')]
+)
+def test_a_failed_download_says_how_to_go_on(hub, tmp_path, failure):
+    hub.failure = failure
+    with pytest.raises(CheckpointError, match='could not be fetched') as caught:
+        pull(NAME, tmp_path)
+    assert 'run this again' in caught.value.remedy
+    assert 'more' not in str(caught.value).split('.')[0]
+
+
+def test_without_huggingface_hub_the_command_says_what_to_install(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(MissingDependencyError):
+        pull(NAME, tmp_path)
+    assert main(['pull', NAME, '--to', str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert 'pip install' in said
+    assert len(said.splitlines()) == 1
+
+
+def test_the_command_prints_where_the_folder_is(hub, tmp_path, capsys):
+    assert main(['pull', NAME, '--to', str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / 'model_256/libero_goal')

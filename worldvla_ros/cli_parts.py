@@ -1,0 +1,74 @@
+"""What the verbs of the command share: flags, loading, and figures for people and files.
+
+Imports torch only where a checkpoint is loaded.
+"""
+
+import argparse
+from collections.abc import Callable
+import json
+from pathlib import Path
+
+TASKS = ('pick', 'push', 'put')
+Verb = Callable[[argparse.Namespace], int]
+
+
+def add_verb(
+    verbs: argparse._SubParsersAction, name: str, verb: Verb, about: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a verb with its help and one example line, and return its parser."""
+    added = verbs.add_parser(
+        name,
+        help=about,
+        description=about,
+        epilog=f'example:  {example}',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    added.set_defaults(verb=verb)
+    return added
+
+
+def add_episodes(to: argparse.ArgumentParser, episodes: int, seed: int) -> None:
+    """Add the flags that choose episodes of the built-in simulation."""
+    to.add_argument('--task', required=True, choices=TASKS, help='what to do')
+    to.add_argument('--episodes', type=int, default=episodes, help='how many')
+    to.add_argument(
+        '--seed', type=int, default=seed,
+        help='scene of the first; the i-th uses SEED + i (0–7999 training, 8000–8999 validation)',
+    )  # fmt: skip
+
+
+def add_model(to: argparse.ArgumentParser) -> None:
+    """Add the flags that choose a checkpoint, where it runs, and the file for the figures."""
+    to.add_argument('--checkpoint', default='', help='checkpoint folder; empty is the demo one')
+    to.add_argument('--device', default='cpu', help='torch device')
+    to.add_argument('--threads', type=int, default=0, help='CPU threads of torch; 0: its choice')
+    to.add_argument('--json', default='', help='file for the figures')
+
+
+def load_checkpoint(arguments: argparse.Namespace) -> object:
+    """Load the checkpoint that the flags of `add_model` name."""
+    import torch
+
+    from worldvla_ros.checkpoint import demo_path, load
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return load(arguments.checkpoint or demo_path(), arguments.device)
+
+
+def write_json(file: str, content: object) -> None:
+    """Write plain values to a file; an empty name writes nothing."""
+    if file:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(json.dumps(content, indent=1) + '\n')
+
+
+def print_figures(figures: dict[str, object]) -> None:
+    """Print figures with their names on one line."""
+
+    def text(value: object) -> str:
+        if isinstance(value, tuple):
+            return ' … '.join(text(v) for v in value)
+        return f'{value:.3f}' if isinstance(value, float) else str(value)
+
+    print('  '.join(f'{name} {text(value)}' for name, value in figures.items()))

@@ -1,0 +1,96 @@
+"""Imagined images beside the observed ones, along a recorded episode.
+
+    start image, actions ─ imagine ─ compare with the observed image where it changed
+
+Knows world models and episodes. Must not know simulators or ROS.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldvla_ros.learn.episodes import Episode
+from worldvla_ros.metrics import changed_pixels, psnr
+from worldvla_ros.observation import Observation
+from worldvla_ros.policy import encode_images
+from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
+from worldvla_ros.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Imagined against observed, from one start.
+
+    Attributes:
+        start: uint8[h, w, 3], the image that imagining started from.
+        observed: uint8[m, h, w, 3].
+        imagined: uint8[m, h, w, 3].
+        reconstructed: uint8[m, h, w, 3], the observed images through the image tokenizer.
+        actions_ahead: How many actions ahead each image lies.
+    """
+
+    start: np.ndarray
+    observed: np.ndarray
+    imagined: np.ndarray
+    reconstructed: np.ndarray
+    actions_ahead: tuple[int, ...]
+
+    def figures(self) -> list[dict[str, object]]:
+        """Return PSNR [dB] of each image, on the pixels that changed since the start."""
+        rows = []
+        for index, ahead in enumerate(self.actions_ahead):
+            observed = self.observed[index]
+            mask = changed_pixels(self.start, observed)
+            rows.append(
+                {
+                    'actions_ahead': ahead,
+                    'changed_share': round(float(mask.mean()), 4),
+                    'psnr_imagined': rounded(psnr(self.imagined[index], observed, mask)),
+                    'psnr_nothing_moves': rounded(psnr(self.start, observed, mask)),
+                    'psnr_reconstructed': rounded(psnr(self.reconstructed[index], observed, mask)),
+                }
+            )
+        return rows
+
+
+def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Comparison:
+    """Imagine from one step of an episode and put the observed images beside it.
+
+    Args:
+        world: What imagines.
+        episode: Recorded episode.
+        start: Step to start from.
+        horizon: Actions to look ahead; rounded down to whole images.
+
+    Raises:
+        ObservationError: The episode ends before the first image that could be imagined, or lacks
+            a camera of the checkpoint.
+    """
+    checkpoint = world.checkpoint
+    per_image = checkpoint.spec.world.actions_per_image
+    camera = checkpoint.spec.cameras[0]
+    actions = episode.executed[start : start + horizon]
+    images = {name: images[start] for name, images in episode.images.items()}
+    imagined = world.imagine(Observation(images), actions)
+    ahead = tuple(per_image * (i + 1) for i in range(len(imagined)))
+    seen = [_model_image(world, episode.images[camera][start + a]) for a in (0, *ahead)]
+    codes = encode_images(checkpoint, seen[1:])
+    return Comparison(
+        start=seen[0],
+        observed=np.stack(seen[1:]),
+        imagined=imagined,
+        reconstructed=np.stack([world.decode(c) for c in codes]),
+        actions_ahead=ahead,
+    )
+
+
+def _model_image(world: WorldModel, image: np.ndarray) -> np.ndarray:
+    """Return an image at the model's size."""
+    checkpoint = world.checkpoint
+    patch = checkpoint.vqgan.config.reduction * CODES_PER_CELL
+    return np.array(fit_image(image, checkpoint.spec.image_size, patch))
+
+
+def rounded(value: float) -> float | None:
+    """Return a figure as JSON can hold it: 3 decimals, None where it is not finite."""
+    return round(value, 3) if np.isfinite(value) else None

@@ -1,0 +1,84 @@
+"""Fetching published checkpoints from the Hugging Face Hub, when a user asks for one.
+
+Files land where `published` looks for them: the checkpoint under its published path, the
+tokenizers in `chameleon/tokenizer` beside. An interrupted pull goes on where it stopped. Nothing
+else in this package downloads anything.
+"""
+
+from pathlib import Path
+
+from worldvla_ros.errors import CheckpointError, ConfigError, MissingDependencyError
+from worldvla_ros.profiles import Download, Profile, load_profile, profile_names
+
+DEFAULT_FOLDER = Path('checkpoints/published')
+WEIGHT_PATTERNS = ('*.json', '*.safetensors')
+TOKENIZER_PATTERNS = ('text_tokenizer.json', 'vqgan.yaml', 'vqgan.ckpt')
+
+
+def pull(name: str, to: str | Path = DEFAULT_FOLDER) -> Path:
+    """Fetch a published checkpoint with its tokenizers.
+
+    Args:
+        name: Name of its profile.
+        to: Folder for everything that is pulled.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        ConfigError: There is no such checkpoint.
+        MissingDependencyError: huggingface_hub is not installed.
+        CheckpointError: The checkpoint must be asked for, or the download failed.
+    """
+    if name not in profile_names():
+        load_profile(name)  # names the near matches
+        raise ConfigError(f'{name!r} is a file', expected=f'one of {", ".join(profile_names())}')
+    profile, to = load_profile(name), Path(to)
+    if profile.weights is None or profile.tokenizer is None:
+        raise CheckpointError(
+            f'{name} cannot be pulled: {profile.about}',
+            expected='a checkpoint on the Hugging Face Hub',
+            remedy='Get it from its owner, then give its path.',
+        )
+    _fetch(profile.tokenizer, to, TOKENIZER_PATTERNS)
+    _fetch(profile.weights, _root(profile, to), WEIGHT_PATTERNS)
+    folder = to / profile.folder
+    if not any(folder.glob('*.safetensors')):
+        raise CheckpointError(
+            f'{profile.weights.repo} has no weights where they were published',
+            expected=f'safetensors in {profile.weights.path or "its root"}',
+            remedy=f'See https://huggingface.co/{profile.weights.repo} for where they are now.',
+        )
+    return folder
+
+
+def _root(profile: Profile, to: Path) -> Path:
+    """Return where the repository's own paths begin, so that the folder gets its name."""
+    return to if profile.weights.path else to / profile.folder
+
+
+def _fetch(source: Download, root: Path, patterns: tuple[str, ...]) -> None:
+    """Download a folder of a repository; what is there already is kept."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise MissingDependencyError(
+            'the package huggingface_hub is not installed',
+            remedy='pip install "worldvla_ros[hub]", or pip install huggingface_hub.',
+        ) from error
+    prefix = f'{source.path}/' if source.path else ''
+    try:
+        snapshot_download(
+            source.repo,
+            allow_patterns=[prefix + pattern for pattern in patterns],
+            local_dir=root,
+        )
+    except (*HfHubHTTPError.__bases__, OSError, ValueError) as error:  # those of its HTTP library
+        words = str(error).splitlines()
+        raise CheckpointError(
+            f'{source.repo} could not be fetched: {words[0] if words else type(error).__name__}',
+            expected=f'{source.path or "all files"} of https://huggingface.co/{source.repo}',
+            remedy='Check the network, and `hf auth login` where the repository asks for it; '
+            'then run this again, what is there is kept.',
+        ) from error

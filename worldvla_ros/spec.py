@@ -1,0 +1,261 @@
+"""What the weights of a checkpoint mean: `worldvla.json`, checked when it is read.
+
+Knows fields, and how they must fit each other. Must not know weights, decoding or ROS.
+"""
+
+from dataclasses import dataclass
+import json
+import math
+from pathlib import Path
+
+from worldvla_ros.config import from_mapping
+from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.action_head import ActionHeadConfig
+from worldvla_ros.model.transformer import TransformerConfig
+from worldvla_ros.model.vqgan import VQGANConfig
+from worldvla_ros.sequence import Prompts
+from worldvla_ros.tokenizers.image import CODES_PER_CELL
+from worldvla_ros.vocab import Vocabulary
+
+FORMAT = 1
+SPEC_FILE = 'worldvla.json'
+ACT, IMAGINE = 'act', 'imagine'
+TASKS = (ACT, IMAGINE)
+ROTATIONS = (0, 90, 180, 270)
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """Meaning of an action.
+
+    Attributes:
+        names: Name of each dimension.
+        units: SI unit of each dimension after multiplication by `scale`.
+        scale: SI value of 1.
+        minimum: Lower end of the quantised range.
+        maximum: Upper end of the quantised range.
+        horizon: Actions per chunk (K).
+        dt: Time between actions [s].
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    scale: tuple[float, ...]
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    horizon: int
+    dt: float
+
+    def __post_init__(self) -> None:
+        """Check that all lists have one entry per dimension.
+
+        Raises:
+            CheckpointError: They differ in length, a range is empty, or the horizon or dt is not
+                positive.
+        """
+        _check_dimensions('action', self.names, self.units, self.scale, self.minimum, self.maximum)
+        _check_ranges('action', self.minimum, self.maximum)
+        if self.horizon < 1 or not (math.isfinite(self.dt) and self.dt > 0):
+            raise CheckpointError(
+                f'{SPEC_FILE}: action',
+                expected='horizon >= 1 and a finite dt > 0',
+                got=f'horizon {self.horizon}, dt {self.dt}',
+            )
+
+    @property
+    def dim(self) -> int:
+        """Numbers per action."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """Meaning of the robot state; `recipe` names the function that computes it from joints."""
+
+    recipe: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that all lists have one entry per dimension.
+
+        Raises:
+            CheckpointError: They differ in length, or a range is empty.
+        """
+        _check_dimensions('state', self.names, self.units, self.minimum, self.maximum)
+        _check_ranges('state', self.minimum, self.maximum)
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """What the world model was taught.
+
+    Attributes:
+        actions_per_image: How far one imagined image lies ahead, in actions.
+        minimum: Lower end of the quantised range of actions in world prompts, where it differs
+            from the action model's (RynnVLA-002); None where both are the same.
+        maximum: Upper end of that range.
+    """
+
+    actions_per_image: int = 1
+    minimum: tuple[float, ...] | None = None
+    maximum: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check stride and range.
+
+        Raises:
+            CheckpointError: The stride is below 1, or the range is empty or given by half.
+        """
+        if self.actions_per_image < 1:
+            raise CheckpointError(
+                f'{SPEC_FILE}: world.actions_per_image',
+                expected='>= 1',
+                got=self.actions_per_image,
+            )
+        if self.minimum is None and self.maximum is None:
+            return
+        _check_dimensions('world', self.minimum or (), self.maximum or ())
+        _check_ranges('world', self.minimum, self.maximum)
+
+
+def _check_dimensions(block: str, *lists: tuple) -> None:
+    lengths = sorted({len(values) for values in lists})
+    if len(lengths) != 1 or not lengths[0]:
+        raise CheckpointError(
+            f'{SPEC_FILE}: {block}',
+            expected='lists with one entry per dimension',
+            got=f'lengths {[len(values) for values in lists]}',
+        )
+
+
+def _check_ranges(block: str, minimum: tuple[float, ...], maximum: tuple[float, ...]) -> None:
+    pairs = list(zip(minimum, maximum, strict=True))
+    if not all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in pairs):
+        raise CheckpointError(
+            f'{SPEC_FILE}: ranges of {block}', expected='finite, minimum <= maximum', got=pairs
+        )
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """Everything about the weights that the weights do not say.
+
+    Attributes:
+        format: Version of this layout.
+        name: Name of the checkpoint.
+        robot: Name of the robot description that it was trained on.
+        cameras: Names of its cameras, in sequence order.
+        history: Images per camera in an action prompt (M), the newest included.
+        image_size: Side of a square image in the model [px].
+        action: Meaning of an action.
+        state: Meaning of the state block, or None where there is none.
+        world: What the world model was taught.
+        prompts: Wording.
+        vocabulary: Token ids.
+        transformer: Sizes.
+        vqgan: Sizes.
+        action_head: Sizes of the continuous action head, or None where there is none.
+        tasks: What it was trained to do, of 'act' and 'imagine'; neither for a base model.
+        camera_rotation: How far the camera's raw images were turned before training [degrees];
+            whoever publishes images for this checkpoint turns them likewise.
+    """
+
+    name: str
+    robot: str
+    cameras: tuple[str, ...]
+    image_size: int
+    action: ActionSpec
+    vocabulary: Vocabulary
+    transformer: TransformerConfig
+    vqgan: VQGANConfig
+    action_head: ActionHeadConfig | None = None
+    state: StateSpec | None = None
+    history: int = 1
+    world: WorldSpec = WorldSpec()
+    prompts: Prompts = Prompts()
+    tasks: tuple[str, ...] = TASKS
+    camera_rotation: int = 0
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Check what must agree.
+
+        Raises:
+            CheckpointError: Vocabulary, actions and networks disagree, or the format is unknown.
+        """
+        checks = {f'{SPEC_FILE} {name}': found for name, found in self._field_checks().items()}
+        for name, (holds, expected, got) in (checks | self._size_checks()).items():
+            if not holds:
+                raise CheckpointError(f'{self.name}: {name}', expected=expected, got=got)
+
+    def _field_checks(self) -> dict[str, tuple[bool, object, object]]:
+        """Return for each field whether it makes sense, what would, and what it is."""
+        patch = self.vqgan.reduction * CODES_PER_CELL
+        world = self.world.minimum
+        return {
+            'format': (self.format == FORMAT, FORMAT, self.format),
+            'cameras': (len(self.cameras) > 0, 'at least one name', self.cameras),
+            'history': (self.history > 0, 'at least 1', self.history),
+            'image_size': (
+                self.image_size >= patch and self.image_size % patch == 0,
+                f'a multiple of {patch} px, two codes of the VQ-GAN',
+                self.image_size,
+            ),
+            'tasks': (set(self.tasks) <= set(TASKS), f'some of {TASKS}', self.tasks),
+            'camera_rotation': (
+                self.camera_rotation in ROTATIONS, f'one of {ROTATIONS}', self.camera_rotation
+            ),
+            'world': (
+                world is None or len(world) == self.action.dim,
+                f'ranges of {self.action.dim} action dimensions',
+                world,
+            ),
+        }  # fmt: skip
+
+    def _size_checks(self) -> dict[str, tuple[bool, object, object]]:
+        """Return the same for what vocabulary, actions and networks must have in common."""
+        head = self.action_head
+        sizes = (self.action.horizon, self.action.dim, self.transformer.hidden_size)
+        head_sizes = (head.horizon, head.dim, head.context_size) if head is not None else sizes
+        return {
+            'vocabulary': (
+                self.vocabulary.size == self.transformer.vocab_size,
+                f'{self.transformer.vocab_size} ids as the transformer has',
+                self.vocabulary.size,
+            ),
+            'codebook': (
+                self.vocabulary.codebook_size == self.vqgan.n_embed,
+                f'{self.vqgan.n_embed} entries as the VQ-GAN has',
+                self.vocabulary.codebook_size,
+            ),
+            f'{SPEC_FILE} action_head horizon, dim and context_size': (
+                head_sizes == sizes,
+                f'{sizes} as action and transformer have',
+                head_sizes,
+            ),
+        }
+
+
+def read_spec_file(folder: str | Path) -> CheckpointSpec:
+    """Read what the weights of a folder of our own format mean.
+
+    Raises:
+        CheckpointError: The folder or its specification is missing or damaged.
+        ConfigError: A field is unknown, missing or of a wrong type.
+    """
+    file = Path(folder) / SPEC_FILE
+    if not file.is_file():
+        raise CheckpointError(
+            f'no checkpoint at {folder}',
+            expected=f'a folder with {SPEC_FILE}',
+            got='no such folder' if not Path(folder).is_dir() else 'a folder without it',
+            remedy='Give the path of a checkpoint folder; worldvla pull fetches published ones.',
+        )
+    try:
+        mapping = json.loads(file.read_text())
+    except ValueError as error:
+        raise CheckpointError(f'{file} is damaged: {error}', remedy='Restore the file.') from error
+    return from_mapping(CheckpointSpec, mapping, where=str(file))

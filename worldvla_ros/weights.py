@@ -1,0 +1,210 @@
+"""Tensors in files: names, shapes and types first, then one tensor after another.
+
+A file is memory-mapped, and nothing of it is read before everything has been checked. Then each
+tensor goes straight to its device and type, and its mapping is dropped before the next, so that
+host memory holds the weights once and one tensor more. Must not know what a tensor is for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import hashlib
+import json
+from pathlib import Path
+import pickle
+from typing import TypeVar
+
+from safetensors import SafetensorError, safe_open
+import torch
+from torch import nn
+
+from worldvla_ros.errors import CheckpointError
+
+DTYPES = {
+    'F64': torch.float64,
+    'F32': torch.float32,
+    'BF16': torch.bfloat16,
+    'F16': torch.float16,
+    'I64': torch.int64,
+}
+HASHED_BLOCKS = 256
+HASHED_BLOCK_BYTES = 1 << 18
+"""Files up to 64 MiB are hashed as a whole, larger ones by this many blocks of this size."""
+
+Network = TypeVar('Network', bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that lies in a file.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its stored type.
+        read: Returns it, memory-mapped where the file allows.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], torch.Tensor]
+
+
+Tensors = dict[str, StoredTensor]
+
+
+def open_safetensors(file: Path) -> Tensors:
+    """Return the tensors of one safetensors file.
+
+    Raises:
+        CheckpointError: The file is missing, cut off or of another format.
+    """
+    if not file.is_file():
+        raise CheckpointError(f'no weights {file}', remedy='Restore the file.')
+    try:
+        with safe_open(file, framework='pt') as stream:
+            names = list(stream.keys())
+            return {name: _stored(file, name, stream.get_slice(name)) for name in names}
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f'{file} cannot be read: {error}',
+            expected='a complete safetensors file',
+            remedy='It may be cut off or of another format; restore it.',
+        ) from error
+
+
+def open_sharded(index: Path) -> Tensors:
+    """Return the tensors of several safetensors files, found by their index.
+
+    Raises:
+        CheckpointError: Index or shard is missing or damaged, or the index names absent tensors.
+    """
+    try:
+        placed = json.loads(index.read_text())['weight_map']
+        names = sorted(set(placed.values()))
+        if any(Path(name).name != name for name in names):
+            raise ValueError(f'shards outside the folder: {names}')
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f'{index} is damaged: {error}',
+            expected='a weight_map from tensor names to shards of this folder',
+            remedy='Restore the file.',
+        ) from error
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f'{index.parent} lacks {len(missing)} of its shards',
+            expected=', '.join(names),
+            got=f'no {", ".join(missing)}',
+            remedy='Fetch the folder again; what is there is kept.',
+        )
+    shards = {name: open_safetensors(index.parent / name) for name in names}
+    absent = [name for name, shard in placed.items() if name not in shards[shard]]
+    if absent:
+        raise CheckpointError(
+            f'{index} names tensors that its shards do not hold',
+            expected=f'{absent[0]} in {placed[absent[0]]}',
+            got=f'{len(absent)} absent tensors',
+            remedy='Restore index and shards of the same checkpoint.',
+        )
+    return {name: shards[shard][name] for name, shard in placed.items()}
+
+
+def open_pickled(file: Path, key: str | None = None) -> Tensors:
+    """Return the tensors of a torch file, read so that it cannot run code.
+
+    Args:
+        file: What `torch.save` wrote.
+        key: Where in it the tensors are, if not at the top.
+
+    Raises:
+        CheckpointError: The file is missing or cut off, or holds other things than tensors.
+    """
+    if not file.is_file():
+        raise CheckpointError(f'no weights {file}', remedy='Restore the file.')
+    try:
+        content = torch.load(file, map_location='cpu', mmap=True, weights_only=True)
+        tensors = content[key] if key else content
+        return {
+            name: StoredTensor(tuple(tensor.shape), tensor.dtype, lambda tensor=tensor: tensor)
+            for name, tensor in tensors.items()
+        }
+    except (
+        RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        raise CheckpointError(
+            f'{file} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}',
+            expected='a complete torch file of tensors' + (f' under {key!r}' if key else ''),
+            remedy='It may be cut off, or hold more than tensors (never read); restore it.',
+        ) from error
+
+
+def check_tensors(network: nn.Module, found: Tensors, where: object) -> None:
+    """Check names and shapes of what was found `where`.
+
+    Raises:
+        CheckpointError: They are not those of the network.
+    """
+    wanted = network.state_dict()
+    missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing or foreign:
+        raise CheckpointError(
+            f'{where} holds other tensors than the configuration beside it describes',
+            expected=f'{len(wanted)} tensors; missing: {missing[:3]}',
+            got=f'{len(found)} tensors; foreign: {foreign[:3]}',
+            remedy='Use the weights that belong to this folder.',
+        )
+    for name, tensor in wanted.items():
+        if tuple(tensor.shape) != found[name].shape:
+            raise CheckpointError(
+                f'{where}: shape of {name}',
+                expected=list(tensor.shape),
+                got=list(found[name].shape),
+                remedy='Use the weights that belong to this folder.',
+            )
+
+
+def read_network(
+    network: Network, tensors: Tensors, device: torch.device, dtype: torch.dtype | None
+) -> Network:
+    """Give a network without memory its checked tensors, one at a time; None keeps their type."""
+    loaded = {n: stored.read().to(device=device, dtype=dtype) for n, stored in tensors.items()}
+    network.load_state_dict(loaded, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def stored_dtype(tensors: Tensors) -> torch.dtype:
+    """Return the narrowest type that holds every tensor without loss."""
+    found = torch.bool
+    for stored in tensors.values():
+        found = torch.promote_types(found, stored.dtype)
+    return found
+
+
+def content_hash(files: list[Path]) -> str:
+    """Return 12 hexadecimal digits that change with the weights.
+
+    Large files are sampled, since hashing 14 GB takes longer than loading it: their size and
+    `HASHED_BLOCKS` evenly spaced blocks, the first and the last among them. Training moves every
+    weight, so two trained checkpoints never agree on all of these.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        whole = size <= HASHED_BLOCKS * HASHED_BLOCK_BYTES
+        if not whole:
+            digest.update(str(size).encode())
+        step = (size - HASHED_BLOCK_BYTES) / (HASHED_BLOCKS - 1)
+        with file.open('rb') as stream:
+            for block in range(HASHED_BLOCKS):
+                if not whole:
+                    stream.seek(round(block * step))
+                digest.update(stream.read(HASHED_BLOCK_BYTES))
+    return digest.hexdigest()[:12]
+
+
+def _stored(file: Path, name: str, header: object) -> StoredTensor:
+    def read() -> torch.Tensor:
+        with safe_open(file, framework='pt') as stream:
+            return stream.get_tensor(name)
+
+    return StoredTensor(tuple(header.get_shape()), DTYPES[header.get_dtype()], read)
