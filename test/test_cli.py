@@ -14,6 +14,7 @@ VERBS = (
     ['train'],
     ['eval', 'sim'],
     ['eval', 'imagination'],
+    ['eval', 'libero'],
     ['imagine'],
 )
 
@@ -116,6 +117,8 @@ def test_the_flags_of_the_contract_parse():
         'collect --task put --episodes 1 --seed 2 --out d',
         'train c.yaml --resume',
         'eval sim --task pick --episodes 1 --seed 2 --instruction go --checkpoint d --json f',
+        'eval libero --suite 10 --checkpoint d --tasks 0 3 --trials 5 --delay 0.2 --workers 2',
+        'eval libero --suite goal --checkpoint d --delay measured --resolution 512 --videos v',
         'imagine --episode 8000 --horizon 10 --out p.png --json f',
     )
     for line in lines:
