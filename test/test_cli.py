@@ -15,6 +15,7 @@ VERBS = (
     ['eval', 'sim'],
     ['eval', 'imagination'],
     ['eval', 'libero'],
+    ['eval', 'world'],
     ['imagine'],
 )
 
@@ -119,6 +120,7 @@ def test_the_flags_of_the_contract_parse():
         'eval sim --task pick --episodes 1 --seed 2 --instruction go --checkpoint d --json f',
         'eval libero --suite 10 --checkpoint d --tasks 0 3 --trials 5 --delay 0.2 --workers 2',
         'eval libero --suite goal --checkpoint d --delay measured --resolution 512 --videos v',
+        'eval world --episodes-dir e --checkpoint d --lpips l.pt --fvd f.pt --json j',
         'imagine --episode 8000 --horizon 10 --out p.png --json f',
     )
     for line in lines:

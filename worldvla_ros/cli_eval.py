@@ -24,6 +24,7 @@ def add_eval(verbs: argparse._SubParsersAction) -> None:
     _add_sim(kinds)
     _add_imagination(kinds)
     _add_libero(kinds)
+    _add_world(kinds)
 
 
 def _add_sim(kinds: argparse._SubParsersAction) -> None:
@@ -143,4 +144,36 @@ def _eval_libero(arguments: argparse.Namespace) -> int:
         print(f'{found["total"]["errors"]} trials ended in an error; the first:')
         print(first_error(made))
         return 1
+    return 0
+
+
+def _add_world(kinds: argparse._SubParsersAction) -> None:
+    world = add_verb(
+        kinds, 'world', _eval_world, 'Whole episodes imagined, against what was recorded.',
+        'worldvla eval world --episodes-dir data/pick --checkpoint CKPT --json world.json',
+    )  # fmt: skip
+    world.add_argument('--episodes-dir', required=True, help='folder of recorded episodes')
+    world.add_argument('--horizon', type=int, default=0, help='actions to imagine of each; 0: all')
+    world.add_argument('--lpips', default='', help='TorchScript file of LPIPS')
+    world.add_argument('--fvd', default='', help='TorchScript file of the I3D network for FVD')
+    add_model(world)
+
+
+def _eval_world(arguments: argparse.Namespace) -> int:
+    from worldvla_ros.learn.evaluate_world import VIDEOS, evaluate_world
+    from worldvla_ros.learn.perceptual import Lpips, VideoFeatures
+    from worldvla_ros.world_model import WorldModel
+
+    device = arguments.device
+    lpips = Lpips(arguments.lpips, device) if arguments.lpips else None
+    features = VideoFeatures(arguments.fvd, device) if arguments.fvd else None
+    found = evaluate_world(
+        WorldModel(load_checkpoint(arguments)), arguments.episodes_dir,
+        horizon=arguments.horizon or None, lpips=lpips, features=features,
+    )  # fmt: skip
+    write_json(arguments.json, found)
+    for name in VIDEOS:
+        print_figures({'video': name} | found[name])
+    for name, reason in found['not_measured'].items():
+        print(f'{name} was not measured: {reason}')
     return 0
