@@ -55,8 +55,8 @@ def test_there_are_no_more_processes_than_jobs(tmp_path):
     assert len(list(tmp_path.glob('*.closed'))) == 2
 
 
-def test_no_jobs_are_no_results(tmp_path):
-    assert run(tmp_path, [], 4) == []
+def test_without_jobs_nothing_is_made(tmp_path):
+    assert run(tmp_path, [], 4, 'refuse') == []
 
 
 def test_what_a_user_can_mend_comes_as_its_message(tmp_path):

@@ -1,6 +1,6 @@
 """Trials in LIBERO: their record, one line of JSON each, and the figures of many.
 
-Knows records. Must not know simulators or models.
+Knows records and figures. Must not know how a trial is run.
 """
 
 from collections.abc import Sequence
