@@ -4,6 +4,7 @@ Each imports what it needs when it runs.
 """
 
 import argparse
+from pathlib import Path
 
 from worldvla_ros.cli_parts import (
     add_episodes,
@@ -20,6 +21,13 @@ def add_eval(verbs: argparse._SubParsersAction) -> None:
     kinds = verbs.add_parser('eval', help='Measure a checkpoint.').add_subparsers(
         required=True, metavar='WHAT'
     )
+    _add_sim(kinds)
+    _add_imagination(kinds)
+    _add_libero(kinds)
+    _add_world(kinds)
+
+
+def _add_sim(kinds: argparse._SubParsersAction) -> None:
     sim = add_verb(
         kinds, 'sim', _eval_sim, 'Closed-loop success in the simulation.',
         'worldvla eval sim --task pick --episodes 50 --seed 8000 --json pick.json',
@@ -35,6 +43,9 @@ def add_eval(verbs: argparse._SubParsersAction) -> None:
         help='other: name another cube of the same scene',
     )  # fmt: skip
     add_model(sim)
+
+
+def _add_imagination(kinds: argparse._SubParsersAction) -> None:
     imagination = add_verb(
         kinds, 'imagination', _eval_imagination, 'Imagined against observed images.',
         'worldvla eval imagination --task pick --episodes 10 --seed 8500',
@@ -70,4 +81,99 @@ def _eval_imagination(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     write_json(arguments.json, found)
     print_figures(found)
+    return 0
+
+
+def _add_libero(kinds: argparse._SubParsersAction) -> None:
+    libero = add_verb(
+        kinds, 'libero', _eval_libero, 'Closed-loop success in a suite of LIBERO.',
+        'worldvla eval libero --suite goal --checkpoint CKPT --workers 4 --json goal.json',
+    )  # fmt: skip
+    libero.add_argument(
+        '--suite', required=True, choices=['spatial', 'object', 'goal', '10', '90'], help='tasks'
+    )
+    libero.add_argument(
+        '--tasks', type=int, nargs='+', default=[], help='numbers of tasks, from 0; all by default'
+    )
+    libero.add_argument(
+        '--trials', type=int, default=50, help='initial states of each task, at most 50'
+    )
+    libero.add_argument(
+        '--delay', type=_delay, default=0.0, metavar='SECONDS',
+        help='how long thinking takes while the world goes on; or: measured',
+    )  # fmt: skip
+    libero.add_argument('--resolution', type=int, default=256, choices=[256, 512], help='images')
+    libero.add_argument(
+        '--wording', default='language', choices=['language', 'folder'],
+        help='folder: the name of the task, with its scene, as training data of suite 10 has it',
+    )  # fmt: skip
+    libero.add_argument('--videos', default='', help='folder for one video per trial')
+    libero.add_argument(
+        '--workers', type=int, default=1, help='processes, each with a copy of the weights'
+    )
+    add_model(libero)
+
+
+def _delay(text: str) -> float | None:
+    return None if text == 'measured' else float(text)
+
+
+def _eval_libero(arguments: argparse.Namespace) -> int:
+    from worldvla_ros.checkpoint import demo_path
+    from worldvla_ros.learn.evaluate_libero import LiberoSettings, evaluate
+    from worldvla_ros.learn.libero_trials import first_error, report, table
+
+    settings = LiberoSettings(
+        suite=arguments.suite,
+        checkpoint=Path(arguments.checkpoint or demo_path()),
+        tasks=tuple(arguments.tasks),
+        trials=arguments.trials,
+        delay_s=arguments.delay,
+        resolution=arguments.resolution,
+        wording=arguments.wording,
+        videos=Path(arguments.videos) if arguments.videos else None,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    record = Path(arguments.json).with_suffix('.jsonl') if arguments.json else None
+    made = evaluate(settings, record=record, workers=arguments.workers)
+    found = report(made)
+    write_json(arguments.json, found)
+    print(table(found))
+    if found['total']['errors']:
+        print(f'{found["total"]["errors"]} trials ended in an error; the first:')
+        print(first_error(made))
+        return 1
+    return 0
+
+
+def _add_world(kinds: argparse._SubParsersAction) -> None:
+    world = add_verb(
+        kinds, 'world', _eval_world, 'Whole episodes imagined, against what was recorded.',
+        'worldvla eval world --episodes-dir data/pick --checkpoint CKPT --json world.json',
+    )  # fmt: skip
+    world.add_argument('--episodes-dir', required=True, help='folder of recorded episodes')
+    world.add_argument('--horizon', type=int, default=0, help='actions to imagine of each; 0: all')
+    world.add_argument('--lpips', default='', help='TorchScript file of LPIPS')
+    world.add_argument('--fvd', default='', help='TorchScript file of the I3D network for FVD')
+    add_model(world)
+
+
+def _eval_world(arguments: argparse.Namespace) -> int:
+    from worldvla_ros.learn.evaluate_world import VIDEOS, evaluate_world
+    from worldvla_ros.learn.perceptual import Lpips, VideoFeatures
+    from worldvla_ros.world_model import WorldModel
+
+    device = arguments.device
+    lpips = Lpips(arguments.lpips, device) if arguments.lpips else None
+    features = VideoFeatures(arguments.fvd, device) if arguments.fvd else None
+    found = evaluate_world(
+        WorldModel(load_checkpoint(arguments)), arguments.episodes_dir,
+        horizon=arguments.horizon or None, lpips=lpips, features=features,
+    )  # fmt: skip
+    write_json(arguments.json, found)
+    for name in VIDEOS:
+        print_figures({'video': name} | found[name])
+    for name, reason in found['not_measured'].items():
+        print(f'{name} was not measured: {reason}')
     return 0

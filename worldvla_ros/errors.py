@@ -66,3 +66,7 @@ class EpisodeError(WorldVLAError):
 
 class MissingDependencyError(WorldVLAError):
     """An optional package or system library that is needed here is absent."""
+
+
+class WorkerError(WorldVLAError):
+    """A worker process ended before its work was done."""

@@ -3,7 +3,7 @@
 Knows pixels and letters. Must not know models, ROS or the simulation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ def captioned(
     return np.asarray(sheet)
 
 
-def write_video(file: str | Path, images: Sequence[np.ndarray], rate_hz: float) -> None:
+def write_video(file: str | Path, images: Iterable[np.ndarray], rate_hz: float) -> None:
     """Write images uint8[h, w, 3] of equal, even size as an H.264 MP4."""
     import imageio.v2 as imageio
 
