@@ -409,6 +409,11 @@ def test_head_that_the_specification_lacks_is_named(head_folder):
     assert "foreign: ['action_head." in str(refusal(head_folder))
 
 
+def test_saved_files_may_be_read_by_whoever_may_read_the_folder(tiny_folder):
+    modes = {file.stat().st_mode for file in tiny_folder.iterdir()}
+    assert len(modes) == 1
+
+
 def test_model_without_the_head_of_its_specification_is_not_saved(head_checkpoint, tmp_path):
     old = head_checkpoint
     model = Transformer(old.spec.transformer)

@@ -259,6 +259,8 @@ def save(
     weights = {k: v.detach().to(dtype).contiguous() for k, v in model.state_dict().items()}
     save_file(weights, folder / MODEL_FILE)
     save_file({k: v.contiguous() for k, v in vqgan.state_dict().items()}, folder / VQGAN_FILE)
+    for name in (MODEL_FILE, VQGAN_FILE):  # the library writes them for the owner alone
+        shutil.copymode(folder / SPEC_FILE, folder / name)
 
 
 def _open_own(folder: Path) -> Opened:
