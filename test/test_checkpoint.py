@@ -245,6 +245,7 @@ def test_value_of_wrong_type_is_named(folder, place, value, named):
         ('format', 2, 'tiny: worldvla.json format: expected 1, got 2'),
         ('action__names', ['dx'], 'one entry per dimension'),
         ('action__horizon', 0, 'horizon 0'),
+        ('action__bin_choice', 'mean', 'greedy or median'),
         ('action__dt', 0.0, 'dt 0.0'),
         ('transformer__num_attention_heads', 5, 'transformer sizes'),
         ('vqgan__norm_groups', 3, 'VQ-GAN channels'),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldvla_ros.engine import Engine, greedy, sampler
+from worldvla_ros.engine import CHOICES, Engine, greedy, likeliest, median, sampler
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.masks import sequence_mask
@@ -85,19 +85,30 @@ def imagine_without_cache(model, prompt, rows, columns, images):
     return found
 
 
+@pytest.mark.parametrize('choose', CHOICES.values(), ids=CHOICES)
 @pytest.mark.parametrize(('horizon', 'dim'), SHAPES)
 @pytest.mark.parametrize('seed', [0, 1])
-def test_side_by_side_equals_sequential(seed, horizon, dim):
+def test_side_by_side_equals_sequential(seed, horizon, dim, choose):
     seed = 100 * seed + 10 * horizon + dim
     engine, prompt = Engine(make_model(seed), VOCAB), make_prompt(seed)
-    fast = engine.act(prompt, horizon, dim)
-    slow = engine.act_sequentially(prompt, horizon, dim)
+    fast = engine.act(prompt, horizon, dim, choose)
+    slow = engine.act_sequentially(prompt, horizon, dim, choose)
     assert fast.bins.shape == fast.log_probs.shape == (horizon, dim)
     assert 1 <= fast.bins.min() <= fast.bins.max() <= BINS
     np.testing.assert_array_equal(fast.bins, slow.bins)
     np.testing.assert_allclose(fast.log_probs, slow.log_probs, rtol=1e-4, atol=1e-4)
     assert fast.passes == dim
     assert slow.passes == 1 + horizon * (dim + 2)
+
+
+def test_the_median_is_the_least_expected_distance_and_the_likeliest_is_the_mode():
+    probability = torch.tensor([[0.4, 0.0, 0.1, 0.2, 0.3], [0.0, 0.0, 0.0, 0.0, 1.0]])
+    assert likeliest(probability.log()).tolist() == [0, 4]
+    assert median(probability.log()).tolist() == [2, 4]
+    drawn = torch.rand(20, BINS).softmax(-1)
+    places = torch.arange(BINS)
+    distance = (places[:, None] - places).abs().float()
+    assert torch.equal(median(drawn.log()), (drawn @ distance).argmin(-1))
 
 
 @pytest.mark.parametrize('seed', range(4))

@@ -30,6 +30,7 @@ from worldvla_ros.tokenizers.image import CODES_PER_CELL
 from worldvla_ros.vocab import BINS, Vocabulary
 
 Select = Callable[[Tensor], int]
+Choose = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,26 @@ class DecodedChunk:
     bins: np.ndarray
     log_probs: np.ndarray
     passes: int
+
+
+def likeliest(log_probs: Tensor) -> Tensor:
+    """Choose the likeliest bin of each number: [..., 256] → int64[...]."""
+    return log_probs.argmax(-1)
+
+
+def median(log_probs: Tensor) -> Tensor:
+    """Choose the bin in the middle of each number's probability: [..., 256] → int64[...].
+
+    Bins are ordered, and the median is the choice with the least expected distance. Where a
+    model is certain of one number (stand still) with a small probability, and vague about many
+    with the rest (go on at about this speed), the likeliest bin is the first, the median is not.
+    """
+    passed = log_probs.exp().cumsum(-1) < 0.5
+    return passed.sum(-1).clamp(max=log_probs.shape[-1] - 1)
+
+
+CHOICES: dict[str, Choose] = {'greedy': likeliest, 'median': median}
+"""By the names that `spec.ActionSpec.bin_choice` has for them."""
 
 
 def greedy(logits: Tensor) -> int:
@@ -128,8 +149,10 @@ class Engine:
         self._code_span = slice(vocab.code_base, vocab.code_base + vocab.codebook_size)
 
     @torch.inference_mode()
-    def act(self, prompt: Sequence, horizon: int, dim: int) -> DecodedChunk:
-        """Decode all actions of a chunk side by side, greedily.
+    def act(
+        self, prompt: Sequence, horizon: int, dim: int, choose: Choose = likeliest
+    ) -> DecodedChunk:
+        """Decode all actions of a chunk side by side; `choose` picks each bin.
 
         Raises:
             CheckpointError: The sequence is too long for the model, or its scores are not finite.
@@ -146,18 +169,20 @@ class Engine:
         bins, log_probs = [], []
         for i in range(1, dim + 1):
             scores = self._model.logits(hidden, self._bin_span).log_softmax(-1)  # [K, 256]
-            best = scores.max(-1)
-            bins.append(best.indices + 1)
-            log_probs.append(best.values)
+            best = choose(scores)
+            bins.append(best + 1)
+            log_probs.append(scores.gather(-1, best[:, None])[:, 0])
             if i < dim:
-                ids = best.indices.cpu().numpy() + self._bin_span.start
+                ids = best.cpu().numpy() + self._bin_span.start
                 hidden = session.feed(ids, positions + i, blocks)
         chosen = torch.stack(log_probs, 1).cpu().numpy()
         _check_finite(chosen)
         return DecodedChunk(torch.stack(bins, 1).cpu().numpy(), chosen, session.passes)
 
     @torch.inference_mode()
-    def act_sequentially(self, prompt: Sequence, horizon: int, dim: int) -> DecodedChunk:
+    def act_sequentially(
+        self, prompt: Sequence, horizon: int, dim: int, choose: Choose = likeliest
+    ) -> DecodedChunk:
         """Decode a chunk one token after another: the reference for `act`."""
         length = len(prompt.ids)
         session = _Session(self._model, length + horizon * (dim + 2))
@@ -176,8 +201,8 @@ class Engine:
             hidden = step(self._vocab.action_start, k + 1)
             for d in range(dim):
                 scores = self._model.logits(hidden, self._bin_span).log_softmax(-1)
-                bins[k, d] = int(scores.argmax()) + 1
-                log_probs[k, d] = float(scores.max())
+                best = int(choose(scores))
+                bins[k, d], log_probs[k, d] = best + 1, float(scores[best])
                 hidden = step(self._vocab.action_bin_base + int(bins[k, d]), k + 1)
             step(self._vocab.action_end, k + 1)
         return DecodedChunk(bins, log_probs, session.passes)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.engine import Engine
+from worldvla_ros.engine import CHOICES, Engine
 from worldvla_ros.errors import CheckpointError, ConfigError, ObservationError
 from worldvla_ros.observation import ActionChunk, Observation, check_instruction
 from worldvla_ros.sequence import Sequence
@@ -132,7 +132,7 @@ class Policy:
             normalised = self._engine.act_continuous(prompt, *size)
             actions, log_probs = tokenizer.denormalise(normalised), NO_LOG_PROBS
         else:
-            decoded = self._engine.act(prompt, *size)
+            decoded = self._engine.act(prompt, *size, CHOICES[action.bin_choice])
             actions, log_probs = tokenizer.values(decoded.bins), decoded.log_probs
         return self._chunk(observation, actions, log_probs, time.monotonic() - start)
 

@@ -22,6 +22,7 @@ SPEC_FILE = 'worldvla.json'
 ACT, IMAGINE = 'act', 'imagine'
 TASKS = (ACT, IMAGINE)
 ROTATIONS = (0, 90, 180, 270)
+BIN_CHOICES = ('greedy', 'median')
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ActionSpec:
         maximum: Upper end of the quantised range.
         horizon: Actions per chunk (K).
         dt: Time between actions [s].
+        bin_choice: How a number is chosen among the bins: 'greedy', the likeliest one, as the
+            published models do; or 'median', the middle of the probability, see `engine.median`.
     """
 
     names: tuple[str, ...]
@@ -45,13 +48,14 @@ class ActionSpec:
     maximum: tuple[float, ...]
     horizon: int
     dt: float
+    bin_choice: str = 'greedy'
 
     def __post_init__(self) -> None:
         """Check that all lists have one entry per dimension.
 
         Raises:
-            CheckpointError: They differ in length, a range is empty, or the horizon or dt is not
-                positive.
+            CheckpointError: They differ in length, a range is empty, the horizon or dt is not
+                positive, or the choice of bins is unknown.
         """
         _check_dimensions('action', self.names, self.units, self.scale, self.minimum, self.maximum)
         _check_ranges('action', self.minimum, self.maximum)
@@ -60,6 +64,12 @@ class ActionSpec:
                 f'{SPEC_FILE}: action',
                 expected='horizon >= 1 and a finite dt > 0',
                 got=f'horizon {self.horizon}, dt {self.dt}',
+            )
+        if self.bin_choice not in BIN_CHOICES:
+            raise CheckpointError(
+                f'{SPEC_FILE}: action.bin_choice',
+                expected=' or '.join(BIN_CHOICES),
+                got=repr(self.bin_choice),
             )
 
     @property

@@ -159,7 +159,7 @@ def video(samples: list['Sample']) -> list[np.ndarray]:
             imagined = sample.imagined[index][1] if known else np.full_like(observed, 235)
             done = sample.time_to_success
             seconds = stamp - sample.images[0][0]
-            mark = '   ✓' if done is not None and seconds >= done else ''
+            mark = '   done' if done is not None and seconds >= done else ''
             caption = f'“{sample.sentence}”   {seconds:4.1f} s{mark}'
             made.append(captioned([observed, imagined], ['observed', 'imagined'], caption))
     return made
