@@ -156,7 +156,12 @@ def write_weights(folder, tensors, shards=3):
     for file in names:
         held = {n: t for n, t in tensors.items() if placed[n] == file}
         save_file(held, folder / file, {'format': 'pt'})
-    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    write_index(folder, placed)
+
+
+def write_index(folder, placed):
+    """Write which shard holds each tensor."""
+    size = sum(file.stat().st_size for file in folder.glob('*.safetensors'))
     index = {'metadata': {'total_size': size}, 'weight_map': placed}
     (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
 

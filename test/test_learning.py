@@ -20,7 +20,7 @@ from worldvla_ros.learn.start import start_distances, start_tables, waves
 from worldvla_ros.learn.train_model import answers, figures, first_patches
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.vocab import BINS
+from worldvla_ros.vocab import BINS, PUBLISHED
 
 HORIZON, ACTIONS_PER_IMAGE, GRID = 4, 2, 4
 BLOCK = 9
@@ -56,6 +56,15 @@ class TestLoss:
     def test_without_extras_it_is_cross_entropy(self, vocab, scored):
         loss = Loss(vocab, image_weight=1.0, z_loss=0.0, bin_spread=0.0)
         torch.testing.assert_close(loss(*scored), functional.cross_entropy(*scored))
+
+    def test_the_span_of_class_weights_is_that_of_the_codes_or_the_references(self):
+        last = PUBLISHED.code_base + PUBLISHED.codebook_size - 1
+        labels = torch.tensor([PUBLISHED.code_base - 1, PUBLISHED.code_base, last, last + 1])
+        ours, reference = (Loss(PUBLISHED, 0.04, 0.0, 0.0, span) for span in (False, True))
+        ones = [w == 1 for w in ours.class_weights(labels).tolist()]
+        assert ones == [True, False, False, True]
+        ones = [w == 1 for w in reference.class_weights(labels).tolist()]
+        assert ones == [False, False, True, True]
 
     @pytest.mark.parametrize('weight', [0.0, 0.3, 2.0])
     def test_image_codes_weigh_what_they_are_told_to(self, vocab, scored, weight):

@@ -25,6 +25,7 @@ class Loss:
     image_weight: float
     z_loss: float
     bin_spread: float
+    reference_span: bool = False
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of supervised tokens: fp32[m, v] scores, int64[m] ids → scalar."""
@@ -37,8 +38,12 @@ class Loss:
         return cross_entropy + self.z_loss * normaliser.square().mean()
 
     def class_weights(self, labels: Tensor) -> Tensor:
-        """Return the weight of each label: image codes weigh `image_weight`, all others 1."""
-        first = self.vocab.code_base
+        """Return the weight of each label: image codes weigh `image_weight`, all others 1.
+
+        The reference's span begins and ends one id early (its ids 3 … 8194, where codes are
+        4 … 8195); `reference_span` does the same.
+        """
+        first = self.vocab.code_base - self.reference_span
         code = (labels >= first) & (labels < first + self.vocab.codebook_size)
         return torch.where(code, self.image_weight, 1.0)
 

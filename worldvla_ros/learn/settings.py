@@ -106,6 +106,7 @@ class ModelTraining:
         image_weight: Weight of an image code in the loss; all other ids weigh 1.
         prompt_images: Share of the prompts' image codes that are supervised too. The paper's model
             has learnt to look from its base; a model trained from nothing learns it here.
+        reference_span: Whether class weights begin and end one id early, as the reference's do.
         z_loss: Weight of mean(logsumexp²).
         bin_spread: Standard deviation of the target over neighbouring bins [bins]; 0 is one-hot.
         average: Decay of the moving average of the weights that is evaluated and exported.
@@ -130,6 +131,7 @@ class ModelTraining:
     clip: float = 1.0
     image_weight: float = 0.3
     prompt_images: float = 0.0
+    reference_span: bool = False
     z_loss: float = 1e-5
     bin_spread: float = 1.5
     average: float = 0.999

@@ -144,7 +144,13 @@ class Trainer:
             torch.optim.AdamW(self._grounding.parameters(), settings.learning_rate, weight_decay=0)
         )
         vocab = mixture.sequences.vocab
-        self._loss = Loss(vocab, settings.image_weight, settings.z_loss, settings.bin_spread)
+        self._loss = Loss(
+            vocab,
+            settings.image_weight,
+            settings.z_loss,
+            settings.bin_spread,
+            settings.reference_span,
+        )
         if settings.compile:
             for layer in self.model.model.layers:
                 layer.compile(dynamic=False)
