@@ -55,6 +55,23 @@ def test_action_prompt_without_state_recipe_has_no_state(builder):
     assert len(with_state) - len(ids) == builder.state.block_length
 
 
+def test_past_actions_lie_behind_their_images_and_are_hidden_from_the_chunk(builder):
+    prompt = builder.action_prompt('wave', [*CODES, *CODES], STATE, [ACTIONS])
+    plain = builder.action_prompt('wave', [*CODES, *CODES], STATE)
+    images = joined(*(builder.image.encode(c) for c in CODES))
+    start = len(plain.ids) - 2 * len(images) - 1
+    acted = joined(builder.action.encode(ACTIONS))
+    assert prompt.ids.tolist() == joined(plain.ids[:start], images, acted, images, [VOCAB.sep])
+    first = start + len(images)
+    expected = [0] * first + [-1] * len(acted) + [0] * (len(images) + 1)
+    assert prompt.blocks.tolist() == expected
+
+
+def test_images_that_do_not_divide_into_instants_are_refused(builder):
+    with pytest.raises(ValueError, match='3 images do not divide into 2 instants'):
+        builder.action_prompt('wave', [*CODES, CODES[0]], STATE, [ACTIONS])
+
+
 def test_action_response_is_action_blocks_and_sep(builder):
     prompt = builder.action_prompt('wave', CODES, STATE)
     whole = builder.with_actions(prompt, ACTIONS)

@@ -78,7 +78,11 @@ class SequenceBuilder:
     """Of the actions in world prompts, where they are quantised with other statistics."""
 
     def action_prompt(
-        self, instruction: str, codes: list[np.ndarray], state: np.ndarray | None = None
+        self,
+        instruction: str,
+        codes: list[np.ndarray],
+        state: np.ndarray | None = None,
+        past_actions: list[np.ndarray] | None = None,
     ) -> Sequence:
         """Return the prompt that asks for actions.
 
@@ -86,18 +90,33 @@ class SequenceBuilder:
             instruction: One sentence.
             codes: int[rows, columns] per image, oldest instant first, cameras within an instant.
             state: float[state_dim], if the checkpoint has a state recipe.
+            past_actions: float[n, dim] for each instant but the newest, executed after it and laid
+                out behind its images; none by default. The chunk does not see them.
 
         Raises:
             InstructionError: The instruction holds the name of a token that is not text.
-            ValueError: A state is missing, or given to a checkpoint without a state recipe.
+            ValueError: A state is missing, or given to a checkpoint without a state recipe; or the
+                images do not divide into instants.
         """
+        past = past_actions or []
+        cameras, rest = divmod(len(codes), len(past) + 1)
+        if rest:
+            raise ValueError(f'{len(codes)} images do not divide into {len(past) + 1} instants')
         if (state is None) != (self.state is None):
             raise ValueError('a state must be given exactly where the checkpoint has a recipe')
         parts = [[self.vocab.bos], self._text(self.prompts.action.format(task=instruction))]
         if state is not None:
             parts.append(self.state.encode(state))
-        parts += [self.image.encode(c) for c in codes]
-        return _prompt([*parts, [self.vocab.sep]])
+        images = [self.image.encode(c) for c in codes]
+        marks = [SHARED_BLOCK] * len(parts)
+        for i, actions in enumerate(past):
+            parts += [
+                *images[i * cameras : (i + 1) * cameras],
+                self.action.encode(actions).ravel(),
+            ]
+            marks += [SHARED_BLOCK] * cameras + [PAST_ACTION_BLOCK]
+        parts += [*images[len(past) * cameras :], [self.vocab.sep]]
+        return _prompt(parts, marks)
 
     def world_prompt(self, codes: list[np.ndarray], actions: np.ndarray) -> Sequence:
         """Return the prompt that asks for the next image of each camera.
@@ -136,9 +155,12 @@ class SequenceBuilder:
         return ids
 
 
-def _prompt(parts: list) -> Sequence:
+def _prompt(parts: list, marks: list[int] | None = None) -> Sequence:
+    """Join parts; `marks` are their blocks, those of what all may see where not given or left."""
     ids = np.concatenate([np.asarray(p, np.int64) for p in parts])
-    return Sequence(ids, np.full(len(ids), SHARED_BLOCK, np.int64), len(ids))
+    marks = (marks or []) + [SHARED_BLOCK] * (len(parts) - len(marks or []))
+    blocks = np.repeat(np.array(marks, np.int64), [len(p) for p in parts])
+    return Sequence(ids, blocks, len(ids))
 
 
 def _append(prompt: Sequence, ids: np.ndarray, blocks: np.ndarray) -> Sequence:
