@@ -14,6 +14,9 @@ from rclpy.qos import QoSProfile
 from worldvla_ros.graph import NodeSpec, Processes
 
 TIMEOUT_S = 40.0
+MATCH_S = 0.5
+"""After a publisher has found a listener, until the listener has surely found the publisher; what
+is sent before that is lost where it is sent as best effort."""
 
 
 class Probe:
@@ -44,6 +47,7 @@ class Probe:
                 lambda: self._publishers[topic].get_subscription_count() > 0,
                 f'a listener on {topic}',
             )
+            self.spin(MATCH_S)
         self._publishers[topic].publish(message)
 
     def call(self, cls: type, name: str, request: object) -> object:

@@ -10,7 +10,7 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from probe import Probe, running
 import publish
 from sensor_msgs.msg import Image, JointState
@@ -92,6 +92,15 @@ def change_state(probe, node, transition):
     return probe.call(ChangeState, f'{node}/change_state', request).success
 
 
+def wait_active(probe, node):
+    """Wait until a node takes input; it says 'configured' a moment before."""
+
+    def state():
+        return probe.call(GetState, f'{node}/get_state', GetState.Request()).current_state.label
+
+    probe.until(lambda: state() == 'active', f'{node} to be active')
+
+
 @pytest.fixture(scope='class')
 def model_process(probe, tiny_folder):
     spec = NodeSpec('model', parameters={
@@ -99,7 +108,9 @@ def model_process(probe, tiny_folder):
     })  # fmt: skip
     with running(spec) as processes:
         probe.status('policy', 'configured')
+        wait_active(probe, 'policy')
         probe.status('world_model', 'configured')
+        wait_active(probe, 'world_model')
         yield processes
 
 
@@ -214,6 +225,7 @@ def test_a_continuous_policy_keeps_to_the_range_of_training(probe, head_checkpoi
     parameters = {'checkpoint': str(tmp_path), 'max_image_age': 5.0}
     with running(NodeSpec('policy', parameters=parameters)):
         probe.status('policy', 'configured')
+        wait_active(probe, 'policy')
         probe.until(
             lambda: TestModel().observe(probe) and probe.heard['action_chunk'], 'an action chunk'
         )
@@ -233,6 +245,7 @@ def test_a_policy_without_a_head_cannot_be_continuous(probe, tiny_folder):
 def player_process(probe):
     with running(NodeSpec('action_player')) as processes:
         probe.status('action_player', 'configured')
+        wait_active(probe, 'action_player')
         yield processes
 
 
@@ -338,6 +351,7 @@ class TestPlayer:
 def test_the_player_speaks_trajectories_to_ros2_control(probe):
     with running(NodeSpec('action_player', parameters={'output': 'trajectory'})):
         probe.status('action_player', 'configured')
+        wait_active(probe, 'action_player')
         TestPlayer().play(probe, chunk_message(probe, [[0, 0, -0.2, 0, 0, 0, 0]] * 20), 2.0)
         sent = probe.heard['joint_trajectory']
     assert len(sent) == 20
@@ -511,6 +525,7 @@ def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
     })  # fmt: skip
     with running(spec):
         assert probe.status('policy', 'configured') == 'configured'
+        wait_active(probe, 'policy')
         probe.say(String(data='turn on the stove'), 'instruction', LATCHED_QOS)
         seeds = iter(range(10**6))
 

@@ -354,3 +354,10 @@ def test_bfloat16_and_compiled_layers_give_nearly_the_same_loss(new_trainer, tmp
     assert lower == pytest.approx(plain, rel=0.01)
     compiled = new_trainer(tmp_path / 'compiled', compile=True).step(0)
     assert compiled == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_path_with_a_space_is_not_compiled_and_said(new_trainer, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(torch, '__file__', '/a folder/torch/__init__.py')
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda *_, **__: pytest.fail('compiled'))
+    new_trainer(tmp_path, compile=True)
+    assert 'path with a space' in caplog.text

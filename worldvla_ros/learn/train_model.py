@@ -96,6 +96,14 @@ def first_patches(batch: Batch, states: Tensor, vocab: Vocabulary, n: int) -> Te
     return states[codes & (codes.cumsum(1) <= n)].view(len(states), n, -1)
 
 
+def _may_compile() -> bool:
+    """Whether torch.compile works here: its C++ compiler is called without quotes."""
+    spaced = ' ' in torch.__file__
+    if spaced:
+        LOG.warning('not compiled, which takes longer: torch lies in a path with a space')
+    return not spaced
+
+
 def optimisers(model: Transformer, settings: ModelTraining) -> list[torch.optim.Optimizer]:
     """Return the optimisers that share a model's parameters; see `ModelTraining.optimiser`."""
     inner = [p for p in model.model.layers.parameters() if p.dim() == 2 and min(p.shape) > 1]
@@ -151,7 +159,7 @@ class Trainer:
             settings.bin_spread,
             settings.reference_span,
         )
-        if settings.compile:
+        if settings.compile and _may_compile():
             for layer in self.model.model.layers:
                 layer.compile(dynamic=False)
         self._step = self._resume()
