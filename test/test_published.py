@@ -341,8 +341,12 @@ def test_a_world_model_only_imagines(root):
     with pytest.raises(CheckpointError, match='cannot act'):
         Policy(world)
     images = {'front': picture(512, 512), 'wrist': picture(512, 512, 1)}
-    imagined = WorldModel(world).imagine(Observation(images), np.zeros((1, 7)))
-    assert imagined.shape == (1, 512, 512, 3)
+    imagined = WorldModel(world).imagine_views(Observation(images), np.zeros((1, 7)))
+    assert {name: i.shape for name, i in imagined.items()} == {
+        'front': (1, 512, 512, 3),
+        'wrist': (1, 512, 512, 3),
+    }
+    assert (imagined['front'] != imagined['wrist']).any()
 
 
 def rynn_observation():

@@ -52,6 +52,20 @@ class WorldModel:
         images = [i for i in self.imagine_stepwise(observation, actions) if i is not None]
         return np.stack(images)
 
+    def imagine_views(
+        self, observation: Observation, actions: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return what `imagine` does for each camera: camera name → uint8[m, h, w, 3].
+
+        Raises:
+            ObservationError: A camera is missing, or there are too few or malformed actions.
+        """
+        found = [views for views in self._codes_stepwise(observation, actions) if views]
+        return {
+            name: np.stack([self.decode(views[i]) for views in found])
+            for i, name in enumerate(self._checkpoint.spec.cameras)
+        }
+
     def imagine_stepwise(
         self, observation: Observation, actions: np.ndarray
     ) -> Iterator[np.ndarray | None]:
@@ -63,6 +77,13 @@ class WorldModel:
         Raises:
             ObservationError: A camera is missing, or there are too few or malformed actions.
         """
+        for views in self._codes_stepwise(observation, actions):
+            yield self.decode(views[0]) if views else None
+
+    def _codes_stepwise(
+        self, observation: Observation, actions: np.ndarray
+    ) -> Iterator[list[np.ndarray] | None]:
+        """Yield None between decoding steps, and each instant's codes: int64[r, c] per camera."""
         strides = self._strides(actions)
         images = camera_images(self._checkpoint, observation.images)
         codes = encode_images(self._checkpoint, images)
@@ -77,7 +98,7 @@ class WorldModel:
                 if len(imagined) < len(codes):
                     yield None
             codes = imagined
-            yield self.decode(codes[0])
+            yield codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Return the image of codes: int64[rows, columns] → uint8[h, w, 3]."""
