@@ -1,5 +1,5 @@
 # make demo    set up and run the main job           make test    set up and run all tests
-# make lint    check style                           make bench   print benchmarks
+# make lint    check style                           make bench   time the demo model
 # make clean   remove what these made
 #
 # Set-up happens once and again only where something that it depends on has changed.
@@ -25,7 +25,7 @@ lint: $(VENV)/.test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 bench: $(VENV)/.package
-	@$(BIN)/python benchmarks/decoding.py
+	@$(BIN)/worldvla bench --against reference
 
 setup: $(VENV)/.package
 

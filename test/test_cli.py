@@ -16,6 +16,7 @@ VERBS = (
     ['eval', 'imagination'],
     ['eval', 'libero'],
     ['eval', 'world'],
+    ['bench'],
     ['imagine'],
     ['pull'],
     ['inspect'],

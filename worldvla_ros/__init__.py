@@ -7,8 +7,8 @@ A layer imports lower ones only (test/test_imports.py holds this):
     2  model                                           mathematics in torch
     3  spec, weights, profiles, meta_layout, published, checkpoint, inspection, pull     load
        engine, policy, world_model                     act, imagine
-    4  learn, sim                               training and simulation; only sim knows MuJoCo
-    5  nodes, graph, cli, cli_eval, cli_parts   only nodes know rclpy; only nodes/sim.py knows sim
+    4  learn, sim, benchmark                    training and simulation; only sim knows MuJoCo
+    5  nodes, graph, cli, cli_*                 only nodes know rclpy; only nodes/sim.py knows sim
 """
 
 from pkgutil import extend_path

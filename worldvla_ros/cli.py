@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 import sys
 
+from worldvla_ros.cli_bench import add_bench
 from worldvla_ros.cli_checkpoints import add_checkpoints
 from worldvla_ros.cli_eval import add_eval
 from worldvla_ros.cli_parts import (
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_collect(verbs)
     _add_train(verbs)
     add_eval(verbs)
+    add_bench(verbs)
     _add_imagine(verbs)
     add_checkpoints(verbs)
     return top

@@ -1,0 +1,206 @@
+"""Measures a model on a device: the rows asked for, their limits, and references.
+
+Must not know how figures are shown.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import time
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldvla_ros.benchmark.device import (
+    Rates,
+    device_name,
+    measure_rates,
+    peak_memory,
+    seconds,
+)
+from worldvla_ros.benchmark.jobs import Job, Workbench
+from worldvla_ros.benchmark.report import Comparison, Report, Row
+from worldvla_ros.benchmark.subject import Subject, open_subject, resize
+from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.errors import ConfigError
+from worldvla_ros.model.cost import stored_bytes
+from worldvla_ros.spec import CheckpointSpec
+
+JOBS: dict[str, Callable[[Workbench], Job]] = {
+    'prefill': Workbench.prefill,
+    'chunk': Workbench.chunk,
+    'image': Workbench.image,
+    'encode': Workbench.encode,
+    'decode': Workbench.decode,
+    'end-to-end': Workbench.end_to_end,
+}
+REFERENCES: dict[str, Callable[[Workbench], Job]] = {'chunk': Workbench.sequential_chunk}
+BUDGET_S = 1.5
+"""How long each job is repeated where nobody says how often."""
+REPEATS = (3, 100)
+"""Fewest and most repeats in that time."""
+LONG_S = 5.0
+"""A first call that took so long counts, and is enough: what it set up is a small part of it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Attributes:
+        model: 'demo', '7b', a folder, or a profile; see subject.py.
+        device: 'cpu' or 'cuda'.
+        dtype: Name of the type of the transformer's weights; the model's own by default.
+        horizon: Actions per chunk (K); the model's own by default.
+        history: Images per camera (M); likewise.
+        resolution: Side of an image [px]; likewise.
+        only: Names of `JOBS`; all by default.
+        references: Whether the slow ways are run too.
+        repeats: Times of each job; by default as many as fit `BUDGET_S`.
+        progress: Whether progress is shown.
+    """
+
+    model: str = 'demo'
+    device: str = 'cpu'
+    dtype: str | None = None
+    horizon: int | None = None
+    history: int | None = None
+    resolution: int | None = None
+    only: tuple[str, ...] = ()
+    references: bool = False
+    repeats: int | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Check names and counts.
+
+        Raises:
+            ConfigError: A job or type is unknown, the repeats are below 1, or there is no GPU.
+        """
+        unknown = [name for name in self.only if name not in JOBS]
+        if unknown:
+            raise ConfigError('--only', expected=f'some of {", ".join(JOBS)}', got=unknown[0])
+        if self.repeats is not None and self.repeats < 1:
+            raise ConfigError('--repeats', expected='1 or more', got=self.repeats)
+        if torch.device(self.device).type == 'cuda' and not torch.cuda.is_available():
+            raise ConfigError(
+                f'--device {self.device}',
+                expected='a GPU and a PyTorch that knows it',
+                got='none',
+                remedy='Use --device cpu, or install PyTorch for CUDA.',
+            )
+
+
+def bench(settings: Settings, subject: Subject | None = None) -> Report:
+    """Load or make a model, and measure it.
+
+    Args:
+        settings: What to measure.
+        subject: The model, where it is not found by its name.
+
+    Raises:
+        ConfigError: There is no such model, or a size does not fit it.
+        CheckpointError: A folder is damaged.
+    """
+    subject = subject or open_subject(settings.model)
+    subject = resize(subject, settings.horizon, settings.history, settings.resolution)
+    device = torch.device(settings.device)
+    start = time.perf_counter()
+    checkpoint = subject.loaded(device, settings.dtype and getattr(torch, settings.dtype))
+    ready_s = time.perf_counter() - start
+    weights = stored_bytes(checkpoint.model)
+    dtype = checkpoint.model.lm_head.weight.dtype
+    rates = measure_rates(device, dtype, weights, _levels(checkpoint.spec))
+    rows, comparisons = _rows(Workbench(checkpoint, settings.progress), settings, rates)
+    spec = checkpoint.spec
+    return Report(
+        model=checkpoint.model_id,
+        device=f'{settings.device} ({device_name(device)})',
+        dtype=str(dtype).removeprefix('torch.'),
+        threads=torch.get_num_threads(),
+        weight_bytes=weights,
+        ready_s=ready_s,
+        peak_bytes=peak_memory(device),
+        rates=rates,
+        horizon=spec.action.horizon,
+        history=spec.history,
+        cameras=len(spec.cameras),
+        resolution=spec.image_size,
+        rows=tuple(rows),
+        comparisons=tuple(comparisons),
+    )
+
+
+def repeated(
+    job: Job, device: torch.device, repeats: int | None = None
+) -> tuple[list[float], object]:
+    """Return how long a job takes each time [s], and what it made last.
+
+    The first call sets things up and does not count, unless it was long.
+    """
+
+    def once() -> tuple[float, object]:
+        given = job.prepare()
+        return seconds(lambda: job.call(given), device)
+
+    first, made = once()
+    times = [first] if first > LONG_S else []
+    if repeats is None:
+        few, many = REPEATS
+        repeats = 1 if times else int(min(max(BUDGET_S / max(first, 1e-9), few), many))
+    while len(times) < repeats:
+        took, made = once()
+        times.append(took)
+    return times, made
+
+
+def _levels(spec: CheckpointSpec) -> list[tuple[int, int]]:
+    """Return channels and side [px] of the image tokenizer's levels."""
+    size = spec.vqgan
+    return [(size.ch * m, spec.image_size >> i) for i, m in enumerate(size.ch_mult)]
+
+
+def _rows(
+    workbench: Workbench, settings: Settings, rates: Rates
+) -> tuple[list[Row], list[Comparison]]:
+    names = settings.only or tuple(JOBS)
+    rows, comparisons = [], []
+    bar = tqdm(names, leave=False, disable=not settings.progress)
+    for name in bar:
+        bar.set_description(name)
+        row, made = _row(JOBS[name](workbench), workbench.device, settings.repeats, rates)
+        rows.append(row)
+        if settings.references and name in REFERENCES:
+            bar.set_description(f'{name}, reference')
+            job = REFERENCES[name](workbench)
+            slow, wanted = _row(job, workbench.device, settings.repeats, rates)
+            rows.append(slow)
+            comparisons.append(_compared(row, slow, made, wanted, workbench.checkpoint))
+    return rows, comparisons
+
+
+def _row(
+    job: Job, device: torch.device, repeats: int | None, rates: Rates
+) -> tuple[Row, np.ndarray]:
+    times, made = repeated(job, device, repeats)
+    work = job.work
+    row = Row(
+        name=job.name,
+        times_s=tuple(times),
+        passes=work.passes,
+        tokens=work.tokens,
+        bytes=work.cost.bytes,
+        flops=work.cost.flops,
+        limit_s=work.limit_s(rates),
+    )
+    return row, made
+
+
+def _compared(
+    fast: Row, slow: Row, made: np.ndarray, wanted: np.ndarray, checkpoint: Checkpoint
+) -> Comparison:
+    """Compare two ways; in full precision they must agree, in less rounding may tip a tie."""
+    equal = float(np.mean(np.asarray(made) == np.asarray(wanted)))
+    if equal < 1 and checkpoint.model.lm_head.weight.dtype == torch.float32:
+        raise RuntimeError(f'{fast.name} and {slow.name} disagree: {equal:.1%} equal')
+    return Comparison(fast.name, slow.name, slow.p50_s / fast.p50_s, equal)

@@ -1,0 +1,89 @@
+"""Which passes the engine makes, from lengths alone; a test compares them with those it makes.
+
+Knows the order of decoding. Must not know weights, ids or devices.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldvla_ros.model.cost import Cost, TransformerCost
+from worldvla_ros.tokenizers.image import STRUCTURE_IDS
+from worldvla_ros.vocab import BINS
+
+HEADER_IDS = STRUCTURE_IDS - 1
+"""What precedes the codes of an image; its end follows them."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of the transformer.
+
+    Attributes:
+        tokens: New tokens.
+        seen: Tokens that the last of them attends to.
+        outputs: Tokens after which ids are scored.
+        ids: How many ids are scored.
+    """
+
+    tokens: int
+    seen: int
+    outputs: int = 0
+    ids: int = 0
+
+    def cost(self, counter: TransformerCost, batch: int = 1) -> Cost:
+        """Return what the pass costs for so many sequences side by side."""
+        layers = counter.run(self.tokens, self.seen, batch)
+        scored = batch * self.outputs
+        return layers + counter.logits(scored, self.ids) if scored else layers
+
+
+def chunk_passes(prompt: int, horizon: int, dim: int) -> list[Pass]:
+    """Return the passes that decode a chunk, all actions side by side.
+
+    Args:
+        prompt: Tokens of the prompt.
+        horizon: Actions of the chunk (K).
+        dim: Numbers of an action (D).
+    """
+    fed = [prompt + horizon, *[horizon] * (dim - 1)]
+    return [
+        Pass(tokens, int(seen), horizon, BINS)
+        for tokens, seen in zip(fed, np.cumsum(fed), strict=True)
+    ]
+
+
+def sequential_passes(prompt: int, horizon: int, dim: int) -> list[Pass]:
+    """Return the passes that decode a chunk token after token; see `chunk_passes`."""
+    block = dim + 2
+    steps = [Pass(1, prompt + i + 1, int(i % block < dim), BINS) for i in range(horizon * block)]
+    return [Pass(prompt, prompt), *steps]
+
+
+def image_passes(
+    prompt: int, rows: int, columns: int, codebook: int, images: int = 1
+) -> list[Pass]:
+    """Return the passes that imagine images code by code.
+
+    Args:
+        prompt: Tokens of the world prompt.
+        rows: Rows of codes of an image.
+        columns: Columns of codes.
+        codebook: Codes among which one is chosen.
+        images: How many images follow.
+    """
+    new_lines = [1 + (column == 0) for _ in range(rows) for column in range(columns)]
+    first, later = prompt + HEADER_IDS, new_lines[0] + STRUCTURE_IDS
+    fed = [first, *new_lines[1:], *[later, *new_lines[1:]] * (images - 1)]
+    return [
+        Pass(tokens, int(seen), 1, codebook)
+        for tokens, seen in zip(fed, np.cumsum(fed), strict=True)
+    ]
+
+
+def surprise_passes(
+    prompt: int, rows: int, columns: int, codebook: int, images: int = 1
+) -> list[Pass]:
+    """Return the one pass that scores observed images; see `image_passes`."""
+    tokens = prompt + images * (rows * (columns + 1) + STRUCTURE_IDS)
+    return [Pass(tokens, tokens, images * rows * columns, codebook)]

@@ -1,0 +1,211 @@
+"""What is measured: a checkpoint folder, or a random model of the published sizes.
+
+    demo                the checkpoint of this repository
+    7b                  random weights of the published sizes, made in memory
+    a profile           the same, with the cameras, images and chunk of a published folder
+    a folder            its own weights
+
+Everything is checked before weights are read or made. Must not know clocks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from worldvla_ros.benchmark.random_model import (
+    INSTRUCTION,
+    random_checkpoint,
+    random_spec,
+    random_text,
+)
+from worldvla_ros.checkpoint import (
+    Checkpoint,
+    demo_path,
+    load,
+    open_folder,
+    sequence_builder,
+)
+from worldvla_ros.errors import ConfigError
+from worldvla_ros.profiles import load_profile, profile_names
+from worldvla_ros.spec import TASKS, CheckpointSpec
+from worldvla_ros.tokenizers.image import CODES_PER_CELL
+from worldvla_ros.tokenizers.text import TextTokenizer
+from worldvla_ros.vocab import MAX_GRID
+
+DEMO, RANDOM = 'demo', '7b'
+RANDOM_PROFILE = 'worldvla_256_libero_goal'
+Load = Callable[[torch.device, torch.dtype | None], Checkpoint]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is known and not yet loaded.
+
+    Attributes:
+        spec: What its weights mean, with the sizes to measure.
+        text: Its text tokenizer.
+        load: Loads or makes the weights, with their own sizes.
+    """
+
+    spec: CheckpointSpec
+    text: TextTokenizer
+    load: Load
+
+    def loaded(self, device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+        """Return the checkpoint with the sizes to measure.
+
+        Raises:
+            ConfigError: A random model does not fit into memory.
+            CheckpointError: The weights are damaged.
+        """
+        return replace(self.load(device, dtype), spec=self.spec)
+
+
+def open_subject(model: str) -> Subject:
+    """Find out what a name or path means, without reading weights.
+
+    Raises:
+        ConfigError: There is no such model.
+        CheckpointError: The folder is damaged.
+    """
+    folder = demo_path() if model == DEMO else Path(model)
+    if folder.is_dir():
+        opened = open_folder(folder)
+
+        def read(device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+            return load(folder, device, dtype)
+
+        return Subject(opened.spec, opened.text, read)
+    if model != RANDOM and model not in profile_names() and folder.suffix not in ('.yaml', '.yml'):
+        raise ConfigError(
+            f'no model {model!r}',
+            expected=f'{DEMO}, {RANDOM}, a checkpoint folder, a YAML profile or the name of one',
+            remedy='config/models holds the profiles.',
+        )
+    profile = load_profile(RANDOM_PROFILE if model == RANDOM else model)
+    return random_subject(random_spec(profile))
+
+
+def random_subject(spec: CheckpointSpec) -> Subject:
+    """Return a random model of the published vocabulary with a specification."""
+    text = random_text(spec)
+
+    def make(device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+        return random_checkpoint(spec, text, device, dtype or torch.bfloat16)
+
+    return Subject(spec, text, make)
+
+
+def resize(
+    subject: Subject,
+    horizon: int | None = None,
+    history: int | None = None,
+    resolution: int | None = None,
+) -> Subject:
+    """Return the subject with another chunk, history or image size, trained to do everything.
+
+    Speed does not depend on what weights were trained for.
+
+    Raises:
+        ConfigError: A size is impossible, or the sequences become too long for the model.
+    """
+    old = subject.spec
+    for name, value in (('horizon', horizon), ('history', history), ('resolution', resolution)):
+        if value is not None and value < 1:
+            raise ConfigError(f'--{name}', expected='1 or more', got=value)
+    _check_head(old, horizon)
+    _check_patch(old, resolution)
+    spec = replace(
+        old,
+        action=replace(old.action, horizon=horizon or old.action.horizon),
+        history=history or old.history,
+        image_size=resolution or old.image_size,
+        tasks=TASKS,
+    )
+    _check_room(spec, subject.text)
+    return replace(subject, spec=spec)
+
+
+def sequence_lengths(spec: CheckpointSpec, text: TextTokenizer) -> tuple[int, int]:
+    """Return the tokens of acting and of imagining all views once, prompts included."""
+    builder, action, views = sequence_builder(spec, text), spec.action, len(spec.cameras)
+    side = spec.image_size // spec.vqgan.reduction
+    block = builder.image.block_length(side, side)
+    state = None if spec.state is None else np.array(spec.state.minimum, np.float32)
+    act = len(builder.action_prompt(INSTRUCTION, [], state).ids)
+    moved = np.zeros((spec.world.actions_per_image, action.dim))
+    imagine = len(builder.world_prompt([], moved).ids)
+    chunk = action.horizon * (action.dim + 2)
+    return act + spec.history * views * block + chunk, imagine + 2 * views * block
+
+
+def _fits(spec: CheckpointSpec, text: TextTokenizer) -> bool:
+    cells = spec.image_size // (spec.vqgan.reduction * CODES_PER_CELL)
+    longest = max(sequence_lengths(spec, text))
+    return cells <= MAX_GRID and longest <= spec.transformer.max_position_embeddings
+
+
+def _check_room(spec: CheckpointSpec, text: TextTokenizer) -> None:
+    """Refuse sequences that are too long, naming what would fit of each size."""
+    if _fits(spec, text):
+        return
+    patch, action = spec.vqgan.reduction * CODES_PER_CELL, spec.action
+
+    def changed(name: str, n: int) -> CheckpointSpec:
+        if name == 'horizon':
+            return replace(spec, action=replace(action, horizon=n), action_head=None)
+        if name == 'history':
+            return replace(spec, history=n)
+        return replace(spec, image_size=n * patch)
+
+    sizes = {'horizon': (action.horizon, 1), 'history': (spec.history, 1),
+             'resolution': (spec.image_size // patch, patch)}  # fmt: skip
+    found = {
+        name: step * _largest(lambda n, name=name: _fits(changed(name, n), text), below)
+        for name, (below, step) in sizes.items()
+    }
+    offers = [f'--{name} {value}' for name, value in found.items() if value]
+    raise ConfigError(
+        f'{spec.name}: {action.horizon} actions after {spec.history} × {len(spec.cameras)} images '
+        f'of {spec.image_size} px are too long for the model',
+        expected=f'at most {spec.transformer.max_position_embeddings} tokens '
+        f'and {MAX_GRID * patch} px',
+        got='{} tokens to act and {} to imagine'.format(*sequence_lengths(spec, text)),
+        remedy=f'The rest being equal, the largest that fits is {" or ".join(offers)}.'
+        if offers
+        else 'No single size can be lowered far enough; lower several.',
+    )
+
+
+def _largest(fits: Callable[[int], bool], below: int) -> int:
+    """Return the largest number from 1 up that fits, or 0; what fits, fits if smaller."""
+    low, high = 0, below
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _check_head(spec: CheckpointSpec, horizon: int | None) -> None:
+    if spec.action_head is not None and horizon not in (None, spec.action_head.horizon):
+        raise ConfigError(
+            '--horizon',
+            expected=f'{spec.action_head.horizon}, which the action head was made for',
+            got=horizon,
+            remedy='Leave it out.',
+        )
+
+
+def _check_patch(spec: CheckpointSpec, resolution: int | None) -> None:
+    patch = spec.vqgan.reduction * CODES_PER_CELL
+    if resolution is not None and resolution % patch:
+        near = max(round(resolution / patch), 1) * patch
+        raise ConfigError(
+            '--resolution',
+            expected=f'a multiple of {patch} px',
+            got=resolution,
+            remedy=f'Take {near}.',
+        )
