@@ -15,7 +15,8 @@ from torch.nn import functional
 
 BUDGET_S, FEWEST = 0.3, 3
 """How long each rate is looked for, and the fewest tries."""
-COPY_BYTES = (1 << 22, 1 << 29)
+SMALLEST_COPY = 1 << 22
+LARGEST_COPY = {'cpu': 1 << 27, 'cuda': 1 << 29}
 """A copied block is as large as the weights, within these bounds: small weights stay in caches."""
 CPU_WORK, GPU_WORK = 2e9, 1e12
 """FLOPs of one product that is timed: long enough to be measured, short enough to wait for."""
@@ -101,6 +102,12 @@ def peak_memory(device: torch.device) -> int:
     return peak if platform.system() == 'Darwin' else peak * 1024
 
 
+def forget_peak(device: torch.device) -> None:
+    """Let `peak_memory` begin anew where that can be done, which is on a GPU."""
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def _best(call: Callable[[], object], device: torch.device) -> float:
     """Return the least time of a call [s], of those that fit the budget after one."""
     call()
@@ -111,8 +118,9 @@ def _best(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _copy_bandwidth(device: torch.device, size: int) -> float:
-    source = torch.ones(min(max(size, COPY_BYTES[0]), COPY_BYTES[1]), dtype=torch.uint8)
-    source = source.to(device)
+    largest = LARGEST_COPY.get(device.type, SMALLEST_COPY)
+    length = min(max(size, SMALLEST_COPY), largest)
+    source = torch.ones(length, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * len(source) / _best(lambda: target.copy_(source), device)
 

@@ -117,15 +117,15 @@ class Workbench:
         reference = self._engine.act_sequentially
         return self._decoding('chunk, sequential', reference, sequential_passes)
 
-    def image(self) -> Job:
-        """The codes of one image."""
-        passes = image_passes(
-            len(self._world_prompt.ids), self._side, self._side, self._spec.vqgan.n_embed
-        )
+    def image(self, images: int = 1) -> Job:
+        """The codes of one image, or of the first so many views."""
+        side, codebook = self._side, self._spec.vqgan.n_embed
+        passes = image_passes(len(self._world_prompt.ids), side, side, codebook, images)
 
         def imagine(_: object) -> np.ndarray:
-            steps = self._engine.imagine(self._world_prompt, self._side, self._side)
-            return [codes for codes in self._shown(steps, len(passes)) if codes is not None][0]
+            steps = self._engine.imagine(self._world_prompt, side, side, images)
+            shown = self._shown(steps, len(passes))
+            return np.stack([codes for codes in shown if codes is not None])
 
         return Job('image', imagine, self._work(passes))
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from worldvla_ros.benchmark.device import (
     Rates,
     device_name,
+    forget_peak,
     measure_rates,
     peak_memory,
     seconds,
@@ -110,7 +111,9 @@ def bench(settings: Settings, subject: Subject | None = None) -> Report:
     ready_s = time.perf_counter() - start
     weights = stored_bytes(checkpoint.model)
     dtype = checkpoint.model.lm_head.weight.dtype
+    loaded = peak_memory(device)
     rates = measure_rates(device, dtype, weights, _levels(checkpoint.spec))
+    forget_peak(device)
     rows, comparisons = _rows(Workbench(checkpoint, settings.progress), settings, rates)
     spec = checkpoint.spec
     return Report(
@@ -120,7 +123,7 @@ def bench(settings: Settings, subject: Subject | None = None) -> Report:
         threads=torch.get_num_threads(),
         weight_bytes=weights,
         ready_s=ready_s,
-        peak_bytes=peak_memory(device),
+        peak_bytes=max(loaded, peak_memory(device)),
         rates=rates,
         horizon=spec.action.horizon,
         history=spec.history,
