@@ -13,8 +13,8 @@ import time
 import torch
 from torch.nn import functional
 
-BUDGET_S, FEWEST = 0.3, 3
-"""How long each rate is looked for, and the fewest tries."""
+BUDGET_S = 0.3
+"""How long each rate is looked for."""
 SMALLEST_COPY = 1 << 22
 LARGEST_COPY = {'cpu': 1 << 27, 'cuda': 1 << 29}
 """A copied block is as large as the weights, within these bounds: small weights stay in caches."""
@@ -29,7 +29,8 @@ class Rates:
 
     Attributes:
         bandwidth: Bytes read and written in a copy [B/s].
-        matmul: Of square matrices in the transformer's type [FLOP/s].
+        matmul: Of square matrices in the transformer's type, or in fp32 where a device is faster
+            at that [FLOP/s].
         convolution: Of the fastest 3 × 3 convolution of the image tokenizer [FLOP/s].
     """
 
@@ -70,7 +71,7 @@ def measure_rates(
     """
     return Rates(
         _copy_bandwidth(device, weight_bytes),
-        _matmul_rate(device, dtype),
+        max(_matmul_rate(device, each) for each in {dtype, torch.float32}),
         max(_convolution_rate(device, *level) for level in levels),
     )
 
@@ -109,10 +110,9 @@ def forget_peak(device: torch.device) -> None:
 
 
 def _best(call: Callable[[], object], device: torch.device) -> float:
-    """Return the least time of a call [s], of those that fit the budget after one."""
-    call()
+    """Return the least time of a call [s], of those that fit the budget."""
     times, end = [], time.perf_counter() + BUDGET_S
-    while len(times) < FEWEST or time.perf_counter() < end:
+    while not times or time.perf_counter() < end:
         times.append(seconds(call, device)[0])
     return min(times)
 
