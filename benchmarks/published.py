@@ -18,7 +18,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parent.parent / 'test'))
 import publish
 
-from worldvla_ros.benchmark.random_model import random_block, random_tensor
+from worldvla_ros.benchmark.random_model import random_tensors
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 
@@ -36,14 +36,13 @@ def write_folder(root):
     changes = {name: getattr(config, name) for name in sizes}
     publish.write_config(folder, **changes, num_key_value_heads=config.num_attention_heads)
     with torch.device('meta'):
-        shapes = {n: t.shape for n, t in Transformer(config).state_dict().items()}
-    block = random_block(torch.device('cpu'), torch.bfloat16)
+        model = Transformer(config)
+    stored = random_tensors(model, torch.device('cpu'), torch.bfloat16)
     placed = {}
     for shard in tqdm(range(SHARDS), desc='random weights'):
         file = f'model-{shard + 1:05d}-of-{SHARDS:05d}.safetensors'
-        held = sorted(shapes)[shard::SHARDS]
-        tensors = {name: random_tensor(name, shapes[name], block) for name in held}
-        save_file(tensors, folder / file, {'format': 'pt'})
+        held = sorted(stored)[shard::SHARDS]
+        save_file({name: stored[name].read() for name in held}, folder / file, {'format': 'pt'})
         placed |= dict.fromkeys(held, file)
     publish.write_index(folder, placed)
     return folder

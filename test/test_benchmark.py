@@ -190,6 +190,7 @@ def test_impossible_sizes_are_refused(tiny, sizes, message):
     [
         ({'only': ('chunk', 'chnk')}, 'expected some of prefill, chunk.*got chnk'),
         ({'repeats': 0}, '--repeats'),
+        ({'device': 'tpu'}, '--device: expected cpu or cuda, got tpu'),
     ],
 )
 def test_unknown_rows_and_no_repeats_are_refused(settings, message):
@@ -241,15 +242,14 @@ def test_a_long_first_call_counts_and_a_short_one_does_not(monkeypatch):
 
 
 def test_each_time_gets_what_was_prepared_for_it():
-    given = iter(range(10))
-    job = measure.Job('x', lambda value: value, work=None, prepare=lambda: next(given))
-    assert repeated(job, torch.device('cpu'), repeats=4)[1] == 4
+    job = measure.Job('x', lambda value: value, work=None, prepare=lambda number: number)
+    assert repeated(job, torch.device('cpu'), repeats=4)[1] == [0, 1, 2, 3, 4]
 
 
 def test_ways_that_disagree_in_full_precision_are_an_error(tiny_checkpoint):
     row = Row('chunk', (1.0,), 1, 1, 1, 1, 1)
     with pytest.raises(RuntimeError, match='disagree: 50.0% equal'):
-        measure._compared(row, row, np.array([1, 2]), np.array([1, 3]), tiny_checkpoint)
+        measure._compared(row, row, [np.array([1, 2])], [np.array([1, 3])], tiny_checkpoint)
 
 
 def test_figures_have_three_digits():

@@ -63,13 +63,13 @@ class Job:
         name: Its row.
         call: What is timed; takes what `prepare` made.
         work: What it must do.
-        prepare: Called before each time, and not timed.
+        prepare: Called before each time with its number, and not timed.
     """
 
     name: str
     call: Callable[[object], object]
     work: Work
-    prepare: Callable[[], object] = field(default=lambda: None)
+    prepare: Callable[[int], object] = field(default=lambda number: None)
 
 
 class Workbench:
@@ -140,7 +140,7 @@ class Workbench:
         network, device = self._checkpoint.vqgan, self._checkpoint.device
         work = Work(convolutions=(self._images.decode(self._side, self._side),))
 
-        def codes() -> torch.Tensor:
+        def codes(_: int) -> torch.Tensor:
             return torch.from_numpy(self._codes())[None].to(device)
 
         return Job('decode', lambda given: network.decode(given).cpu(), work, codes)
@@ -189,14 +189,14 @@ class Workbench:
         size = self._spec.image_size
         return self._random.integers(0, 256, (size, size, 3), np.uint8)
 
-    def _on_device(self) -> torch.Tensor:
+    def _on_device(self, _: int) -> torch.Tensor:
         return torch.from_numpy(self._image())[None].to(self._checkpoint.device)
 
     def _state(self) -> np.ndarray | None:
         state = self._spec.state
         return None if state is None else np.array(state.minimum, np.float32)
 
-    def _observation(self) -> Observation:
+    def _observation(self, _: int) -> Observation:
         instants = [
             {c: self._image() for c in self._spec.cameras} for _ in range(self._spec.history)
         ]

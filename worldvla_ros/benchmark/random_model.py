@@ -4,7 +4,6 @@ Speed and memory do not depend on what weights say. Must not know clocks.
 """
 
 from dataclasses import fields
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from worldvla_ros.published import EVALUATION_LENGTH
 from worldvla_ros.spec import CheckpointSpec
 from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
 from worldvla_ros.vocab import PUBLISHED
+from worldvla_ros.weights import StoredTensor, Tensors, read_network
 
 INSTRUCTION = 'pick up the red cube'
 TEXT_BASE, TEXT_SIZE = 20000, 512
@@ -27,8 +27,6 @@ TEXT_BASE, TEXT_SIZE = 20000, 512
 BLOCK, DEVIATION = (1 << 20) + 7, 0.02
 """Random numbers that are repeated, since drawing billions takes minutes; the length is odd, so
 that no two rows of a matrix begin alike."""
-
-Network = TypeVar('Network', bound=nn.Module)
 
 
 def random_spec(
@@ -71,31 +69,34 @@ def random_checkpoint(
         )
     with torch.device('meta'):
         model, vqgan = Transformer(spec.transformer), VQGAN(spec.vqgan)
-    model, vqgan = _fill(model, device, dtype), _fill(vqgan, device, torch.float32)
-    return Checkpoint(spec, model, vqgan, text, f'{spec.name}@random', device)
+    return Checkpoint(
+        spec=spec,
+        model=read_network(model, random_tensors(model, device, dtype), device, dtype),
+        vqgan=read_network(vqgan, random_tensors(vqgan, device), device, torch.float32),
+        text=text,
+        model_id=f'{spec.name}@random',
+        device=device,
+    )
 
 
-def random_tensor(name: str, shape: tuple[int, ...], block: torch.Tensor) -> torch.Tensor:
-    """Return a parameter of the block's type and device: the block repeated; norms do nothing."""
+def random_tensors(
+    network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensors:
+    """Return weights for a network, each made on a device when it is read; norms do nothing."""
+    generator = torch.Generator(device).manual_seed(0)
+    drawn = torch.randn(BLOCK, generator=generator, device=device)
+    block = drawn.mul_(DEVIATION).to(dtype)
+    return {
+        name: StoredTensor(shape, dtype, lambda name=name, shape=shape: _made(name, shape, block))
+        for name, shape in ((n, tuple(t.shape)) for n, t in network.state_dict().items())
+    }
+
+
+def _made(name: str, shape: tuple[int, ...], block: torch.Tensor) -> torch.Tensor:
+    """Repeat the block, or let a norm do nothing."""
     made = block.new_empty(shape)
     if 'norm' in name:
         return made.fill_(0.0 if name.endswith('bias') else 1.0)
     for part in made.view(-1).split(len(block)):
         part.copy_(block[: len(part)])
     return made
-
-
-def random_block(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Return the numbers that `random_tensor` repeats."""
-    generator = torch.Generator(device).manual_seed(0)
-    drawn = torch.randn(BLOCK, generator=generator, device=device)
-    return drawn.mul_(DEVIATION).to(dtype)
-
-
-def _fill(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
-    """Give a network without memory its weights."""
-    block = random_block(device, dtype)
-    empty = network.state_dict().items()
-    made = {name: random_tensor(name, tensor.shape, block) for name, tensor in empty}
-    network.load_state_dict(made, assign=True)
-    return network.eval().requires_grad_(False)
