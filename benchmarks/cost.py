@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from worldvla_ros.benchmark.device import measure_rates, seconds
 from worldvla_ros.benchmark.jobs import Workbench
-from worldvla_ros.benchmark.measure import repeated
+from worldvla_ros.benchmark.measure import measured
 from worldvla_ros.benchmark.passes import Pass, chunk_passes, image_passes
+from worldvla_ros.benchmark.prompts import Prompts
 from worldvla_ros.benchmark.report import duration
 from worldvla_ros.benchmark.subject import open_subject, sequence_lengths
 from worldvla_ros.checkpoint import demo_path, load
@@ -32,7 +33,7 @@ from worldvla_ros.tokenizers.image import ImageTokenizer
 CPU = torch.device('cpu')
 LONGEST = 1 << 15
 """Positions of the demo-size model, so that no size is refused."""
-BATCH = 'batch: prompts side by side, per prompt'
+BATCH = 'batch: sequences side by side, each'
 COLUMNS = {
     'actions per chunk, K': ((1, 2, 5, 10, 20, 40), (1, 2, 5, 10, 25, 50)),
     'images per camera, M': ((1, 2, 4, 8, 16), (1, 2, 4, 8, 16)),
@@ -105,22 +106,35 @@ def long_demo():
     return replace(checkpoint, spec=spec, model=model.eval().requires_grad_(False))
 
 
-def measured(checkpoint, spec, batch, repeats):
-    """Return the median time [s] of what can be run: of a batch the prompts, else the rest."""
-    if batch is None:
-        bench = Workbench(replace(checkpoint, spec=spec))
-        jobs = {'chunk': bench.chunk(), 'image': bench.image(len(spec.cameras))}
-        return {k: float(np.median(repeated(job, CPU, repeats)[0])) for k, job in jobs.items()}
-    length = passes_of(spec, checkpoint.text)['prompt'][0].tokens
-    ids = torch.zeros(batch, length, dtype=torch.long)
+def measure_sizes(checkpoint, spec, rates, repeats):
+    """Return times and limits [s] of a chunk and of an image of each view."""
+    bench = Workbench(replace(checkpoint, spec=spec))
+    jobs = {'chunk': bench.chunk(), 'image': bench.sequential_image()}
+    rows = {kind: measured(bench, job, rates, repeats)[0] for kind, job in jobs.items()}
+    times = {kind: row.p50_s for kind, row in rows.items()}
+    return times, {kind: row.limit_s for kind, row in rows.items()}
+
+
+def measure_batch(checkpoint, batch, repeats):
+    """Return times [s] of a prompt and of an image, for each of so many side by side."""
+    prompts, engine = Prompts(checkpoint), checkpoint.engine
+    ids = np.stack([prompts.action(i).ids for i in range(batch)])
 
     @torch.inference_mode()
     def prompt():
-        return checkpoint.model(ids)
+        return checkpoint.model(torch.from_numpy(ids))
 
-    prompt()
-    times = [seconds(prompt, CPU)[0] for _ in range(repeats)]
-    return {'prompt': float(np.median(times)) / batch}
+    def image(number):
+        scenes = [prompts.scene(number * batch + i).prompt for i in range(batch)]
+        grid = (prompts.side, prompts.side)
+        return list(engine.rollout([scenes], *grid, speculative=False))
+
+    calls = {'prompt': lambda number: prompt(), 'image': image}
+    times = {
+        kind: [seconds(lambda n=n, call=call: call(n), CPU)[0] for n in range(repeats + 1)][1:]
+        for kind, call in calls.items()
+    }
+    return {kind: float(np.median(found)) / batch for kind, found in times.items()}
 
 
 def measure_demo(repeats):
@@ -131,11 +145,14 @@ def measure_demo(repeats):
     rates = measure_rates(CPU, torch.float32, stored_bytes(model), [(spec.vqgan.ch, 64)])
     device = Device(rates.bandwidth, rates.matmul)
     points = []
-    jobs = [(name, value) for name, (values, _) in COLUMNS.items() for value in values]
-    for name, value in tqdm(jobs, desc='measuring'):
-        batch, changed = value if name == BATCH else None, varied(spec, name, value)
-        times = measured(checkpoint, changed, batch, repeats)
-        least = limits(changed, checkpoint.text, counter, device, batch or 1)
+    sizes = [(name, value) for name, (values, _) in COLUMNS.items() for value in values]
+    for name, value in tqdm(sizes, desc='measuring'):
+        if name == BATCH:
+            times = measure_batch(checkpoint, value, repeats)
+            least = limits(spec, checkpoint.text, counter, device, value)
+        else:
+            changed = varied(spec, name, value)
+            times, least = measure_sizes(checkpoint, changed, rates, repeats)
         points.append((name, value, least, times))
     return points, device
 
@@ -198,8 +215,11 @@ def draw(points, here, devices, out):
 
 def add_legend(figure, devices):
     """Say what colours, dots and dashes mean."""
-    words = {'prompt': 'prompt, one pass', 'chunk': 'chunk, all actions side by side',
-             'image': 'image of each view, code by code'}  # fmt: skip
+    words = {
+        'prompt': 'prompt, one pass without cache',
+        'chunk': 'chunk, all actions side by side',
+        'image': 'image of each view, code by code',
+    }
     line = matplotlib.lines.Line2D
     entries = [line([], [], color=KINDS[k], label=label) for k, label in words.items()]
     entries.append(line([], [], color='grey', marker='o', linestyle='', label='measured'))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 import json
 import math
 
@@ -7,15 +8,22 @@ import pytest
 import torch
 
 from worldvla_ros.benchmark import device, measure, random_model
+from worldvla_ros.benchmark.jobs import Job, Workbench
 from worldvla_ros.benchmark.measure import JOBS, Settings, bench, repeated
-from worldvla_ros.benchmark.passes import chunk_passes, image_passes, sequential_passes
+from worldvla_ros.benchmark.passes import (
+    chunk_passes,
+    image_passes,
+    sequential_passes,
+    surprise_passes,
+)
+from worldvla_ros.benchmark.prompts import Prompts, SimulatedPrompts
 from worldvla_ros.benchmark.random_model import random_spec
 from worldvla_ros.benchmark.report import COLUMNS, Row, duration, quantity
 from worldvla_ros.benchmark.subject import Subject, open_subject, random_subject, resize
 from worldvla_ros.cli import main
 from worldvla_ros.cli_bench import DTYPES, ROWS
 from worldvla_ros.engine import Engine
-from worldvla_ros.errors import ConfigError
+from worldvla_ros.errors import ConfigError, MemoryLimitError
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.profiles import load_profile
@@ -54,20 +62,11 @@ def subject_of(checkpoint):
     return Subject(checkpoint.spec, checkpoint.text, lambda *_: checkpoint)
 
 
-def recorded(model, call):
-    """Return new tokens and tokens seen of each pass that a call makes."""
-    found = []
-
-    def hook(_, arguments, named):
-        ids, cache = arguments[0], named.get('cache', (*arguments, None, None, None)[3])
-        found.append((ids.shape[1], ids.shape[1] + cache.used))
-
-    handle = model.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        call()
-    finally:
-        handle.remove()
-    return found
+def counted(engine, call):
+    """Return the tokens and the passes of a call whose prompt no cache knows."""
+    before = engine.tokens, engine.passes
+    call()
+    return engine.tokens - before[0], engine.passes - before[1]
 
 
 def test_every_row_has_finite_figures_and_a_consistent_ratio(tiny):
@@ -114,21 +113,62 @@ def test_only_the_rows_asked_for_are_measured(tiny):
 
 
 def test_passes_and_tokens_are_those_that_the_engine_makes(tiny_checkpoint):
-    model, spec = tiny_checkpoint.model, tiny_checkpoint.spec
-    engine = Engine(model, spec.vocabulary)
-    codes = np.zeros((4, 4), np.int64)
-    prompt = tiny_checkpoint.sequences.action_prompt('go', [codes], np.zeros(7, np.float32))
-    world = tiny_checkpoint.sequences.world_prompt([codes], np.zeros((2, 7)))
-    length, asked = len(prompt.ids), len(world.ids)
+    prompts = Prompts(tiny_checkpoint)
+    prompt, scene = prompts.action(1), prompts.scene(1)
+    length, asked = len(prompt.ids), len(scene.prompt.ids)
+    wide = [np.zeros((4, 2), np.int64)] * 3
+
+    def imagine(*shape):
+        return lambda engine: list(engine.imagine(scene.prompt, *shape, speculative=False))
+
     pairs = [
-        (lambda: engine.act(prompt, 4, 7), chunk_passes(length, 4, 7)),
-        (lambda: engine.act(prompt, 1, 1), chunk_passes(length, 1, 1)),
-        (lambda: engine.act_sequentially(prompt, 4, 7), sequential_passes(length, 4, 7)),
-        (lambda: list(engine.imagine(world, 4, 4)), image_passes(asked, 4, 4, 32)),
-        (lambda: list(engine.imagine(world, 4, 2, images=3)), image_passes(asked, 4, 2, 32, 3)),
+        (lambda engine: engine.act(prompt, 4, 7), chunk_passes(length, 4, 7)),
+        (lambda engine: engine.act(prompt, 1, 1), chunk_passes(length, 1, 1)),
+        (lambda engine: engine.act_sequentially(prompt, 4, 7), sequential_passes(length, 4, 7)),
+        (imagine(4, 4), image_passes(asked, 4, 4, 32)),
+        (imagine(4, 2, 3), image_passes(asked, 4, 2, 32, 3)),
+        (lambda engine: engine.surprise(scene.prompt, wide), surprise_passes(asked, 4, 2, 32, 3)),
     ]
     for call, passes in pairs:
-        assert recorded(model, call) == [(p.tokens, p.seen) for p in passes]
+        engine = Engine(tiny_checkpoint.model, tiny_checkpoint.spec.vocabulary)
+        found = counted(engine, lambda engine=engine, call=call: call(engine))
+        assert found == (sum(p.tokens for p in passes), len(passes))
+        assert passes[0].tokens == passes[0].seen
+        assert all(b.seen == a.seen + b.tokens for a, b in pairwise(passes))
+
+
+def test_no_cache_knows_more_of_a_prompt_than_its_wording(tiny_checkpoint):
+    bench, prompts = Workbench(tiny_checkpoint), Prompts(tiny_checkpoint)
+    engine, start = tiny_checkpoint.engine, tiny_checkpoint.spec.vocabulary.image_start
+    act, scene = prompts.action(5), prompts.scene(5)
+    seen = surprise_passes(len(scene.prompt.ids), 4, 4, 32)[0].tokens
+    wording = [int(np.flatnonzero(p.ids == start)[0]) for p in (act, scene.prompt)]
+    for _ in range(2):
+        bench.forget()
+        tokens, _ = counted(engine, lambda: engine.act(act, 1, 1))
+        assert tokens == len(act.ids) + 1 - wording[0]
+        tokens, _ = counted(engine, lambda: engine.surprise(scene.prompt, scene.codes))
+        assert tokens == seen - wording[1]
+
+
+def test_rows_count_what_their_calls_fed(tiny):
+    report = bench(Settings(repeats=1, references=True), tiny)
+    rows = {row.name: row for row in report.rows}
+    assert rows['chunk'].passes == 7
+    assert rows['chunk, sequential'].passes == 4 * 9 + 1
+    assert rows['image, sequential'].passes == 16
+    assert rows['surprise'].passes == rows['prefill'].passes == 1
+    assert rows['image'].passes < 16
+    assert rows['image'].tokens > rows['image, sequential'].tokens
+
+
+def test_images_of_the_simulation_are_guessed_ahead(tiny_checkpoint):
+    prompts = SimulatedPrompts(tiny_checkpoint)
+    first, second = prompts.scene(0), prompts.scene(1)
+    assert len(first.prompt.ids) == len(Prompts(tiny_checkpoint).scene(0).prompt.ids)
+    assert not np.array_equal(first.prompt.ids, second.prompt.ids)
+    job = Workbench(tiny_checkpoint, prompts).image()
+    assert job.call(job.prepare(0)).shape == (1, 4, 4)
 
 
 def test_a_head_answers_end_to_end_in_one_pass_and_fixes_the_horizon(head_checkpoint):
@@ -226,13 +266,13 @@ def test_random_weights_are_finite_and_make_every_row(random_tiny):
 
 def test_random_weights_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
     monkeypatch.setattr(random_model, 'free_memory', lambda device: 3e9)
-    with pytest.raises(ConfigError, match='expected 14.0 GB of free memory, got 3.0 GB'):
+    with pytest.raises(MemoryLimitError, match='expected 14.0 GB of free memory, got 3.0 GB'):
         open_subject('7b').loaded(torch.device('cpu'), None)
 
 
 def test_a_long_first_call_counts_and_a_short_one_does_not(monkeypatch):
     calls = []
-    job = measure.Job('x', lambda _: calls.append(1), work=None)
+    job = Job('x', lambda number: None, lambda _: calls.append(1), work=None)
     times, _ = repeated(job, torch.device('cpu'), repeats=3)
     assert (len(times), len(calls)) == (3, 4)
     calls.clear()
@@ -241,8 +281,18 @@ def test_a_long_first_call_counts_and_a_short_one_does_not(monkeypatch):
     assert (len(times), len(calls)) == (1, 1)
 
 
+def test_prompts_that_follow_each_other_differ_from_the_first_code(
+    tiny_checkpoint,
+):
+    prompts = Prompts(tiny_checkpoint)
+    codes = [prompts.action(number).ids for number in range(40)]
+    first = np.flatnonzero(codes[0] == tiny_checkpoint.spec.vocabulary.image_start)[0] + 3
+    assert all((a[:first] == b[:first]).all() for a, b in pairwise(codes))
+    assert all(a[first] != b[first] for a, b in pairwise(codes))
+
+
 def test_each_time_gets_what_was_prepared_for_it():
-    job = measure.Job('x', lambda value: value, work=None, prepare=lambda number: number)
+    job = Job('x', lambda number: number, lambda value: value, work=None)
     assert repeated(job, torch.device('cpu'), repeats=4)[1] == [0, 1, 2, 3, 4]
 
 
@@ -253,7 +303,7 @@ def test_ways_that_disagree_in_full_precision_are_an_error(tiny_checkpoint):
 
 
 def test_figures_have_three_digits():
-    assert [duration(t) for t in (0.04194, 280.4, 3.2)] == ['41.9 ms', '280 s', '3.20 s']
+    assert [duration(t) for t in (0.04194, 280.4, 9.999)] == ['41.9 ms', '280 s', '10.0 s']
     assert [quantity(v, 'B') for v in (13.8e6, 1.406e10, 999)] == ['13.8 MB', '14.1 GB', '999 B']
 
 

@@ -15,7 +15,8 @@ from worldvla_ros.model.cost import (
     stored_bytes,
     total,
 )
-from worldvla_ros.model.transformer import KVCache, Transformer, TransformerConfig
+from worldvla_ros.model.fast import FastTransformer
+from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 
 
@@ -50,11 +51,13 @@ def test_flops_of_a_prefill_are_those_of_the_flop_counter(checkpoint, batch):
 
 def test_flops_of_a_pass_with_a_cache_are_those_of_the_flop_counter(checkpoint):
     model = checkpoint.model
-    cache = KVCache(model.config, 30, torch.device('cpu'), torch.float32)
-    with torch.inference_mode():
-        model(torch.zeros(1, 20, dtype=torch.long), cache=cache)
-    mask = torch.ones(1, 1, 4, 24, dtype=torch.bool)
-    found = counted(lambda: model(torch.zeros(1, 4, dtype=torch.long), None, mask, cache))
+    fast = FastTransformer(model)
+    ids, positions, cache = (
+        torch.zeros(1, 4).long(),
+        torch.arange(20, 24)[None],
+        fast.new_cache(30),
+    )
+    found = counted(lambda: fast.forward(ids, positions, cache, 24))
     assert found == TransformerCost(model.config).run(4, 24).flops
 
 

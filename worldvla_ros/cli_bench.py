@@ -4,7 +4,7 @@ import argparse
 
 from worldvla_ros.cli_parts import add_verb, write_json
 
-ROWS = ('prefill', 'chunk', 'image', 'encode', 'decode', 'end-to-end')
+ROWS = ('prefill', 'chunk', 'image', 'surprise', 'encode', 'decode', 'end-to-end')
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 

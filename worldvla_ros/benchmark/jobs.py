@@ -1,10 +1,10 @@
-"""What can be measured of a checkpoint, each as a call with the work that it should take.
+"""What can be measured of a checkpoint, each as a call with the work that it takes.
 
-Knows policy, world model and engine. Must not know clocks or how figures are shown.
+Knows policy, engine and image tokenizer. Must not know clocks or how figures are shown.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,15 +16,19 @@ from worldvla_ros.benchmark.passes import (
     chunk_passes,
     image_passes,
     sequential_passes,
+    surprise_passes,
+    window_passes,
 )
-from worldvla_ros.benchmark.random_model import INSTRUCTION
+from worldvla_ros.benchmark.prompts import Prompts, Scene
+from worldvla_ros.caches import CACHES
 from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.engine import CHOICES, Engine
+from worldvla_ros.chunk_decoding import CHOICES
+from worldvla_ros.engine import WINDOW
 from worldvla_ros.model.cost import ActionHeadCost, Cost, TransformerCost, VQGANCost, total
-from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 
 PROGRESS_AFTER_S = 5.0
+SMALLEST = np.zeros((2, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Work:
         tokens: Tokens fed to the transformer.
         passes: Passes of the transformer.
         products: Cost of each pass, and of the action head.
-        convolutions: Cost of each image encoded or decoded.
+        convolutions: Cost of what is encoded or decoded at a time.
     """
 
     tokens: int = 0
@@ -61,143 +65,184 @@ class Job:
 
     Attributes:
         name: Its row.
-        call: What is timed; takes what `prepare` made.
-        work: What it must do.
         prepare: Called before each time with its number, and not timed.
+        call: What is timed; takes what `prepare` made.
+        work: What a call must do, from the tokens and passes that the engine counted in it.
     """
 
     name: str
+    prepare: Callable[[int], object]
     call: Callable[[object], object]
-    work: Work
-    prepare: Callable[[int], object] = field(default=lambda number: None)
+    work: Callable[[int, int], Work]
 
 
 class Workbench:
     """Makes the jobs of one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, progress: bool = False) -> None:
-        """Build prompts of random images; `progress` shows the passes of long images."""
-        self._checkpoint, self._progress = checkpoint, progress
-        self._spec = checkpoint.spec
-        self._engine = Engine(checkpoint.model, self._spec.vocabulary)
+    def __init__(
+        self, checkpoint: Checkpoint, prompts: Prompts | None = None, progress: bool = False
+    ) -> None:
+        """Take prompts, random ones by default; `progress` shows the passes of long images."""
+        self.checkpoint, self._progress = checkpoint, progress
+        self._spec, self._engine = checkpoint.spec, checkpoint.engine
+        self._prompts = prompts or Prompts(checkpoint)
         self._policy = Policy(checkpoint)
-        self._random = np.random.default_rng(0)
-        self._counter = TransformerCost.of(
-            checkpoint.model, checkpoint.model.lm_head.weight.element_size()
-        )
-        self._images = VQGANCost(self._spec.vqgan)
-        self._side = self._spec.image_size // self._spec.vqgan.reduction
-        views = len(self._spec.cameras)
-        codes = [self._codes() for _ in range(self._spec.history * views)]
-        build = checkpoint.sequences
-        self._prompt = build.action_prompt(INSTRUCTION, codes, self._state())
-        moved = np.zeros((self._spec.world.actions_per_image, self._spec.action.dim))
-        self._world_prompt = build.world_prompt(codes[:views], moved)
+        width = checkpoint.model.lm_head.weight.element_size()
+        self._counter = TransformerCost.of(checkpoint.model, width)
+        self._network = VQGANCost(self._spec.vqgan)
+        self._grid = (self._prompts.side, self._prompts.side)
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        """The weights and what they mean."""
-        return self._checkpoint
+    def counted(self) -> tuple[int, int]:
+        """Tokens and passes so far."""
+        return self._engine.tokens, self._engine.passes
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self._checkpoint.device
+    def forget(self) -> None:
+        """Leave nothing in any cache but the wording of prompts."""
+        act, imagine = self._prompts.without_images()
+        for _ in range(CACHES):
+            self._engine.act(act, 1, 1)
+            self._engine.surprise(imagine, [SMALLEST])
 
     def prefill(self) -> Job:
         """Up to the first number of an action: the prompt in one pass."""
-        return self._decoding('prefill', self._engine.act, chunk_passes, horizon=1, dim=1)
+        return self._chunk('prefill', self._engine.act, chunk_passes, (1, 1))
 
     def chunk(self) -> Job:
         """All bins of a chunk, side by side."""
-        return self._decoding('chunk', self._engine.act, chunk_passes)
+        return self._chunk('chunk', self._engine.act, chunk_passes, self._size)
 
     def sequential_chunk(self) -> Job:
         """All bins of a chunk, token after token."""
-        reference = self._engine.act_sequentially
-        return self._decoding('chunk, sequential', reference, sequential_passes)
+        sequential = self._engine.act_sequentially
+        return self._chunk('chunk, sequential', sequential, sequential_passes, self._size)
 
-    def image(self, images: int = 1) -> Job:
-        """The codes of one image, or of the first so many views."""
-        side, codebook = self._side, self._spec.vqgan.n_embed
-        passes = image_passes(len(self._world_prompt.ids), side, side, codebook, images)
+    def image(self) -> Job:
+        """The codes of the next image of each view, guessed ahead."""
 
-        def imagine(_: object) -> np.ndarray:
-            steps = self._engine.imagine(self._world_prompt, side, side, images)
-            shown = self._shown(steps, len(passes))
-            return np.stack([codes for codes in shown if codes is not None])
+        def work(tokens: int, passes: int) -> Work:
+            scene = self._prompts.scene(0)
+            codes = self._prompts.views * self._prompts.side**2
+            seen = len(scene.prompt.ids) + codes // 2
+            window = min(WINDOW[self.checkpoint.device.type], codes)
+            return self._work(
+                window_passes(tokens, passes, seen, window, self._spec.vqgan.n_embed)
+            )
 
-        return Job('image', imagine, self._work(passes))
+        return Job(self._image_name, self._prompts.scene, self._imagine(True), work)
+
+    def sequential_image(self) -> Job:
+        """The same codes, one after another."""
+
+        def work(tokens: int, passes: int) -> Work:
+            return self._rest(tokens, self._image_passes())
+
+        name = f'{self._image_name}, sequential'
+        return Job(name, self._prompts.scene, self._imagine(False), work)
+
+    def surprise(self) -> Job:
+        """How unlikely the images are that were seen."""
+
+        def call(scene: Scene) -> list[np.ndarray]:
+            return self._engine.surprise(scene.prompt, scene.codes)
+
+        def work(tokens: int, passes: int) -> Work:
+            length, views = len(self._prompts.scene(0).prompt.ids), self._prompts.views
+            codebook = self._spec.vqgan.n_embed
+            return self._rest(tokens, surprise_passes(length, *self._grid, codebook, views))
+
+        return Job('surprise', self._prompts.scene, call, work)
 
     def encode(self) -> Job:
         """An image to codes."""
-        size, network = self._spec.image_size, self._checkpoint.vqgan
-        work = Work(convolutions=(self._images.encode(size, size),))
-        return Job('encode', lambda image: network.encode(image).cpu(), work, self._on_device)
+        size, network = self._spec.image_size, self.checkpoint.vqgan
+        work = Work(convolutions=(self._network.encode(size, size),))
+
+        def image(number: int) -> torch.Tensor:
+            image = next(iter(self._prompts.observation(number).images.values()))
+            return torch.from_numpy(image)[None].to(self.checkpoint.device)
+
+        return Job('encode', image, lambda image: network.encode(image).cpu(), lambda *_: work)
 
     def decode(self) -> Job:
         """Codes to an image."""
-        network, device = self._checkpoint.vqgan, self._checkpoint.device
-        work = Work(convolutions=(self._images.decode(self._side, self._side),))
+        network = self.checkpoint.vqgan
+        work = Work(convolutions=(self._network.decode(*self._grid),))
 
-        def codes(_: int) -> torch.Tensor:
-            return torch.from_numpy(self._codes())[None].to(device)
+        def codes(number: int) -> torch.Tensor:
+            return torch.from_numpy(self._prompts.codes(number))[None].to(self.checkpoint.device)
 
-        return Job('decode', lambda given: network.decode(given).cpu(), work, codes)
+        return Job('decode', codes, lambda codes: network.decode(codes).cpu(), lambda *_: work)
 
     def end_to_end(self) -> Job:
         """Images never seen before, sentence and state to actions."""
-        spec, head = self._spec, self._spec.action_head
-        size, length = spec.image_size, len(self._prompt.ids)
-        encoded = [self._images.encode(size, size)] * (spec.history * len(spec.cameras))
-        if self._policy.decoding == 'discrete':
-            work = self._work(chunk_passes(length, spec.action.horizon, spec.action.dim))
-        else:
-            width = self._checkpoint.model.lm_head.weight.element_size()
-            answered = ActionHeadCost(head, width).run(length)
-            work = self._work([Pass(length, length)], answered)
-        work = Work(work.tokens, work.passes, work.products, tuple(encoded))
-        return Job('end to end', self._policy.act, work, self._observation)
+        size, images = self._spec.image_size, self._spec.history * self._prompts.views
+        encoded = self._network.encode(size, size, images)
 
-    def _decoding(
+        def work(tokens: int, passes: int) -> Work:
+            found = self._answer(tokens)
+            return Work(found.tokens, found.passes, found.products, (encoded,))
+
+        return Job('end to end', self._prompts.observation, self._policy.act, work)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self._spec.action.horizon, self._spec.action.dim
+
+    @property
+    def _image_name(self) -> str:
+        views = self._prompts.views
+        return 'image' if views == 1 else f'{views} images'
+
+    def _chunk(
         self,
         name: str,
         decode: Callable,
         passes: Callable[..., list[Pass]],
-        horizon: int | None = None,
-        dim: int | None = None,
+        size: tuple[int, int],
     ) -> Job:
-        action = self._spec.action
-        size = (horizon or action.horizon, dim or action.dim)
-        choose = CHOICES[action.bin_choice]
-        work = self._work(passes(len(self._prompt.ids), *size))
-        return Job(name, lambda _: decode(self._prompt, *size, choose).bins, work)
+        choose = CHOICES[self._spec.action.bin_choice]
+
+        def work(tokens: int, _: int) -> Work:
+            return self._rest(tokens, passes(len(self._prompts.action(0).ids), *size))
+
+        def call(prompt: object) -> np.ndarray:
+            return decode(prompt, *size, choose).bins
+
+        return Job(name, self._prompts.action, call, work)
+
+    def _imagine(self, speculative: bool) -> Callable[[Scene], np.ndarray]:
+        views, codes = self._prompts.views, len(self._image_passes())
+
+        def call(scene: Scene) -> np.ndarray:
+            steps = self._engine.imagine(scene.prompt, *self._grid, views, speculative=speculative)
+            return np.stack([found for found in self._shown(steps, codes) if found is not None])
+
+        return call
+
+    def _image_passes(self) -> list[Pass]:
+        length, codebook = len(self._prompts.scene(0).prompt.ids), self._spec.vqgan.n_embed
+        return image_passes(length, *self._grid, codebook, self._prompts.views)
+
+    def _answer(self, tokens: int) -> Work:
+        """Return the work of answering an observation whose images are encoded."""
+        length = len(self._prompts.action(0).ids)
+        if self._policy.decoding == 'continuous':
+            width = self.checkpoint.model.lm_head.weight.element_size()
+            head = ActionHeadCost(self._spec.action_head, width).run(length)
+            return self._work([Pass(length, length)], head)
+        return self._rest(tokens, chunk_passes(length, *self._size))
+
+    def _rest(self, tokens: int, passes: list[Pass]) -> Work:
+        """Return the work of passes of which the first was spared what a cache knew."""
+        known = sum(each.tokens for each in passes) - tokens
+        return self._work([passes[0].without(known), *passes[1:]])
 
     def _work(self, passes: list[Pass], *more: Cost) -> Work:
         costs = tuple(each.cost(self._counter) for each in passes)
-        return Work(sum(p.tokens for p in passes), len(passes), (*costs, *more))
+        return Work(round(sum(p.tokens for p in passes)), len(passes), (*costs, *more))
 
-    def _shown(self, steps: object, count: int) -> tqdm:
-        return tqdm(
-            steps, 'passes', count, leave=False, delay=PROGRESS_AFTER_S, disable=not self._progress
-        )
-
-    def _codes(self) -> np.ndarray:
-        return self._random.integers(0, self._spec.vqgan.n_embed, (self._side, self._side))
-
-    def _image(self) -> np.ndarray:
-        size = self._spec.image_size
-        return self._random.integers(0, 256, (size, size, 3), np.uint8)
-
-    def _on_device(self, _: int) -> torch.Tensor:
-        return torch.from_numpy(self._image())[None].to(self._checkpoint.device)
-
-    def _state(self) -> np.ndarray | None:
-        state = self._spec.state
-        return None if state is None else np.array(state.minimum, np.float32)
-
-    def _observation(self, _: int) -> Observation:
-        instants = [
-            {c: self._image() for c in self._spec.cameras} for _ in range(self._spec.history)
-        ]
-        return Observation(instants[-1], INSTRUCTION, self._state(), tuple(instants[:-1]))
+    def _shown(self, steps: Iterable, most: int) -> tqdm:
+        """Show passes, of which there may be fewer than codes."""
+        hidden = not self._progress
+        return tqdm(steps, 'passes', most, leave=False, delay=PROGRESS_AFTER_S, disable=hidden)

@@ -4,7 +4,7 @@ Must not know how figures are shown.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import time
 
 import numpy as np
@@ -20,6 +20,7 @@ from worldvla_ros.benchmark.device import (
     seconds,
 )
 from worldvla_ros.benchmark.jobs import Job, Workbench
+from worldvla_ros.benchmark.prompts import SimulatedPrompts
 from worldvla_ros.benchmark.report import Comparison, Report, Row
 from worldvla_ros.benchmark.subject import Subject, open_subject, resize
 from worldvla_ros.checkpoint import Checkpoint
@@ -31,11 +32,15 @@ JOBS: dict[str, Callable[[Workbench], Job]] = {
     'prefill': Workbench.prefill,
     'chunk': Workbench.chunk,
     'image': Workbench.image,
+    'surprise': Workbench.surprise,
     'encode': Workbench.encode,
     'decode': Workbench.decode,
     'end-to-end': Workbench.end_to_end,
 }
-REFERENCES: dict[str, Callable[[Workbench], Job]] = {'chunk': Workbench.sequential_chunk}
+REFERENCES: dict[str, Callable[[Workbench], Job]] = {
+    'chunk': Workbench.sequential_chunk,
+    'image': Workbench.sequential_image,
+}
 BUDGET_S = 1.5
 """How long each job is repeated where nobody says how often."""
 REPEATS = (3, 100)
@@ -122,7 +127,9 @@ def bench(settings: Settings, subject: Subject | None = None) -> Report:
     loaded = peak_memory(device)
     rates = measure_rates(device, dtype, weights, _levels(checkpoint.spec))
     forget_peak(device)
-    rows, comparisons = _rows(Workbench(checkpoint, settings.progress), settings, rates)
+    prompts = SimulatedPrompts(checkpoint) if subject.simulated else None
+    workbench = Workbench(checkpoint, prompts, settings.progress)
+    rows, comparisons = _rows(workbench, settings, rates)
     spec = checkpoint.spec
     return Report(
         model=checkpoint.model_id,
@@ -184,22 +191,26 @@ def _rows(
     bar = tqdm(names, leave=False, disable=not settings.progress)
     for name in bar:
         bar.set_description(name)
-        row, made = _row(JOBS[name](workbench), workbench.device, settings.repeats, rates)
+        row, made = measured(workbench, JOBS[name](workbench), rates, settings.repeats)
         rows.append(row)
         if settings.references and name in REFERENCES:
             bar.set_description(f'{name}, reference')
             job = REFERENCES[name](workbench)
-            slow, wanted = _row(job, workbench.device, settings.repeats, rates)
+            slow, wanted = measured(workbench, job, rates, settings.repeats)
             rows.append(slow)
             comparisons.append(_compared(row, slow, made, wanted, workbench.checkpoint))
     return rows, comparisons
 
 
-def _row(
-    job: Job, device: torch.device, repeats: int | None, rates: Rates
+def measured(
+    workbench: Workbench, job: Job, rates: Rates, repeats: int | None = None
 ) -> tuple[Row, list[object]]:
-    times, made = repeated(job, device, repeats)
-    work = job.work
+    """Return the figures of a job, and all that it made."""
+    workbench.forget()
+    times, made = repeated(_counting(workbench, job), workbench.checkpoint.device, repeats)
+    counts = np.array([(tokens, passes) for _, tokens, passes in made[-len(times) :]])
+    tokens, passes = counts.mean(0).round().astype(int).tolist()
+    work = job.work(tokens, passes)
     row = Row(
         name=job.name,
         times_s=tuple(times),
@@ -209,7 +220,19 @@ def _row(
         flops=work.cost.flops,
         limit_s=work.limit_s(rates),
     )
-    return row, made
+    return row, [found for found, _, _ in made]
+
+
+def _counting(workbench: Workbench, job: Job) -> Job:
+    """Let a job return the tokens and passes of each call beside what it made."""
+
+    def call(given: object) -> tuple[object, int, int]:
+        tokens, passes = workbench.counted
+        made = job.call(given)
+        after = workbench.counted
+        return made, after[0] - tokens, after[1] - passes
+
+    return replace(job, call=call)
 
 
 def _compared(

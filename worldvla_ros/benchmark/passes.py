@@ -3,7 +3,7 @@
 Knows the order of decoding. Must not know weights, ids or devices.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from worldvla_ros.tokenizers.image import STRUCTURE_IDS
 from worldvla_ros.vocab import BINS
 
 HEADER_IDS = STRUCTURE_IDS - 1
-"""What precedes the codes of an image; its end follows them."""
+"""What precedes the codes of an image."""
+AFTER_LAST = 2
+"""What follows the last code: a new line and the end."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,14 @@ class Pass:
         ids: How many ids are scored.
     """
 
-    tokens: int
-    seen: int
+    tokens: float
+    seen: float
     outputs: int = 0
     ids: int = 0
+
+    def without(self, known: int) -> 'Pass':
+        """Return the pass where the cache holds so many of its tokens already."""
+        return replace(self, tokens=self.tokens - known)
 
     def cost(self, counter: TransformerCost, batch: int = 1) -> Cost:
         """Return what the pass costs for so many sequences side by side."""
@@ -84,6 +90,24 @@ def image_passes(
 def surprise_passes(
     prompt: int, rows: int, columns: int, codebook: int, images: int = 1
 ) -> list[Pass]:
-    """Return the one pass that scores observed images; see `image_passes`."""
-    tokens = prompt + images * (rows * (columns + 1) + STRUCTURE_IDS)
+    """Return the one pass that scores observed images; see `image_passes`.
+
+    What follows the code before the last is not needed.
+    """
+    tokens = prompt + images * (rows * (columns + 1) + STRUCTURE_IDS) - AFTER_LAST - 1
     return [Pass(tokens, tokens, images * rows * columns, codebook)]
+
+
+def window_passes(tokens: int, passes: int, seen: int, window: int, codebook: int) -> list[Pass]:
+    """Return passes that look at a window of codes, all taken to be of the same length.
+
+    How many there are depends on how many guesses were right.
+
+    Args:
+        tokens: Tokens of all passes.
+        passes: How many there were.
+        seen: Tokens that the middle one of them saw.
+        window: Codes that each looked at.
+        codebook: Codes among which one is chosen.
+    """
+    return [Pass(tokens / passes, seen, window, codebook)] * passes

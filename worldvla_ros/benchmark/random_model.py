@@ -10,7 +10,7 @@ from torch import nn
 
 from worldvla_ros.benchmark.device import free_memory
 from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.errors import ConfigError
+from worldvla_ros.errors import MemoryLimitError
 from worldvla_ros.model.cost import TransformerCost
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
@@ -56,12 +56,12 @@ def random_checkpoint(
     """Make weights in memory.
 
     Raises:
-        ConfigError: They do not fit.
+        MemoryLimitError: They do not fit.
     """
     needed = TransformerCost(spec.transformer).parameters * dtype.itemsize
     free = free_memory(device)
     if needed > free:
-        raise ConfigError(
+        raise MemoryLimitError(
             f'random weights of {spec.name} on {device}',
             expected=f'{needed / 1e9:.1f} GB of free memory',
             got=f'{free / 1e9:.1f} GB',

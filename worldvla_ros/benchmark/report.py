@@ -172,7 +172,8 @@ def quantity(value: float, unit: str) -> str:
 
 
 def _digits(value: float) -> str:
-    return f'{value:.{max(0, 3 - len(str(int(value))))}f}'
+    rounded = float(f'{value:.3g}')
+    return f'{rounded:.{max(0, 3 - len(str(int(rounded))))}f}'
 
 
 def _padded(cells: tuple[str, ...], widths: list[int]) -> list[str]:

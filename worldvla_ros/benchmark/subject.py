@@ -36,6 +36,8 @@ from worldvla_ros.tokenizers.text import TextTokenizer
 from worldvla_ros.vocab import MAX_GRID
 
 DEMO, RANDOM = 'demo', '7b'
+SIMULATED = 'sim_panda'
+"""The robot of the simulation."""
 RANDOM_PROFILE = 'worldvla_256_libero_goal'
 Load = Callable[[torch.device, torch.dtype | None], Checkpoint]
 
@@ -48,17 +50,19 @@ class Subject:
         spec: What its weights mean, with the sizes to measure.
         text: Its text tokenizer.
         load: Loads or makes the weights, with their own sizes.
+        simulated: Whether its weights know the built-in simulation.
     """
 
     spec: CheckpointSpec
     text: TextTokenizer
     load: Load
+    simulated: bool = False
 
     def loaded(self, device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
         """Return the checkpoint with the sizes to measure.
 
         Raises:
-            ConfigError: A random model does not fit into memory.
+            MemoryLimitError: The weights do not fit into memory.
             CheckpointError: The weights are damaged.
         """
         return replace(self.load(device, dtype), spec=self.spec)
@@ -78,7 +82,7 @@ def open_subject(model: str) -> Subject:
         def read(device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
             return load(folder, device, dtype)
 
-        return Subject(opened.spec, opened.text, read)
+        return Subject(opened.spec, opened.text, read, opened.spec.robot == SIMULATED)
     if model != RANDOM and model not in profile_names() and folder.suffix not in ('.yaml', '.yml'):
         raise ConfigError(
             f'no model {model!r}',
