@@ -152,7 +152,7 @@ def test_no_cache_knows_more_of_a_prompt_than_its_wording(tiny_checkpoint):
 
 
 def test_rows_count_what_their_calls_fed(tiny):
-    report = bench(Settings(repeats=1, references=True), tiny)
+    report = bench(Settings(repeats=1, references=True), replace(tiny, simulated=True))
     rows = {row.name: row for row in report.rows}
     assert rows['chunk'].passes == 7
     assert rows['chunk, sequential'].passes == 4 * 9 + 1
@@ -160,6 +160,14 @@ def test_rows_count_what_their_calls_fed(tiny):
     assert rows['surprise'].passes == rows['prefill'].passes == 1
     assert rows['image'].passes < 16
     assert rows['image'].tokens > rows['image, sequential'].tokens
+
+
+def test_images_are_guessed_ahead_only_where_guesses_can_hold(tiny):
+    settings = Settings(only=('image',), repeats=1, references=True)
+    assert [row.name for row in bench(settings, tiny).rows] == ['image, sequential']
+    report = bench(settings, replace(tiny, simulated=True))
+    assert [row.name for row in report.rows] == ['image', 'image, sequential']
+    assert [c.name for c in report.comparisons] == ['image']
 
 
 def test_images_of_the_simulation_are_guessed_ahead(tiny_checkpoint):

@@ -34,7 +34,7 @@ def add_bench(verbs: argparse._SubParsersAction) -> None:
         help='also decode token after token, and compare results and times',
     )  # fmt: skip
     bench.add_argument(
-        '--repeats', type=int, default=None, help='times of each row; by default what 1.5 s allow'
+        '--repeats', type=int, default=None, help='times of each row; by default what 1 s allows'
     )
     bench.add_argument(
         '--threads', type=int, default=0, help='CPU threads of torch; 0: its choice'

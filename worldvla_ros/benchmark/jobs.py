@@ -118,7 +118,9 @@ class Workbench:
         return self._chunk('chunk, sequential', sequential, sequential_passes, self._size)
 
     def image(self) -> Job:
-        """The codes of the next image of each view, guessed ahead."""
+        """The codes of the next image of each view, guessed ahead where guesses can hold."""
+        if not self._prompts.guessable:
+            return self.sequential_image()
 
         def work(tokens: int, passes: int) -> Work:
             scene = self._prompts.scene(0)
@@ -132,7 +134,7 @@ class Workbench:
         return Job(self._image_name, self._prompts.scene, self._imagine(True), work)
 
     def sequential_image(self) -> Job:
-        """The same codes, one after another."""
+        """The codes of the next image of each view, one after another."""
 
         def work(tokens: int, passes: int) -> Work:
             return self._rest(tokens, self._image_passes())

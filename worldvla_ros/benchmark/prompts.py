@@ -7,13 +7,16 @@ Knows sequences and episodes. Must not know clocks or devices.
 """
 
 from dataclasses import dataclass
+import functools
 
 import numpy as np
 
 from worldvla_ros.benchmark.random_model import INSTRUCTION
 from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.learn.episodes import Episode
 from worldvla_ros.observation import Observation
 from worldvla_ros.sequence import Sequence
+from worldvla_ros.world_model import WorldModel
 
 EPISODE = ('pick', 8500)
 """Task and seed of the episode."""
@@ -33,7 +36,15 @@ class Scene:
 
 
 class Prompts:
-    """Makes inputs for one checkpoint, each by its number."""
+    """Makes inputs for one checkpoint, each by its number.
+
+    Attributes:
+        guessable: Whether the next image is like the present one.
+        views: Cameras.
+        side: Rows and columns of codes of an image.
+    """
+
+    guessable = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Make random codes."""
@@ -91,19 +102,9 @@ class Prompts:
 
 
 class SimulatedPrompts(Prompts):
-    """Takes scenes from an episode."""
+    """Takes scenes from an episode, recorded when the first is asked for."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        """Record the episode, for which MuJoCo is loaded."""
-        from worldvla_ros.learn.evaluate import expert_episode
-        from worldvla_ros.world_model import WorldModel
-
-        super().__init__(checkpoint)
-        self._episode = expert_episode(WorldModel(checkpoint), *EPISODE)
-        images = [self._episode.images[name] for name in self._spec.cameras]
-        seen = checkpoint.images.encode([image for view in images for image in view])
-        count = len(images[0])
-        self._seen = [seen[i * count : (i + 1) * count] for i in range(self.views)]
+    guessable = True
 
     def scene(self, number: int) -> Scene:
         """Return a prompt and what was seen, a little later for each number."""
@@ -111,3 +112,15 @@ class SimulatedPrompts(Prompts):
         start = number % (self._episode.length - stride + 1)
         codes = [view[i] for i in (start, start + stride) for view in self._seen]
         return self._scene(codes, self._episode.executed[start : start + stride])
+
+    @functools.cached_property
+    def _episode(self) -> Episode:
+        from worldvla_ros.learn.evaluate import expert_episode  # loads MuJoCo
+
+        return expert_episode(WorldModel(self._checkpoint), *EPISODE)
+
+    @functools.cached_property
+    def _seen(self) -> list[list[np.ndarray]]:
+        """Codes of all images of each camera: int64[rows, columns]."""
+        encode = self._checkpoint.images.encode
+        return [encode(list(self._episode.images[name])) for name in self._spec.cameras]
