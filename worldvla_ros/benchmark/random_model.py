@@ -4,6 +4,7 @@ Speed and memory do not depend on what weights say. Must not know clocks.
 """
 
 from dataclasses import fields
+import logging
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
 from worldvla_ros.vocab import PUBLISHED
 from worldvla_ros.weights import StoredTensor, Tensors, read_network
 
+LOG = logging.getLogger(__name__)
 INSTRUCTION = 'pick up the red cube'
 TEXT_BASE, TEXT_SIZE = 20000, 512
 """Ids without another meaning in the published vocabulary, for the words of random models."""
@@ -67,6 +69,7 @@ def random_checkpoint(
             got=f'{free / 1e9:.1f} GB',
             remedy='Use a narrower --dtype or another --device.',
         )
+    LOG.info('making %.1f GB of random weights', needed / 1e9)
     with torch.device('meta'):
         model, vqgan = Transformer(spec.transformer), VQGAN(spec.vqgan)
     return Checkpoint(
