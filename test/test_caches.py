@@ -122,9 +122,7 @@ def test_a_shortage_of_memory_is_one_message_with_what_needs_less(monkeypatch, e
 def test_a_cache_that_does_not_fit_into_memory_is_explained(monkeypatch):
     engine = Engine(make_model(1), VOCAB)
     monkeypatch.setattr(FastTransformer, 'new_cache', lambda *_: torch.empty(1 << 60))
-    with pytest.raises(
-        MemoryLimitError, match='making a cache: expected room for 1 × 128'
-    ):
+    with pytest.raises(MemoryLimitError, match='making a cache: expected room for 1 × 128'):
         engine.act(sequence(range(20, 50)), 3, 6)
 
 
