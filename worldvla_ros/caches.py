@@ -134,6 +134,11 @@ class Caches:
         finally:
             held.leased = False
 
+    def forget(self) -> None:
+        """Let no cache know any prompt; they keep their memory."""
+        for held in self._held:
+            held.ids, held.blocks = held.ids[:, :0], held.blocks[:0]
+
     def _lease(self, ids: np.ndarray, blocks: np.ndarray, room: int) -> Held:
         """Return the cache that knows most of a prompt, or a new one where none knows much."""
         prompt = blocks[: ids.shape[1]]

@@ -43,9 +43,9 @@ class Engine:
         cuda = fast.device.type == 'cuda'
         self._forward = GraphedForward(fast) if cuda else fast.forward
         self._window = WINDOW['cuda' if cuda else 'cpu']
-        caches = Caches(fast, self._counted)
-        self._chunks = ChunkDecoder(model, vocab, caches)
-        self._images = ImageDecoder(model, vocab, caches)
+        self._caches = Caches(fast, self._counted)
+        self._chunks = ChunkDecoder(model, vocab, self._caches)
+        self._images = ImageDecoder(model, vocab, self._caches)
         self.passes = self.tokens = 0
 
     def act(
@@ -155,6 +155,10 @@ class Engine:
             MemoryLimitError: Memory is short.
         """
         return self._images.surprise(prompt, codes)
+
+    def forget(self) -> None:
+        """Know no prompt any more, so that the next is fed as a whole."""
+        self._caches.forget()
 
     def _counted(self, ids: Tensor, *arguments: object) -> Tensor:
         self.passes += 1

@@ -20,7 +20,6 @@ from worldvla_ros.benchmark.passes import (
     window_passes,
 )
 from worldvla_ros.benchmark.prompts import Prompts, Scene
-from worldvla_ros.caches import CACHES
 from worldvla_ros.checkpoint import Checkpoint
 from worldvla_ros.chunk_decoding import CHOICES
 from worldvla_ros.engine import WINDOW
@@ -28,7 +27,6 @@ from worldvla_ros.model.cost import ActionHeadCost, Cost, TransformerCost, VQGAN
 from worldvla_ros.policy import Policy
 
 PROGRESS_AFTER_S = 5.0
-SMALLEST = np.zeros((2, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,8 @@ class Workbench:
         return self._engine.tokens, self._engine.passes
 
     def forget(self) -> None:
-        """Leave nothing in any cache but the wording of prompts."""
-        act, imagine = self._prompts.without_images()
-        for _ in range(CACHES):
-            self._engine.act(act, 1, 1)
-            self._engine.surprise(imagine, [SMALLEST])
+        """Know no prompt any more."""
+        self._engine.forget()
 
     def prefill(self) -> Job:
         """Up to the first number of an action: the prompt in one pass."""

@@ -62,12 +62,6 @@ class Prompts:
         codes = self._codes(number, 2 * self.views)
         return self._scene(codes, self._still())
 
-    def without_images(self) -> tuple[Sequence, Sequence]:
-        """Return the shortest prompts that begin as `action` and `scene` do."""
-        build = self._checkpoint.sequences
-        act = build.action_prompt(INSTRUCTION, [], self.state())
-        return act, build.world_prompt([], self._still())
-
     def observation(self, number: int) -> Observation:
         """Return random images with sentence and state."""
         size, random = self._spec.image_size, np.random.default_rng(number)
