@@ -19,6 +19,8 @@ LAYERS = (
         'profiles',
         'meta_layout',
         'published',
+        'quantise',
+        'quality',
         'checkpoint',
         'inspection',
         'pull',
