@@ -6,6 +6,7 @@ All precisions take turns in one process, so that whatever else the machine does
 """
 
 import argparse
+import functools
 import time
 
 import numpy as np
@@ -49,17 +50,16 @@ def main():
     torch.set_num_threads(chosen.threads)
     checkpoints = loaded()
     spec = next(iter(checkpoints.values())).spec
-    observation = made_observations(spec, 1)[0]
+    # as many as are asked, since what a prompt shares with the last one is not computed again
+    observations = made_observations(spec, CHUNKS_PER_ROUND * (chosen.rounds + 1))
     actions = np.zeros((spec.world.actions_per_image, spec.action.dim))
     chunks, images = {word: [] for word in checkpoints}, {word: [] for word in checkpoints}
     for turn in range(chosen.rounds + 1):  # the first does not count
         for word, checkpoint in checkpoints.items():
             policy, world = Policy(checkpoint), WorldModel(checkpoint)
-            took = [
-                milliseconds(lambda policy=policy: policy.act(observation))
-                for _ in range(CHUNKS_PER_ROUND)
-            ]
-            image = milliseconds(lambda world=world: world.imagine(observation, actions))
+            seen = observations[turn * CHUNKS_PER_ROUND :][:CHUNKS_PER_ROUND]
+            took = [milliseconds(functools.partial(policy.act, each)) for each in seen]
+            image = milliseconds(functools.partial(world.imagine, seen[0], actions))
             if turn:
                 chunks[word] += took
                 images[word].append(image)

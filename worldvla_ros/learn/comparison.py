@@ -12,8 +12,6 @@ import numpy as np
 from worldvla_ros.learn.episodes import Episode
 from worldvla_ros.metrics import changed_pixels, psnr
 from worldvla_ros.observation import Observation
-from worldvla_ros.policy import encode_images
-from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
 from worldvla_ros.world_model import WorldModel
 
 
@@ -73,22 +71,15 @@ def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Co
     images = {name: images[start] for name, images in episode.images.items()}
     imagined = world.imagine(Observation(images), actions)
     ahead = tuple(per_image * (i + 1) for i in range(len(imagined)))
-    seen = [_model_image(world, episode.images[camera][start + a]) for a in (0, *ahead)]
-    codes = encode_images(checkpoint, seen[1:])
+    seen = [checkpoint.images.fit(episode.images[camera][start + a]) for a in (0, *ahead)]
+    codes = checkpoint.images.encode(seen[1:])
     return Comparison(
         start=seen[0],
         observed=np.stack(seen[1:]),
         imagined=imagined,
-        reconstructed=np.stack([world.decode(c) for c in codes]),
+        reconstructed=checkpoint.images.decode(np.stack(codes)),
         actions_ahead=ahead,
     )
-
-
-def _model_image(world: WorldModel, image: np.ndarray) -> np.ndarray:
-    """Return an image at the model's size."""
-    checkpoint = world.checkpoint
-    patch = checkpoint.vqgan.config.reduction * CODES_PER_CELL
-    return np.array(fit_image(image, checkpoint.spec.image_size, patch))
 
 
 def rounded(value: float) -> float | None:
