@@ -122,6 +122,7 @@ setup(
     extras_require={
         'hub': ['huggingface_hub>=0.23'],
         'libero': ['gymnasium>=1.0,<2', 'hf-libero>=0.1.4', 'tqdm>=4.66'],
+        'quantise': ['torchao>=0.18,<0.19'],
         'sim': ['gymnasium>=1.0,<2', 'mujoco>=3.3,<5', 'pyopengl>=3.1', 'tqdm>=4.66'],
         'record': ['imageio>=2.34', 'imageio-ffmpeg>=0.5', 'mcap>=1.2'],
     },

@@ -19,15 +19,16 @@ import torch
 from tqdm import tqdm
 
 from worldvla_ros.benchmark.device import measure_rates, seconds
-from worldvla_ros.benchmark.jobs import Workbench
+from worldvla_ros.benchmark.jobs import Workbench, counter_of
 from worldvla_ros.benchmark.measure import measured
 from worldvla_ros.benchmark.passes import Pass, chunk_passes, image_passes
 from worldvla_ros.benchmark.prompts import Prompts
 from worldvla_ros.benchmark.report import duration
 from worldvla_ros.benchmark.subject import open_subject, sequence_lengths
 from worldvla_ros.checkpoint import demo_path, load
-from worldvla_ros.model.cost import TransformerCost, stored_bytes
+from worldvla_ros.model.cost import TransformerCost
 from worldvla_ros.model.transformer import Transformer
+from worldvla_ros.quantise import weight_bytes
 from worldvla_ros.tokenizers.image import ImageTokenizer
 
 CPU = torch.device('cpu')
@@ -141,8 +142,8 @@ def measure_demo(repeats):
     """Return (column, value, limits, times) of each point of the upper row, and the device."""
     checkpoint = long_demo()
     spec, model = checkpoint.spec, checkpoint.model
-    counter = TransformerCost.of(model, 4)
-    rates = measure_rates(CPU, torch.float32, stored_bytes(model), [(spec.vqgan.ch, 64)])
+    counter = counter_of(model)
+    rates = measure_rates(CPU, torch.float32, weight_bytes(model), [(spec.vqgan.ch, 64)])
     device = Device(rates.bandwidth, rates.matmul)
     points = []
     sizes = [(name, value) for name, (values, _) in COLUMNS.items() for value in values]

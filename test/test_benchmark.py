@@ -21,12 +21,13 @@ from worldvla_ros.benchmark.random_model import random_spec
 from worldvla_ros.benchmark.report import COLUMNS, Row, duration, quantity
 from worldvla_ros.benchmark.subject import Subject, open_subject, random_subject, resize
 from worldvla_ros.cli import main
-from worldvla_ros.cli_bench import DTYPES, ROWS
+from worldvla_ros.cli_bench import ROWS
 from worldvla_ros.engine import Engine
 from worldvla_ros.errors import ConfigError, MemoryLimitError
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.profiles import load_profile
+from worldvla_ros.quantise import available
 
 PROFILE = 'worldvla_256_libero_goal'
 
@@ -264,17 +265,34 @@ def test_random_weights_are_finite_and_make_every_row(random_tiny):
     report = bench(Settings(repeats=1, references=True), random_tiny)
     assert report.dtype == 'bfloat16'
     assert len(report.rows) > len(JOBS)
-    checkpoint = random_tiny.load(torch.device('cpu'), torch.float32)
+    checkpoint = random_tiny.load(torch.device('cpu'), 'float32')
     tensors = checkpoint.model.state_dict() | checkpoint.vqgan.state_dict()
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     assert (tensors['model.norm.weight'] == 1).all()
     assert tensors['lm_head.weight'].std() == pytest.approx(random_model.DEVIATION, rel=0.05)
 
 
+@pytest.mark.skipif(not available(), reason='torchao is not installed')
+def test_quantised_weights_are_measured_with_their_bytes(random_tiny, tiny_folder):
+    settings = Settings(only=('chunk',), repeats=1)
+    for model in (random_tiny, open_subject(str(tiny_folder))):
+        wide = bench(replace(settings, dtype='float32'), model)
+        narrow = bench(replace(settings, dtype='int8'), model)
+        assert narrow.dtype == 'int8 beside float32'
+        assert narrow.weight_bytes < wide.weight_bytes
+        assert narrow.rows[0].bytes < wide.rows[0].bytes
+        assert narrow.rows[0].flops == wide.rows[0].flops
+
+
+def test_an_unknown_type_is_refused(random_tiny):
+    with pytest.raises(ConfigError, match='int7'):
+        bench(Settings(dtype='int7'), random_tiny)
+
+
 def test_random_weights_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
     monkeypatch.setattr(random_model, 'free_memory', lambda device: 3e9)
     with pytest.raises(MemoryLimitError, match='expected 14.0 GB of free memory, got 3.0 GB'):
-        open_subject('7b').loaded(torch.device('cpu'), None)
+        open_subject('7b').loaded(torch.device('cpu'), 'auto')
 
 
 def test_a_long_first_call_counts_and_a_short_one_does_not(monkeypatch):
@@ -332,6 +350,5 @@ def test_a_refusal_is_one_message_and_status_2(tiny_folder, capsys):
     assert '--history' in said[0]
 
 
-def test_the_command_knows_the_rows_and_types():
+def test_the_command_knows_the_rows():
     assert tuple(JOBS) == ROWS
-    assert all(hasattr(torch, name) for name in DTYPES)

@@ -16,6 +16,7 @@ VERBS = (
     ['eval', 'imagination'],
     ['eval', 'libero'],
     ['eval', 'world'],
+    ['eval', 'quantisation'],
     ['bench'],
     ['imagine'],
     ['pull'],
@@ -98,6 +99,19 @@ def test_eval_writes_one_record_per_episode_and_a_summary(tiny_folder, monkeypat
     assert low <= found['summary']['success_rate'] <= high
 
 
+@pytest.mark.parametrize(
+    'verb',
+    [
+        ['eval', 'sim', '--task', 'pick', '--episodes', '1'],
+        ['eval', 'quantisation'],
+        ['imagine', '--episode', '8000', '--out', 'never.png'],
+    ],
+)
+def test_an_unknown_precision_is_one_message_and_status_2(verb, tiny_folder, capsys):
+    assert main([*verb, '--checkpoint', str(tiny_folder), '--dtype', 'int9']) == 2
+    assert 'precision int9: expected one of auto, float32' in capsys.readouterr().err
+
+
 def test_imagine_draws_a_picture_and_writes_figures(tiny_folder, tmp_path):
     picture, figures = tmp_path / 'a/strip.png', tmp_path / 'a/strip.json'
     command = ['imagine', '--episode', '8000', '--horizon', '4', '--out', str(picture)]
@@ -125,7 +139,9 @@ def test_the_flags_of_the_contract_parse():
         'eval libero --suite 10 --checkpoint d --tasks 0 3 --trials 5 --delay 0.2 --workers 2',
         'eval libero --suite goal --checkpoint d --delay measured --resolution 512 --videos v',
         'eval world --episodes-dir e --checkpoint d --lpips l.pt --fvd f.pt --json j',
+        'eval quantisation --checkpoint d --dtype int8 --against bfloat16 --json f',
         'imagine --episode 8000 --horizon 10 --out p.png --json f',
+        'up --dtype int8',
         'pull worldvla_256_libero_goal --to d',
         'inspect d --json f',
         'convert s d',

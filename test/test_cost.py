@@ -12,12 +12,12 @@ from worldvla_ros.model.cost import (
     Cost,
     TransformerCost,
     VQGANCost,
-    stored_bytes,
     total,
 )
 from worldvla_ros.model.fast import FastTransformer
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
+from worldvla_ros.quantise import weight_bytes
 
 
 @pytest.fixture(scope='module')
@@ -96,13 +96,14 @@ def test_flops_of_the_action_head_are_those_of_the_flop_counter():
 
 def test_bytes_of_a_pass_are_weights_cache_and_embeddings(checkpoint):
     model, size = checkpoint.model, checkpoint.spec.transformer
-    cost = TransformerCost.of(model, value_width=4)
+    layers, head = (weight_bytes(part) for part in (model.model.layers, model.lm_head))
+    cost = TransformerCost.stored(model.config, layers, head, value_width=4)
     cache = 2 * size.num_hidden_layers * size.hidden_size * 24 * 4
     embedded = 3 * size.hidden_size * 4
     found = cost.run(3, 24).bytes - cache - embedded
-    assert found == pytest.approx(stored_bytes(model.model.layers))
+    assert found == pytest.approx(layers)
     assert cost.cache_bytes(24) == cache
-    assert cost.logits(1, size.vocab_size).bytes == stored_bytes(model.lm_head)
+    assert cost.logits(1, size.vocab_size).bytes == head
 
 
 def test_parameters_are_those_of_the_network(checkpoint):

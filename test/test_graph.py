@@ -31,6 +31,12 @@ def test_without_imagination_the_policy_runs_alone():
     assert 'model' not in names(imagine='false')
 
 
+def test_the_precision_reaches_the_node_that_holds_the_weights():
+    parameters = {node.executable: node.parameters for node in describe({'dtype': 'int8'})}
+    assert parameters['model']['dtype'] == 'int8'
+    assert 'dtype' not in parameters['action_player']
+
+
 def test_recorder_and_rviz_start_on_request():
     assert names(record='bag', rviz='true')[-2:] == ['recorder', 'rviz2']
 

@@ -25,6 +25,8 @@ LAYERS = (
         'profiles',
         'meta_layout',
         'published',
+        'quantise',
+        'quality',
         'checkpoint',
         'inspection',
         'pull',

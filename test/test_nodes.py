@@ -488,6 +488,7 @@ def test_a_signal_ends_a_node_cleanly(node, number, tiny_folder, tmp_path, monke
         ('policy', {'checkpoint': '/nowhere'}, 'no checkpoint at /nowhere'),
         ('policy', {'max_rate': -1.0}, 'parameter max_rate'),
         ('policy', {'device': 'abacus'}, 'parameter device'),
+        ('policy', {'dtype': 'int9'}, 'precision int9'),
         ('policy', {'robot': 'r2d2'}, "no robot description 'r2d2'"),
         ('action_player', {'output': 'dance'}, 'twist or trajectory'),
         ('action_player', {'control_rate': 'fast'}, 'parameter control_rate'),
@@ -502,6 +503,14 @@ def test_a_parameter_that_cannot_be_used_is_named_and_the_node_lives(
         assert said.startswith('not configured')
         probe.spin(0.3)
         assert processes.dead() == {}
+
+
+def test_quantised_weights_are_named_in_the_status(probe, tiny_folder):
+    pytest.importorskip('torchao')
+    parameters = {'checkpoint': str(tiny_folder), 'dtype': 'int8'}
+    with running(NodeSpec('policy', parameters=parameters)):
+        values = probe.next('policy/status', lambda m: m.status[0].message == 'configured')
+        assert {v.key: v.value for v in values.status[0].values}['model'].endswith('/int8')
 
 
 def test_truncated_weights_are_refused_by_name(probe, tiny_folder, tmp_path):

@@ -27,6 +27,7 @@ from worldvla_ros.memory import explain_shortage
 from worldvla_ros.model.action_head import ActionHead
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.model.vqgan import VQGAN
+from worldvla_ros.quantise import choose, is_quantised, quantiser
 from worldvla_ros.sequence import SequenceBuilder
 from worldvla_ros.share import share_folder
 from worldvla_ros.spec import ACT, SPEC_FILE, CheckpointSpec, read_spec_file
@@ -56,7 +57,7 @@ class Checkpoint:
         model: The transformer with its action head, in evaluation mode.
         vqgan: The image tokenizer's network, fp32, in evaluation mode.
         text: The text tokenizer.
-        model_id: Name and content hash of the weights.
+        model_id: Name and content hash of the weights, and what they are quantised to.
         device: Where the weights are.
     """
 
@@ -179,7 +180,7 @@ def empty_networks(opened: Opened) -> tuple[Transformer, VQGAN]:
 def load(
     path: str | Path,
     device: str | torch.device = 'cpu',
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     profile: str | Path | None = None,
 ) -> Checkpoint:
     """Load a checkpoint folder, ours or a published one.
@@ -187,29 +188,33 @@ def load(
     Args:
         path: The folder.
         device: Where to put the weights.
-        dtype: Type of the transformer's weights; fp32 on a CPU and as stored elsewhere by default.
+        dtype: Type of the transformer's weights, or a word of `quantise.WORDS`; fp32 on a CPU and
+            as stored elsewhere by default. Layers are quantised one by one as they are read.
         profile: Name or YAML file of a published folder's profile, see `open_folder`.
 
     Raises:
-        CheckpointError: The folder is missing, damaged, foreign or inconsistent; nothing was
-            loaded.
+        CheckpointError: The folder is missing, damaged, foreign or inconsistent, or its layers
+            cannot be quantised like this; nothing was loaded.
         MemoryLimitError: Memory is short.
-        ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
+        ConfigError: There is no such profile or precision, the hardware lacks the precision, or a
+            value is unknown, missing or of a wrong type.
+        MissingDependencyError: Quantising is asked for, and torchao is not installed.
     """
     opened, device = open_folder(path, profile), torch.device(device)
-    if dtype is None and device.type == 'cpu':
-        dtype = torch.float32
+    precision = choose(dtype, device)
     model, vqgan = empty_networks(opened)
+    finish = quantiser(model, precision, device)
     weights = sum(p.numel() for p in model.parameters())
     with explain_shortage(f'loading {path}', f'{weights / 1e6:.0f} million weights'):
-        model = read_network(model, opened.transformer, device, dtype)
+        model = read_network(model, opened.transformer, device, precision.dtype, finish)
         vqgan = read_network(vqgan, opened.vqgan, device, torch.float32)
+    identity = f'{opened.spec.name}@{content_hash(list(opened.files))}'
     return Checkpoint(
         spec=opened.spec,
         model=model,
         vqgan=vqgan,
         text=opened.text,
-        model_id=f'{opened.spec.name}@{content_hash(list(opened.files))}',
+        model_id=f'{identity}/{precision.scheme}' if precision.scheme else identity,
         device=device,
     )
 
@@ -265,8 +270,10 @@ def save(
     """Write a checkpoint folder; `dtype` is the stored type of the transformer's weights.
 
     Raises:
-        ValueError: The model has another action head than the specification says.
+        ValueError: The model has another action head than the specification says, or is quantised.
     """
+    if is_quantised(model):
+        raise ValueError('expected a model as it was trained, got a quantised one')
     head = model.action_head.config if model.action_head is not None else None
     if head != spec.action_head:
         raise ValueError(f'expected a model with action head {spec.action_head}, got {head}')

@@ -2,10 +2,9 @@
 
 import argparse
 
-from worldvla_ros.cli_parts import add_verb, write_json
+from worldvla_ros.cli_parts import DTYPE_HELP, add_verb, write_json
 
 ROWS = ('prefill', 'chunk', 'image', 'surprise', 'encode', 'decode', 'end-to-end')
-DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 def add_bench(verbs: argparse._SubParsersAction) -> None:
@@ -20,7 +19,7 @@ def add_bench(verbs: argparse._SubParsersAction) -> None:
         'profile of config/models, for random weights with its cameras and sizes',
     )  # fmt: skip
     bench.add_argument('--device', default='cpu', help='cpu or cuda')
-    bench.add_argument('--dtype', default=None, choices=DTYPES, help="weights; the model's own")
+    bench.add_argument('--dtype', default='auto', help=DTYPE_HELP)
     bench.add_argument('--horizon', type=int, default=None, metavar='K', help='actions per chunk')
     bench.add_argument('--history', type=int, default=None, metavar='M', help='images per camera')
     bench.add_argument(

@@ -25,6 +25,7 @@ def add_eval(verbs: argparse._SubParsersAction) -> None:
     _add_imagination(kinds)
     _add_libero(kinds)
     _add_world(kinds)
+    _add_quantisation(kinds)
 
 
 def _add_sim(kinds: argparse._SubParsersAction) -> None:
@@ -134,6 +135,7 @@ def _eval_libero(arguments: argparse.Namespace) -> int:
         videos=Path(arguments.videos) if arguments.videos else None,
         device=arguments.device,
         threads=arguments.threads,
+        dtype=arguments.dtype,
     )
     record = Path(arguments.json).with_suffix('.jsonl') if arguments.json else None
     made = evaluate(settings, record=record, workers=arguments.workers)
@@ -177,3 +179,63 @@ def _eval_world(arguments: argparse.Namespace) -> int:
     for name, reason in found['not_measured'].items():
         print(f'{name} was not measured: {reason}')
     return 0
+
+
+def _add_quantisation(kinds: argparse._SubParsersAction) -> None:
+    gate = add_verb(
+        kinds, 'quantisation', _eval_quantisation,
+        'Actions of one precision against those of another; fails where they are too far apart.',
+        'worldvla eval quantisation --dtype int8 --against bfloat16 --json int8.json',
+    )  # fmt: skip
+    gate.add_argument('--against', default='auto', help='precision to compare with, as --dtype')
+    gate.add_argument('--observations', type=int, default=32, help='how many are compared')
+    gate.add_argument('--seed', type=int, default=0, help='seed of observations that are made')
+    gate.add_argument(
+        '--episodes-dir', default='', help='folder of recorded episodes to take observations from'
+    )
+    add_model(gate)
+    gate.set_defaults(dtype='int8')
+
+
+def _eval_quantisation(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from worldvla_ros.quality import GATE, compare
+
+    reference = _act_with(arguments, arguments.against)
+    candidate = _act_with(arguments, arguments.dtype)
+    found = compare(reference.pop('answers'), candidate.pop('answers'))
+    figures = asdict(found) | {'passes': found.passes()}
+    write_json(
+        arguments.json,
+        {'reference': reference, 'candidate': candidate, 'quality': figures, 'gate': asdict(GATE)},
+    )
+    for row in (reference, candidate, figures):
+        print_figures(row)
+    found.require(arguments.dtype)
+    return 0
+
+
+def _act_with(arguments: argparse.Namespace, dtype: str) -> dict[str, object]:
+    """Load in one precision, act, and let go of the weights before the next is loaded."""
+    from worldvla_ros.quality import answer
+    from worldvla_ros.quantise import weight_bytes
+
+    checkpoint = load_checkpoint(argparse.Namespace(**vars(arguments) | {'dtype': dtype}))
+    answers = answer(checkpoint, _observations(arguments, checkpoint.spec))
+    return {
+        'precision': dtype,
+        'model_id': checkpoint.model_id,
+        'weights_mb': weight_bytes(checkpoint.model) / 1e6,
+        'chunk_ms': answers.chunk_ms,
+        'answers': answers,
+    }
+
+
+def _observations(arguments: argparse.Namespace, spec: object) -> list[object]:
+    from worldvla_ros.learn.episodes import spread_observations
+    from worldvla_ros.quality import made_observations
+
+    if not arguments.episodes_dir:
+        return made_observations(spec, arguments.observations, arguments.seed)
+    return spread_observations(arguments.episodes_dir, arguments.observations, spec.history)

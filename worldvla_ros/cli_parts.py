@@ -8,6 +8,10 @@ from collections.abc import Callable
 import json
 from pathlib import Path
 
+DTYPE_HELP = (
+    'precision of the weights: float32, bfloat16, float16, int8, int4 or float8; '
+    'auto: float32 on a CPU, as stored elsewhere'
+)
 TASKS = ('pick', 'push', 'put')
 Verb = Callable[[argparse.Namespace], int]
 
@@ -41,6 +45,7 @@ def add_model(to: argparse.ArgumentParser) -> None:
     """Add the flags that choose a checkpoint, where it runs, and the file for the figures."""
     to.add_argument('--checkpoint', default='', help='checkpoint folder; empty is the demo one')
     to.add_argument('--device', default='cpu', help='torch device')
+    to.add_argument('--dtype', default='auto', help=DTYPE_HELP)
     to.add_argument('--threads', type=int, default=0, help='CPU threads of torch; 0: its choice')
     to.add_argument('--json', default='', help='file for the figures')
 
@@ -53,7 +58,7 @@ def load_checkpoint(arguments: argparse.Namespace) -> object:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    return load(arguments.checkpoint or demo_path(), arguments.device)
+    return load(arguments.checkpoint or demo_path(), arguments.device, arguments.dtype)
 
 
 def write_json(file: str, content: object) -> None:

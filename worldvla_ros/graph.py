@@ -53,6 +53,7 @@ ARGUMENTS: dict[str, Argument] = {
     'imagine': Argument('true', 'Start the world model beside the policy.', BOOLEAN),
     'output': Argument('twist', 'Command that the player sends.', ('twist', 'trajectory')),
     'device': Argument('cpu', 'Torch device of the model, for example cpu or cuda:0.'),
+    'dtype': Argument('auto', 'Precision of the weights, for example bfloat16 or int8.'),
     'task': Argument('pick', 'Task of the first simulated scene.', ('pick', 'push', 'put')),
     'seed': Argument('8000', 'Seed of the first simulated scene.'),
     'record': Argument('', 'Folder for an MCAP bag of the run; empty records nothing.'),
@@ -118,7 +119,7 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     )
     common = {'use_sim_time': chosen['use_sim_time'] == 'true'}
     robot = common | {'robot': chosen['robot']}
-    model = robot | {'checkpoint': chosen['checkpoint'], 'device': chosen['device']}
+    model = robot | {name: chosen[name] for name in ('checkpoint', 'device', 'dtype')}
     imagine = chosen['imagine'] == 'true'
     nodes = [
         _node('model' if imagine else 'policy', '' if imagine else 'policy', chosen, model),

@@ -5,7 +5,7 @@ tensor goes straight to its device and type, and its mapping is dropped before t
 host memory holds the weights once and one tensor more. Must not know what a tensor is for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 import hashlib
 import json
@@ -164,12 +164,32 @@ def check_tensors(network: nn.Module, found: Tensors, where: object) -> None:
 
 
 def read_network(
-    network: Network, tensors: Tensors, device: torch.device, dtype: torch.dtype | None
+    network: Network,
+    tensors: Tensors,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    finish: Callable[[nn.Module], None] | None = None,
 ) -> Network:
-    """Give a network without memory its checked tensors, one at a time; None keeps their type."""
-    loaded = {n: stored.read().to(device=device, dtype=dtype) for n, stored in tensors.items()}
-    network.load_state_dict(loaded, assign=True)
-    return network.eval().requires_grad_(False)
+    """Give a network without memory its checked tensors, one at a time.
+
+    Args:
+        network: The network; each layer of a list is a part of it, and so is the rest of the tree.
+        tensors: Its tensors.
+        device: Where they go.
+        dtype: Their type; None keeps the stored one.
+        finish: Called with each part that has its tensors, before the next part is read.
+    """
+    for prefix, part in _parts(network):
+        loaded = {
+            name: tensors[prefix + name].read().to(device=device, dtype=dtype)
+            for name in part.state_dict()
+        }
+        part.load_state_dict(loaded, assign=True)
+        part.requires_grad_(False)
+        del loaded  # what `finish` replaces must go at once, and no gradient may hold it
+        if finish is not None:
+            finish(part)
+    return network.eval()
 
 
 def stored_dtype(tensors: Tensors) -> torch.dtype:
@@ -200,6 +220,17 @@ def content_hash(files: list[Path]) -> str:
                     stream.seek(round(block * step))
                 digest.update(stream.read(HASHED_BLOCK_BYTES))
     return digest.hexdigest()[:12]
+
+
+def _parts(network: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules that are read as a whole, each with the start of its tensors' names."""
+    if not any(isinstance(module, nn.ModuleList) for module in network.modules()):
+        yield prefix, network
+        return
+    if any(True for _ in network.parameters(recurse=False)):
+        raise ValueError(f'{prefix or "the network"} has tensors of its own beside a list')
+    for name, child in network.named_children():
+        yield from _parts(child, f'{prefix}{name}.')
 
 
 def _stored(file: Path, name: str, header: object) -> StoredTensor:

@@ -24,7 +24,9 @@ from worldvla_ros.checkpoint import Checkpoint
 from worldvla_ros.chunk_decoding import CHOICES
 from worldvla_ros.engine import WINDOW
 from worldvla_ros.model.cost import ActionHeadCost, Cost, TransformerCost, VQGANCost, total
+from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.policy import Policy
+from worldvla_ros.quantise import weight_bytes
 
 PROGRESS_AFTER_S = 5.0
 
@@ -74,6 +76,13 @@ class Job:
     work: Callable[[int, int], Work]
 
 
+def counter_of(model: Transformer) -> TransformerCost:
+    """Return the counter for a model's weights as they are stored."""
+    head = model.lm_head
+    layers, width = weight_bytes(model.model.layers), head.weight.element_size()
+    return TransformerCost.stored(model.config, layers, weight_bytes(head), width)
+
+
 class Workbench:
     """Makes the jobs of one checkpoint."""
 
@@ -85,8 +94,7 @@ class Workbench:
         self._spec, self._engine = checkpoint.spec, checkpoint.engine
         self._prompts = prompts or Prompts(checkpoint)
         self._policy = Policy(checkpoint)
-        width = checkpoint.model.lm_head.weight.element_size()
-        self._counter = TransformerCost.of(checkpoint.model, width)
+        self._counter = counter_of(checkpoint.model)
         self._network = VQGANCost(self._spec.vqgan)
         self._grid = (self._prompts.side, self._prompts.side)
 

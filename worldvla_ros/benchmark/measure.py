@@ -25,7 +25,7 @@ from worldvla_ros.benchmark.report import Comparison, Report, Row
 from worldvla_ros.benchmark.subject import Subject, open_subject, resize
 from worldvla_ros.checkpoint import Checkpoint
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.model.cost import stored_bytes
+from worldvla_ros.quantise import AUTO, QUANTISED, weight_bytes
 from worldvla_ros.spec import CheckpointSpec
 
 JOBS: dict[str, Callable[[Workbench], Job]] = {
@@ -58,7 +58,7 @@ class Settings:
     Attributes:
         model: 'demo', '7b', a folder, or a profile; see subject.py.
         device: 'cpu' or 'cuda'.
-        dtype: Name of the type of the transformer's weights; the model's own by default.
+        dtype: A word of `quantise.WORDS`; 'auto' makes random weights in bfloat16.
         horizon: Actions per chunk (K); the model's own by default.
         history: Images per camera (M); likewise.
         resolution: Side of an image [px]; likewise.
@@ -70,7 +70,7 @@ class Settings:
 
     model: str = 'demo'
     device: str = 'cpu'
-    dtype: str | None = None
+    dtype: str = AUTO
     horizon: int | None = None
     history: int | None = None
     resolution: int | None = None
@@ -120,9 +120,9 @@ def bench(settings: Settings, subject: Subject | None = None) -> Report:
     subject = resize(subject, settings.horizon, settings.history, settings.resolution)
     device = torch.device(settings.device)
     start = time.perf_counter()
-    checkpoint = subject.loaded(device, settings.dtype and getattr(torch, settings.dtype))
+    checkpoint = subject.loaded(device, settings.dtype)
     ready_s = time.perf_counter() - start
-    weights = stored_bytes(checkpoint.model)
+    weights = weight_bytes(checkpoint.model)
     dtype = checkpoint.model.lm_head.weight.dtype
     loaded = peak_memory(device)
     rates = measure_rates(device, dtype, weights, _levels(checkpoint.spec))
@@ -134,7 +134,7 @@ def bench(settings: Settings, subject: Subject | None = None) -> Report:
     return Report(
         model=checkpoint.model_id,
         device=f'{settings.device} ({device_name(device)})',
-        dtype=str(dtype).removeprefix('torch.'),
+        dtype=_precision(settings.dtype, dtype),
         threads=torch.get_num_threads(),
         weight_bytes=weights,
         ready_s=ready_s,
@@ -175,6 +175,12 @@ def repeated(
     while len(times) < repeats:
         times.append(once())
     return times, made
+
+
+def _precision(word: str, dtype: torch.dtype) -> str:
+    """Return the word asked for, with the type beside quantised weights."""
+    name = str(dtype).removeprefix('torch.')
+    return f'{word} beside {name}' if word in QUANTISED else name
 
 
 def _levels(spec: CheckpointSpec) -> list[tuple[int, int]]:

@@ -17,12 +17,15 @@ from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.profiles import Profile
 from worldvla_ros.published import EVALUATION_LENGTH
+from worldvla_ros.quantise import choose, quantiser
 from worldvla_ros.spec import CheckpointSpec
 from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
 from worldvla_ros.vocab import PUBLISHED
 from worldvla_ros.weights import StoredTensor, Tensors, read_network
 
 LOG = logging.getLogger(__name__)
+WIDTHS = {'int8': 1.0, 'float8': 1.0, 'int4': 0.5}
+"""Bytes of a quantised weight."""
 INSTRUCTION = 'pick up the red cube'
 TEXT_BASE, TEXT_SIZE = 20000, 512
 """Ids without another meaning in the published vocabulary, for the words of random models."""
@@ -53,14 +56,18 @@ def random_text(spec: CheckpointSpec) -> TextTokenizer:
 
 
 def random_checkpoint(
-    spec: CheckpointSpec, text: TextTokenizer, device: torch.device, dtype: torch.dtype
+    spec: CheckpointSpec, text: TextTokenizer, device: torch.device, dtype: str = 'bfloat16'
 ) -> Checkpoint:
-    """Make weights in memory.
+    """Make weights in memory; `dtype` is a word of `quantise.WORDS`.
 
     Raises:
+        ConfigError: The word is unknown, or the hardware lacks the precision.
+        MissingDependencyError: Quantising is asked for, and torchao is not installed.
         MemoryLimitError: They do not fit.
     """
-    needed = TransformerCost(spec.transformer).parameters * dtype.itemsize
+    precision = choose(dtype, device)
+    width = WIDTHS.get(precision.scheme, precision.dtype.itemsize)
+    needed = TransformerCost(spec.transformer).parameters * width
     free = free_memory(device)
     if needed > free:
         raise MemoryLimitError(
@@ -72,9 +79,11 @@ def random_checkpoint(
     LOG.info('making %.1f GB of random weights', needed / 1e9)
     with torch.device('meta'):
         model, vqgan = Transformer(spec.transformer), VQGAN(spec.vqgan)
+    made = random_tensors(model, device, precision.dtype)
+    finish = quantiser(model, precision, device)
     return Checkpoint(
         spec=spec,
-        model=read_network(model, random_tensors(model, device, dtype), device, dtype),
+        model=read_network(model, made, device, precision.dtype, finish),
         vqgan=read_network(vqgan, random_tensors(vqgan, device), device, torch.float32),
         text=text,
         model_id=f'{spec.name}@random',

@@ -30,6 +30,7 @@ from worldvla_ros.checkpoint import (
 )
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.profiles import load_profile, profile_names
+from worldvla_ros.quantise import AUTO
 from worldvla_ros.spec import TASKS, CheckpointSpec
 from worldvla_ros.tokenizers.image import CODES_PER_CELL
 from worldvla_ros.tokenizers.text import TextTokenizer
@@ -39,7 +40,7 @@ DEMO, RANDOM = 'demo', '7b'
 SIMULATED = 'sim_panda'
 """The robot of the simulation."""
 RANDOM_PROFILE = 'worldvla_256_libero_goal'
-Load = Callable[[torch.device, torch.dtype | None], Checkpoint]
+Load = Callable[[torch.device, str], Checkpoint]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Subject:
     load: Load
     simulated: bool = False
 
-    def loaded(self, device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+    def loaded(self, device: torch.device, dtype: str) -> Checkpoint:
         """Return the checkpoint with the sizes to measure.
 
         Raises:
@@ -79,7 +80,7 @@ def open_subject(model: str) -> Subject:
     if folder.is_dir():
         opened = open_folder(folder)
 
-        def read(device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+        def read(device: torch.device, dtype: str) -> Checkpoint:
             return load(folder, device, dtype)
 
         return Subject(opened.spec, opened.text, read, opened.spec.robot == SIMULATED)
@@ -97,8 +98,8 @@ def random_subject(spec: CheckpointSpec) -> Subject:
     """Return a random model of the published vocabulary with a specification."""
     text = random_text(spec)
 
-    def make(device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
-        return random_checkpoint(spec, text, device, dtype or torch.bfloat16)
+    def make(device: torch.device, dtype: str) -> Checkpoint:
+        return random_checkpoint(spec, text, device, 'bfloat16' if dtype == AUTO else dtype)
 
     return Subject(spec, text, make)
 

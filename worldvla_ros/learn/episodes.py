@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from worldvla_ros.errors import EpisodeError
+from worldvla_ros.observation import Observation
 
 ARRAYS = ('state', 'action', 'executed')
 META = ('task', 'instruction', 'seed', 'success', 'dt_s', 'objects')
@@ -81,6 +82,12 @@ class Episode:
             return np.full((self.length + 1, PLACE_DIM), np.nan, np.float32)
         return self.places[:, 0]
 
+    def observation(self, step: int, history: int = 1) -> Observation:
+        """Return what was seen before an action; `history` counts the instants seen."""
+        steps = [max(0, step - ago) for ago in reversed(range(history))]
+        instants = [{n: images[s] for n, images in self.images.items()} for s in steps]
+        return Observation(instants[-1], self.instruction, self.state[step], tuple(instants[:-1]))
+
 
 def episode_file(folder: str | Path, seed: int) -> Path:
     """Return where the episode of a seed lies."""
@@ -147,3 +154,17 @@ def load_episodes(folder: str | Path) -> Iterator[Episode]:
         episode = load_episode(file)
         if episode.success:
             yield episode
+
+
+def spread_observations(folder: str | Path, count: int, history: int = 1) -> list[Observation]:
+    """Return observations of a folder's successful episodes, evenly spread over all steps.
+
+    Raises:
+        EpisodeError: There is no successful episode, or one is damaged.
+    """
+    episodes = list(load_episodes(folder))
+    steps = [(episode, step) for episode in episodes for step in range(episode.length)]
+    if not steps:
+        raise EpisodeError(f'no successful episode in {folder}', remedy='Record some more.')
+    chosen = np.linspace(0, len(steps) - 1, min(count, len(steps))).round().astype(int)
+    return [steps[i][0].observation(steps[i][1], history) for i in chosen]

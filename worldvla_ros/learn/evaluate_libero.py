@@ -60,6 +60,7 @@ class LiberoSettings:
         videos: Folder for one video per trial, or None.
         device: Where to run the model.
         threads: CPU threads of each process; 0 is torch's choice.
+        dtype: Precision of the weights, see `quantise.WORDS`.
     """
 
     suite: str
@@ -72,6 +73,7 @@ class LiberoSettings:
     videos: Path | None = None
     device: str = 'cpu'
     threads: int = 0
+    dtype: str = 'auto'
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -230,7 +232,7 @@ class TrialRunner:
         self._settings = settings
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self._policy = Policy(load(settings.checkpoint, settings.device))
+        self._policy = Policy(load(settings.checkpoint, settings.device, settings.dtype))
         self._env: LiberoEnv | None = None
         if settings.delay_s is None:
             self._warm_up()

@@ -16,10 +16,8 @@ Legend: b batch, t new tokens, s tokens seen, d width of the transformer.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from torch import nn
-
 from worldvla_ros.model.action_head import ActionHeadConfig
-from worldvla_ros.model.transformer import Transformer, TransformerConfig
+from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 
 IMAGE_CHANNELS = 3
@@ -54,12 +52,6 @@ def total(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
 
 
-def stored_bytes(network: nn.Module) -> int:
-    """Return the bytes of a network's parameters and buffers."""
-    tensors = [*network.parameters(), *network.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 @dataclass(frozen=True)
 class TransformerCost:
     """Counts passes of a transformer.
@@ -77,15 +69,13 @@ class TransformerCost:
     value_width: float = 4
 
     @classmethod
-    def of(cls, model: Transformer, value_width: int) -> 'TransformerCost':
-        """Return the counter of a model whose widths are those of its stored tensors."""
-        counter = cls(model.config, value_width=value_width)
-        head = model.config.vocab_size * model.config.hidden_size
+    def stored(
+        cls, config: TransformerConfig, layer_bytes: float, head_bytes: float, value_width: float
+    ) -> 'TransformerCost':
+        """Return the counter of a model whose layers and output head take so many bytes."""
+        layers = layer_bytes / cls(config).layer_parameters
         return cls(
-            model.config,
-            stored_bytes(model.model.layers) / counter.layer_parameters,
-            stored_bytes(model.lm_head) / head,
-            value_width,
+            config, layers, head_bytes / (config.vocab_size * config.hidden_size), value_width
         )
 
     @property
