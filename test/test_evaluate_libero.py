@@ -7,6 +7,7 @@ from pathlib import Path
 import shutil
 import sys
 
+import publish
 import pytest
 
 from worldvla_ros.checkpoint import read_spec
@@ -114,6 +115,17 @@ class TestTrials:
 
     def test_tasks_can_be_chosen(self, settings):
         assert {t.name for t in run(replace(settings, tasks=(1,)))} == {'open_the_drawer'}
+
+    def test_a_published_folder_under_another_name_runs_with_its_profile(
+        self, settings, fake_libero, tmp_path
+    ):
+        folder = publish.write_published(tmp_path, 'mine')
+        fake_libero([(1, 0)])
+        named = replace(settings, checkpoint=folder, profile='worldvla_256_libero_goal')
+        (made,) = run(replace(named, tasks=(0,), trials=1))
+        assert made.model_id.startswith('worldvla_256_libero_goal@')
+        assert made.protocol['profile'] == 'worldvla_256_libero_goal'
+        assert 'profile' not in settings.protocol
 
     def test_a_delay_is_held_out(self, settings):
         (_, made) = run(replace(settings, tasks=(0,), delay_s=0.1))

@@ -31,6 +31,13 @@ def test_without_imagination_the_policy_runs_alone():
     assert 'model' not in names(imagine='false')
 
 
+def test_models_are_told_checkpoint_profile_and_device():
+    told = {'checkpoint': 'here', 'profile': 'worldvla_256_libero_goal', 'device': 'cuda:0'}
+    for imagine in ('true', 'false'):
+        nodes = describe({'imagine': imagine, 'robot': 'libero', **told})
+        assert told.items() <= nodes[0].parameters.items()
+
+
 def test_recorder_and_rviz_start_on_request():
     assert names(record='bag', rviz='true')[-2:] == ['recorder', 'rviz2']
 

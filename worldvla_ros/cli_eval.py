@@ -126,6 +126,7 @@ def _eval_libero(arguments: argparse.Namespace) -> int:
     settings = LiberoSettings(
         suite=arguments.suite,
         checkpoint=Path(arguments.checkpoint or demo_path()),
+        profile=arguments.profile,
         tasks=tuple(arguments.tasks),
         trials=arguments.trials,
         delay_s=arguments.delay,

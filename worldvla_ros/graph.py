@@ -45,6 +45,11 @@ class Argument:
 BOOLEAN = ('true', 'false')
 ARGUMENTS: dict[str, Argument] = {
     'checkpoint': Argument('', 'Checkpoint folder; empty is the demo checkpoint.'),
+    'profile': Argument(
+        '',
+        'Profile of a published checkpoint whose folder was renamed: a name in config/models, or '
+        'the path of a YAML file. Empty: by the path of the folder.',
+    ),
     'robot': Argument('sim_panda', 'Robot: a name in config/robots, or the path of a YAML file.'),
     'instruction': Argument('', 'First sentence to follow; later ones come on the topic.'),
     'sim': Argument(
@@ -118,7 +123,7 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     )
     common = {'use_sim_time': chosen['use_sim_time'] == 'true'}
     robot = common | {'robot': chosen['robot']}
-    model = robot | {'checkpoint': chosen['checkpoint'], 'device': chosen['device']}
+    model = robot | {name: chosen[name] for name in ('checkpoint', 'profile', 'device')}
     imagine = chosen['imagine'] == 'true'
     nodes = [
         _node('model' if imagine else 'policy', '' if imagine else 'policy', chosen, model),

@@ -60,6 +60,7 @@ class LiberoSettings:
         videos: Folder for one video per trial, or None.
         device: Where to run the model.
         threads: CPU threads of each process; 0 is torch's choice.
+        profile: Name or YAML file of a published folder's profile, or None: by the folder's path.
     """
 
     suite: str
@@ -72,6 +73,7 @@ class LiberoSettings:
     videos: Path | None = None
     device: str = 'cpu'
     threads: int = 0
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -100,7 +102,8 @@ class LiberoSettings:
     @property
     def protocol(self) -> dict[str, object]:
         """What all trials of one record must have in common."""
-        return {
+        named = {'profile': self.profile} if self.profile else {}
+        return named | {
             'suite': self.suite,
             'checkpoint': str(self.checkpoint.resolve()),
             'resolution': self.resolution,
@@ -135,7 +138,7 @@ def evaluate(
     if workers < 1:
         raise ConfigError('workers', expected='at least 1', got=workers)
     jobs = plan(settings)
-    check_fit(read_spec(settings.checkpoint))
+    check_fit(read_spec(settings.checkpoint, settings.profile))
     if settings.videos and not importlib.util.find_spec('imageio'):
         raise MissingDependencyError(
             'videos need imageio', remedy='pip install imageio imageio-ffmpeg'
@@ -230,7 +233,7 @@ class TrialRunner:
         self._settings = settings
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self._policy = Policy(load(settings.checkpoint, settings.device))
+        self._policy = Policy(load(settings.checkpoint, settings.device, profile=settings.profile))
         self._env: LiberoEnv | None = None
         if settings.delay_s is None:
             self._warm_up()

@@ -18,7 +18,7 @@ class ModelHost:
 
     def __init__(self) -> None:
         """Load nothing yet."""
-        self._loaded: tuple[tuple[str, str], Checkpoint] | None = None
+        self._loaded: tuple[tuple[str, str, str], Checkpoint] | None = None
         self._mourners: list[Callable[[str], None]] = []
         self.worker = Worker(self._on_death)
 
@@ -27,17 +27,20 @@ class ModelHost:
 
         Raises:
             CheckpointError: The folder is missing, damaged or foreign.
-            ConfigError: The device is not there.
+            ConfigError: The device or the profile is not there.
         """
         path = str(
             declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
         )
+        profile = str(
+            declare(node, 'profile', '', 'name or YAML file of a renamed published folder')
+        )
         device = str(declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0'))
         threads = declare(node, 'threads', 1, 'CPU threads of torch', 1, 256)
-        key = (path or str(demo_path()), device)
+        key = (path or str(demo_path()), profile, device)
         if self._loaded is None or self._loaded[0] != key:
             torch.set_num_threads(threads)
-            self._loaded = (key, load(key[0], _device(device)))
+            self._loaded = (key, load(key[0], _device(device), profile=profile or None))
         return self._loaded[1]
 
     def watch(self, on_death: Callable[[str], None]) -> None:
