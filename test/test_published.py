@@ -275,7 +275,7 @@ def test_chunks_are_as_long_as_published():
 
 
 @pytest.mark.parametrize(
-    'name', ['libero_goal', 'my_model_256/libero_goal', 'model_256/libero_go']
+    'name', ['libero_goal', 'my_model_256/libero_goal', 'model_256/libero_go', 'mine']
 )
 def test_no_profile_is_guessed(root, tmp_path, name):
     shutil.copytree(root / GOAL_256, tmp_path / name)
@@ -283,6 +283,8 @@ def test_no_profile_is_guessed(root, tmp_path, name):
     error = refusal(tmp_path / name)
     assert 'does not say its statistics' in str(error)
     assert 'model_256/libero_goal' in error.expected
+    assert 'worldvla_256_libero_goal' in error.remedy
+    assert len(str(error)) < 900
     loaded = load(tmp_path / name, profile='worldvla_256_libero_goal')
     assert loaded.spec.name == 'worldvla_256_libero_goal'
 
