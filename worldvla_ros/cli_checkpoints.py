@@ -15,7 +15,7 @@ def add_checkpoints(verbs: argparse._SubParsersAction) -> None:
 
 def _add_pull(verbs: argparse._SubParsersAction) -> None:
     pull = add_verb(
-        verbs, 'pull', _pull, 'Fetch a published checkpoint; an interrupted pull goes on.',
+        verbs, 'pull', _pull, 'Fetch a published checkpoint; one interrupted goes on.',
         'worldvla pull worldvla_256_libero_goal --to checkpoints/published',
     )  # fmt: skip
     pull.add_argument('name', help='its name; a wrong one lists all')
