@@ -142,7 +142,7 @@ def _eval_libero(arguments: argparse.Namespace) -> int:
     write_json(arguments.json, found)
     print(table(found))
     if found['total']['errors']:
-        print(f'{found["total"]["errors"]} trials ended in an error; the first:')
+        print(f'{found["total"]["errors"]} of {len(made)} trials ended in an error; the first:')
         print(first_error(made))
         return 1
     return 0

@@ -293,5 +293,7 @@ class TrialRunner:
         name = f'libero_{self._settings.suite}_task{made.task:02d}_trial{made.trial:02d}'
         side = self._settings.resolution
         images = (captioned(list(s.values()), list(s), made.instruction, side) for s in seen)
+        for old in self._settings.videos.glob(f'{name}_*.mp4'):
+            old.unlink()  # of an earlier run, which may have ended otherwise
         file = self._settings.videos / f'{name}_{made.outcome}.mp4'
         write_video(file, images, 1 / CONTROL_DT_S)
