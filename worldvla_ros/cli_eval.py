@@ -173,8 +173,10 @@ def _eval_world(arguments: argparse.Namespace) -> int:
         horizon=arguments.horizon or None, lpips=lpips, features=features,
     )  # fmt: skip
     write_json(arguments.json, found)
-    for name in VIDEOS:
-        print_figures({'video': name} | found[name])
+    views = found['by_camera'] if len(found['by_camera']) > 1 else {}
+    for camera, figures in {'': found, **views}.items():
+        for name in VIDEOS:
+            print_figures({'video': f'{name} {camera}'.strip()} | figures[name])
     for name, reason in found['not_measured'].items():
         print(f'{name} was not measured: {reason}')
     return 0
