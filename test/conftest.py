@@ -11,7 +11,10 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 import numpy as np
 import pytest
+import torch
 
+# networks are tiny here: more threads would wait for each other
+torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from worldvla_ros.engine import CHOICES, Engine, greedy, likeliest, median, sampler
+from worldvla_ros.chunk_decoding import CHOICES, likeliest, median
+from worldvla_ros.engine import Engine
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.sequence import Sequence
-from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.vocab import BINS, compact
 
 VOCAB = compact(codebook_size=24, text_size=30)
@@ -67,22 +67,6 @@ def act_without_cache(model, prompt, horizon, dim):
         if d == dim - 1:
             ids, blocks = [*ids, VOCAB.action_end], [*blocks, k + 1]
     return bins, log_probs
-
-
-def imagine_without_cache(model, prompt, rows, columns, images):
-    span = slice(VOCAB.code_base, VOCAB.code_base + VOCAB.codebook_size)
-    tokenizer = ImageTokenizer(VOCAB)
-    ids, found = prompt.ids.tolist(), []
-    for _ in range(images):
-        codes = np.zeros((rows, columns), int)
-        for row, column in np.ndindex(rows, columns):
-            # what precedes a code in its block does not depend on the codes that follow
-            before = tokenizer.encode(codes)[: 3 + row * (columns + 1) + column].tolist()
-            scores = next_scores(model, ids + before, [0] * (len(ids) + len(before)), span)
-            codes[row, column] = int(scores.argmax())
-        ids += tokenizer.encode(codes).tolist()
-        found.append(codes)
-    return found
 
 
 @pytest.mark.parametrize('choose', CHOICES.values(), ids=CHOICES)
@@ -174,10 +158,16 @@ def test_continuous_chunk_is_the_heads_answer_to_the_prompts_hidden_states(seed)
 
 
 def test_continuous_chunk_takes_one_pass_of_the_prompt():
-    model, prompt, passed = make_model_with_head(0), make_prompt(0), []
-    model.model.layers[0].register_forward_hook(lambda _m, given, _o: passed.append(given[0]))
-    Engine(model, VOCAB).act_continuous(prompt, 3, 6)
-    assert [x.shape[1] for x in passed] == [len(prompt.ids)]
+    engine, prompt = Engine(make_model_with_head(0), VOCAB), make_prompt(0)
+    engine.act_continuous(prompt, 3, 6)
+    assert engine.passes == 1
+
+
+def test_continuous_chunk_does_not_depend_on_what_was_asked_before():
+    engine, prompt = Engine(make_model_with_head(0), VOCAB), make_prompt(0)
+    fresh = engine.act_continuous(prompt, 3, 6)
+    engine.act(prompt, 3, 6)
+    np.testing.assert_array_equal(engine.act_continuous(prompt, 3, 6), fresh)
 
 
 def test_head_for_other_chunks_is_refused():
@@ -193,7 +183,10 @@ def test_prompt_too_long_for_the_model_is_refused_by_every_decoding():
         Engine(make_model_with_head(0, max_position_embeddings=4), VOCAB),
         make_prompt(0),
     )
-    for decode in (engine.act, engine.act_sequentially, engine.act_continuous):
+    for decode in (
+        engine.act, engine.act_verified, engine.act_freely, engine.act_sequentially,
+        engine.act_continuous,
+    ):  # fmt: skip
         with pytest.raises(CheckpointError, match='too long for this model.*at most 4') as caught:
             decode(prompt, 3, 6)
         assert caught.value.remedy
@@ -204,79 +197,3 @@ def test_head_with_damaged_weights_is_noticed():
     model.action_head.hidden_projection.bias[0] = float('nan')
     with pytest.raises(CheckpointError, match='not finite'):
         Engine(model, VOCAB).act_continuous(make_prompt(0), 3, 6)
-
-
-@pytest.mark.parametrize(('rows', 'columns', 'images'), [(2, 2, 1), (2, 4, 2), (4, 2, 1)])
-@pytest.mark.parametrize('seed', [0, 1])
-def test_imagined_codes_equal_full_passes_without_cache(seed, rows, columns, images):
-    model, prompt = make_model(seed), make_prompt(seed, shared=True)
-    steps = Engine(model, VOCAB).imagine(prompt, rows, columns, images)
-    found = [codes for codes in steps if codes is not None]
-    np.testing.assert_array_equal(
-        found, imagine_without_cache(model, prompt, rows, columns, images)
-    )
-    assert len(np.unique(found)) > 1
-
-
-def test_imagine_yields_none_between_and_one_array_per_image():
-    steps = Engine(make_model(0), VOCAB).imagine(make_prompt(0, shared=True), 2, 4, images=3)
-    arrays = [step is not None for step in steps]
-    assert arrays == ([False] * 7 + [True]) * 3
-
-
-def test_imagined_codes_are_those_selected():
-    codes = iter([3, 1, 4, 1, 5, 9, 2, 6])
-    engine = Engine(make_model(0), VOCAB)
-    steps = engine.imagine(make_prompt(0, shared=True), 2, 4, select=lambda _: next(codes))
-    assert list(steps)[-1].tolist() == [[3, 1, 4, 1], [5, 9, 2, 6]]
-
-
-def test_selection_is_among_all_codes_and_no_other_id():
-    widths = []
-
-    def last(logits):
-        widths.append(logits.shape)
-        return logits.shape[-1] - 1
-
-    list(Engine(make_model(0), VOCAB).imagine(make_prompt(0), 2, 2, select=last))
-    assert widths == [(VOCAB.codebook_size,)] * 4
-
-
-@pytest.mark.parametrize(
-    ('temperature', 'top_k'), [(0.0, 5), (-1.0, 5), (1.0, 0), (1.0, -3), (-float('inf'), 1)]
-)
-def test_sampler_refuses_impossible_settings(temperature, top_k):
-    with pytest.raises(ValueError, match='temperature > 0 and top_k >= 1'):
-        sampler(temperature, top_k, torch.Generator())
-
-
-def sampled_image(seed):
-    select = sampler(1.0, 24, torch.Generator().manual_seed(seed))
-    steps = Engine(make_model(0), VOCAB).imagine(make_prompt(0), 4, 4, select=select)
-    return list(steps)[-1]
-
-
-def test_sampling_is_reproducible_with_a_seeded_generator():
-    np.testing.assert_array_equal(sampled_image(5), sampled_image(5))
-    assert not np.array_equal(sampled_image(5), sampled_image(6))
-
-
-def test_sampler_keeps_to_the_top_k():
-    logits = torch.tensor([0.0, 3.0, -1.0, 2.9, 2.8, -5.0])
-    select = sampler(10.0, 3, torch.Generator().manual_seed(0))
-    assert {select(logits) for _ in range(200)} == {1, 3, 4}
-
-
-def test_sampler_accepts_more_than_there_are():
-    select = sampler(10.0, 99, torch.Generator().manual_seed(0))
-    assert {select(torch.zeros(3)) for _ in range(100)} == {0, 1, 2}
-
-
-@pytest.mark.parametrize('select', [greedy, sampler(1.0, 1, torch.Generator())])
-def test_greedy_and_top_1_choose_the_most_likely(select):
-    assert select(torch.tensor([0.1, 0.3, 0.2])) == 1
-
-
-def test_low_temperature_approaches_greedy():
-    select = sampler(1e-3, 6, torch.Generator().manual_seed(0))
-    assert {select(torch.tensor([0.1, 0.3, 0.2])) for _ in range(50)} == {1}

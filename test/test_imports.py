@@ -13,6 +13,12 @@ LAYERS = (
     {'tokenizers', 'sequence', 'chunk_player', 'guards', 'kinematics', 'metrics', 'pictures'},
     {'model'},
     {
+        'memory',
+        'caches',
+        'free_decoding',
+        'chunk_decoding',
+        'image_decoding',
+        'image_codes',
         'engine',
         'spec',
         'weights',

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from worldvla_ros.model.fast import FastTransformer
 from worldvla_ros.model.masks import sequence_mask
-from worldvla_ros.model.transformer import KVCache, Transformer, TransformerConfig
+from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig, to_pixels
 
 pytest.importorskip('transformers')
@@ -154,10 +155,14 @@ def test_logits_under_the_chunk_mask_are_theirs(seed):
 @pytest.mark.parametrize('prefill', [1, 9, TOKENS - 1])
 def test_cached_logits_are_those_of_their_full_pass(prefill):
     model, ids = make_model(2, own_norms=True), random_ids(2, batch=1)
-    cache = KVCache(model.config, TOKENS, torch.device('cpu'), torch.float32)
-    parts = [logits(model, ids[:, :prefill], None, None, cache)]
-    parts += [logits(model, ids[:, t : t + 1], None, None, cache) for t in range(prefill, TOKENS)]
     theirs = as_theirs(model)(input_ids=ids).logits
+    fast = FastTransformer(model)
+    cache, positions = fast.new_cache(TOKENS), torch.arange(TOKENS)[None]
+    edges = [0, *range(prefill, TOKENS + 1)]
+    parts = [
+        model.logits(fast.forward(ids[:, a:b], positions[:, a:b], cache, b))
+        for a, b in zip(edges, edges[1:], strict=False)
+    ]
     assert (torch.cat(parts, 1) - theirs).abs().max() <= TOLERANCE
 
 

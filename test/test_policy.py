@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldvla_ros.engine import Engine, greedy
 from worldvla_ros.errors import CheckpointError, ConfigError, InstructionError, ObservationError
 from worldvla_ros.observation import MAX_INSTRUCTION_CHARACTERS, Observation
-from worldvla_ros.policy import Policy, camera_images, encode_images
+from worldvla_ros.policy import Policy, camera_images
 from worldvla_ros.world_model import WorldModel
 
 STATE = np.array([0.5, 0.0, 0.2, 0.0, 0.1, 0.0, 0.04], np.float32)
@@ -135,10 +134,10 @@ def test_image_is_not_written_to(policy, observation, picture):
 
 
 def test_codes_of_an_image_of_the_model_size_are_those_of_the_network(tiny_checkpoint, picture):
-    codes = encode_images(tiny_checkpoint, [picture[:32, :32], picture])
+    codes = tiny_checkpoint.images.encode([picture[:32, :32], picture])
     assert codes[0].shape == (4, 4)
     assert 0 <= codes[0].min() < codes[0].max() < 32
-    again = encode_images(tiny_checkpoint, [picture[:32, :32]])
+    again = tiny_checkpoint.images.encode([picture[:32, :32]])
     np.testing.assert_array_equal(again[0], codes[0])
 
 
@@ -233,7 +232,7 @@ def test_continuous_actions_may_leave_the_range(head_checkpoint, observation):
 
 
 def test_unknown_decoding_is_refused(tiny_checkpoint):
-    with pytest.raises(ConfigError, match="discrete or continuous, got 'greedy'"):
+    with pytest.raises(ConfigError, match="discrete or verified or continuous, got 'greedy'"):
         Policy(tiny_checkpoint, 'greedy')
 
 
@@ -254,12 +253,14 @@ def test_one_image_is_imagined_for_each_stride(world_model, observation, actions
     assert imagined.dtype == np.uint8
 
 
-def test_stepwise_images_equal_those_at_once(world_model, observation):
+@pytest.mark.parametrize('speculative', [True, False])
+def test_stepwise_images_equal_those_at_once(tiny_checkpoint, observation, speculative):
+    world_model = WorldModel(tiny_checkpoint, speculative=speculative)
     steps = list(world_model.imagine_stepwise(observation, ACTIONS))
     images = [s for s in steps if s is not None]
     np.testing.assert_array_equal(images, world_model.imagine(observation, ACTIONS))
-    # 4 × 4 codes per image, of which the last brings the image
-    assert [s is not None for s in steps] == ([False] * 15 + [True]) * 3
+    if not speculative:  # 4 × 4 codes per image, of which the last brings the image
+        assert [s is not None for s in steps] == ([False] * 15 + [True]) * 3
 
 
 def test_longer_rollouts_continue_shorter_ones(world_model, observation):
@@ -268,39 +269,63 @@ def test_longer_rollouts_continue_shorter_ones(world_model, observation):
 
 
 def test_imagined_image_is_fed_back_as_codes(tiny_checkpoint, observation):
-    chosen = []
+    world_model, engine = WorldModel(tiny_checkpoint), tiny_checkpoint.engine
+    codes = tiny_checkpoint.images.encode([observation.images['front']])[0]
+    for image, actions in zip(
+        world_model.imagine(observation, ACTIONS), ACTIONS.reshape(3, 2, 7), strict=True
+    ):
+        prompt = tiny_checkpoint.sequences.world_prompt([codes], actions)
+        codes = [c for c in engine.imagine(prompt, 4, 4) if c is not None][0]
+        np.testing.assert_array_equal(image, tiny_checkpoint.images.decode(codes))
 
-    def recorded(logits):
-        chosen.append(logits.clone())
-        return greedy(logits)
 
-    WorldModel(tiny_checkpoint, recorded).imagine(observation, ACTIONS[:4])
-    codes = np.array([greedy(logits) for logits in chosen[:16]]).reshape(4, 4)
-    again = []
+def test_futures_side_by_side_are_those_imagined_alone(world_model, observation):
+    futures = np.stack([ACTIONS, -ACTIONS, ACTIONS[::-1]])
+    together = world_model.imagine_each(observation, futures)
+    assert together.shape == (3, 3, 32, 32, 3)
+    alone = [world_model.imagine(observation, actions) for actions in futures]
+    # a batch of equal codes may be cut off to the pixel value beside
+    np.testing.assert_allclose(together.astype(int), alone, atol=1)
 
-    def recorded_again(logits):
-        again.append(logits.clone())
-        return greedy(logits)
 
-    engine = Engine(tiny_checkpoint.model, tiny_checkpoint.spec.vocabulary)
-    prompt = tiny_checkpoint.sequences.world_prompt([codes], ACTIONS[2:4])
-    list(engine.imagine(prompt, 4, 4, select=recorded_again))
-    np.testing.assert_allclose(np.array(again), np.array(chosen[16:]), atol=1e-5)
+def test_surprise_is_a_map_per_camera_that_depends_on_actions(world_model, observation, picture):
+    surprise = world_model.surprise(observation, ACTIONS[:2], {'front': picture[::-1].copy()})
+    assert list(surprise) == ['front']
+    assert surprise['front'].shape == (4, 4)
+    assert surprise['front'].min() >= 0
+    other = world_model.surprise(observation, -ACTIONS[:2], {'front': picture[::-1].copy()})
+    assert np.abs(surprise['front'] - other['front']).max() > 1e-4
+
+
+def test_what_is_imagined_surprises_less_than_anything_else(world_model, observation, picture):
+    # the greedy image need not be the likeliest of all, but its first code is the likeliest one
+    imagined = world_model.imagine(observation, ACTIONS[:2])[0]
+    codes = world_model.checkpoint.images.encode([imagined])[0]
+    prompt = world_model.checkpoint.sequences.world_prompt(
+        world_model.checkpoint.images.encode([picture]), ACTIONS[:2]
+    )
+    engine = world_model.checkpoint.engine
+    greedy = [c for c in engine.imagine(prompt, 4, 4) if c is not None][0]
+    others = [engine.surprise(prompt, [(greedy + i) % 24])[0][0, 0] for i in range(1, 24)]
+    assert engine.surprise(prompt, [greedy])[0][0, 0] < min(others)
+    assert codes.shape == greedy.shape
+
+
+@pytest.mark.parametrize('count', [1, 3, 4])
+def test_surprise_is_asked_of_one_image(world_model, observation, picture, count):
+    with pytest.raises(ObservationError, match='2 finite actions of 7'):
+        world_model.surprise(observation, ACTIONS[:count], {'front': picture})
 
 
 def test_actions_matter_to_what_is_imagined(tiny_checkpoint, observation):
-    def first_scores(actions):
-        scores = []
-
-        def recorded(logits):
-            scores.append(logits.clone())
-            return 0
-
-        WorldModel(tiny_checkpoint, recorded).imagine(observation, actions)
-        return scores[0]
-
-    difference = first_scores(ACTIONS[:2]) - first_scores(-ACTIONS[:2])
-    assert difference.abs().max() > 1e-3
+    codes = tiny_checkpoint.images.encode([observation.images['front']])
+    first = [
+        tiny_checkpoint.engine.surprise(
+            tiny_checkpoint.sequences.world_prompt(codes, actions), codes
+        )[0][0, 0]
+        for actions in (ACTIONS[:2], -ACTIONS[:2])
+    ]
+    assert abs(first[0] - first[1]) > 1e-4
 
 
 def test_state_and_instruction_are_not_needed_to_imagine(world_model, observation, picture):

@@ -20,7 +20,7 @@ from worldvla_ros.errors import CheckpointError, ConfigError, InstructionError, 
 from worldvla_ros.learn.loss import Loss
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.observation import Observation
-from worldvla_ros.policy import Policy, encode_images
+from worldvla_ros.policy import Policy
 from worldvla_ros.robot import check_fits, load_robot
 from worldvla_ros.vocab import PUBLISHED, published_vocabulary
 from worldvla_ros.world_model import WorldModel
@@ -437,7 +437,7 @@ def test_worldvla_action_sequence_is_laid_out_as_published(goal):
 def test_history_comes_before_the_present(goal):
     old, new = picture(seed=1), picture(seed=2)
     both = Policy(goal).prompt(Observation({'front': new}, 'go', history=({'front': old},))).ids
-    first, second = (goal.sequences.image.encode(c) for c in encode_images(goal, [old, new]))
+    first, second = (goal.sequences.image.encode(c) for c in goal.images.encode([old, new]))
     assert both[-553:-1].tolist() == [*first, *second]
     one = Policy(goal).prompt(Observation({'front': new}, 'go')).ids
     assert one[-277:-1].tolist() == second.tolist()
@@ -454,7 +454,7 @@ def test_rynnvla_action_prompt_is_laid_out_as_published(vla):
     ]  # fmt: skip
     assert len(prompt.ids) == 1116 + len(text)
     order = [before['front'], before['wrist'], views['front'], views['wrist']]
-    images = np.concatenate([vla.sequences.image.encode(c) for c in encode_images(vla, order)])
+    images = np.concatenate([vla.sequences.image.encode(c) for c in vla.images.encode(order)])
     assert prompt.ids[-1105:-1].tolist() == images.tolist()
     block = prompt.ids[len(text) + 1 : len(text) + 11]
     assert (block[0], block[-1]) == (15504, 16004)
@@ -496,7 +496,7 @@ def test_world_prompts_keep_worldvlas_statistics(vla):
 )
 def test_image_blocks_say_height_before_width(goal, size, target, grid, length):
     resized = replace(goal, spec=replace(goal.spec, image_size=target))
-    codes = encode_images(resized, [picture(*size)])[0]
+    codes = resized.images.encode([picture(*size)])[0]
     ids = goal.sequences.image.encode(codes)
     assert len(ids) == length
     assert tuple(ids[:3]) == (8197, *grid)

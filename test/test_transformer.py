@@ -1,4 +1,4 @@
-"""The transformer: its cache changes nothing, and positions and masks are what it is told."""
+"""The transformer: positions and masks are what it is told."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.masks import sequence_mask
-from worldvla_ros.model.transformer import KVCache, RMSNorm, Transformer, TransformerConfig
+from worldvla_ros.model.transformer import RMSNorm, Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(
     vocab_size=50,
@@ -31,32 +31,8 @@ def model():
     return make_model()
 
 
-def new_cache(length=12):
-    return KVCache(CONFIG, length, torch.device('cpu'), torch.float32)
-
-
 def assert_close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize('prefill', [1, 2, 7, 11])
-def test_cached_hidden_states_equal_uncached(model, prefill):
-    cache = new_cache()
-    parts = [model(IDS[:, :prefill], cache=cache)]
-    parts += [model(IDS[:, t : t + 1], cache=cache) for t in range(prefill, 12)]
-    assert cache.used == cache.length == 12
-    assert_close(torch.cat(parts, 1), model(IDS))
-
-
-def test_several_tokens_may_meet_a_cache_with_a_mask(model):
-    positions, blocks = torch.arange(12)[None], torch.tensor([[0] * 5 + [1] * 3 + [2] * 3 + [0]])
-    mask = sequence_mask(positions, blocks)
-    cache = new_cache()
-    parts = [
-        model(IDS[:, a:b], positions[:, a:b], mask[:, :, a:b, :b], cache)
-        for a, b in ((0, 5), (5, 9), (9, 12))
-    ]
-    assert_close(torch.cat(parts, 1), model(IDS, positions, mask))
 
 
 def test_hidden_token_has_no_influence(model):
@@ -112,16 +88,6 @@ def test_logits_of_a_span_are_a_slice_of_all(model):
 def test_logits_are_fp32_in_a_model_of_less_precision():
     model = make_model().to(torch.bfloat16)
     assert model.logits(model(IDS)).dtype == torch.float32
-
-
-@pytest.mark.parametrize(('filled', 'more'), [(0, 6), (5, 1), (3, 3)])
-def test_full_cache_is_refused(model, filled, more):
-    cache = new_cache(length=5)
-    if filled:
-        model(IDS[:, :filled], cache=cache)
-    with pytest.raises(ValueError, match=f'{filled + more} tokens do not fit a cache of 5'):
-        model(IDS[:, :more], cache=cache)
-    assert cache.used == filled
 
 
 @pytest.mark.parametrize(('width', 'heads'), [(30, 4), (12, 4), (8, 16)])

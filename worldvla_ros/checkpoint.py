@@ -6,7 +6,7 @@
     text_tokenizer.json       byte-pair encoding in Hugging Face's format
 
 Published folders, which lack the first, load as they are (published.py). Knows files. Must not
-know decoding or robots.
+know how decoding is done, nor robots.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,7 +20,10 @@ from safetensors.torch import save_file
 import torch
 
 from worldvla_ros import published
+from worldvla_ros.engine import Engine
 from worldvla_ros.errors import CheckpointError
+from worldvla_ros.image_codes import ImageCodes
+from worldvla_ros.memory import explain_shortage
 from worldvla_ros.model.action_head import ActionHead
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.model.vqgan import VQGAN
@@ -73,6 +76,16 @@ class Checkpoint:
     def sequences(self) -> SequenceBuilder:
         """Builds the token sequences that these weights know."""
         return sequence_builder(self.spec, self.text)
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """Decodes with these weights; one for all who use them, since it holds caches."""
+        return Engine(self.model, self.spec.vocabulary)
+
+    @functools.cached_property
+    def images(self) -> ImageCodes:
+        """Turns images into codes and back; one for all, since it remembers codes."""
+        return ImageCodes(self.vqgan, self.spec.image_size, self.device)
 
 
 def sequence_builder(spec: CheckpointSpec, text: TextTokenizer) -> SequenceBuilder:
@@ -180,16 +193,21 @@ def load(
     Raises:
         CheckpointError: The folder is missing, damaged, foreign or inconsistent; nothing was
             loaded.
+        MemoryLimitError: Memory is short.
         ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
     """
     opened, device = open_folder(path, profile), torch.device(device)
     if dtype is None and device.type == 'cpu':
         dtype = torch.float32
     model, vqgan = empty_networks(opened)
+    weights = sum(p.numel() for p in model.parameters())
+    with explain_shortage(f'loading {path}', f'{weights / 1e6:.0f} million weights'):
+        model = read_network(model, opened.transformer, device, dtype)
+        vqgan = read_network(vqgan, opened.vqgan, device, torch.float32)
     return Checkpoint(
         spec=opened.spec,
-        model=read_network(model, opened.transformer, device, dtype),
-        vqgan=read_network(vqgan, opened.vqgan, device, torch.float32),
+        model=model,
+        vqgan=vqgan,
         text=opened.text,
         model_id=f'{opened.spec.name}@{content_hash(list(opened.files))}',
         device=device,

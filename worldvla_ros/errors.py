@@ -68,5 +68,13 @@ class MissingDependencyError(WorldVLAError):
     """An optional package or system library that is needed here is absent."""
 
 
+class DecodingError(WorldVLAError):
+    """A model that answered with something that is no action chunk."""
+
+
+class MemoryLimitError(WorldVLAError):
+    """Memory of the host or of the device is short."""
+
+
 class WorkerError(WorldVLAError):
     """A worker process ended before its work was done."""

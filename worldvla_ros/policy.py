@@ -7,33 +7,16 @@ import itertools
 import time
 
 import numpy as np
-import torch
 
 from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.engine import CHOICES, Engine
+from worldvla_ros.chunk_decoding import CHOICES, DecodedChunk
 from worldvla_ros.errors import CheckpointError, ConfigError, ObservationError
 from worldvla_ros.observation import ActionChunk, Observation, check_instruction
 from worldvla_ros.sequence import Sequence
 from worldvla_ros.spec import ACT
-from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
 
-DECODINGS = ('discrete', 'continuous')
+DECODINGS = ('discrete', 'verified', 'continuous')
 NO_LOG_PROBS = np.zeros((0, 0), np.float32)
-
-
-def encode_images(checkpoint: Checkpoint, images: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the codes of images of any size: uint8[h, w, 3] each → int64[rows, columns] each.
-
-    Raises:
-        ObservationError: An image is empty or not RGB.
-    """
-    patch = checkpoint.vqgan.config.reduction * CODES_PER_CELL
-    fitted = [fit_image(i, checkpoint.spec.image_size, patch) for i in images]
-    codes = []
-    for image in fitted:
-        batch = torch.from_numpy(np.array(image))[None].to(checkpoint.device)
-        codes.append(checkpoint.vqgan.encode(batch)[0].cpu().numpy())
-    return codes
 
 
 def check_task(checkpoint: Checkpoint, task: str) -> None:
@@ -76,8 +59,10 @@ class Policy:
 
         Args:
             checkpoint: The weights and what they mean.
-            decoding: 'discrete' chooses bins, 'continuous' asks the action head; by default the
-                head is asked where there is one.
+            decoding: 'discrete' chooses bins; 'verified' chooses the likeliest bins and proves
+                that free decoding, as the reference does it, gives the same, or else goes on
+                freely, which may give fewer actions; 'continuous' asks the action head. By
+                default the head is asked where there is one, and bins are chosen elsewhere.
 
         Raises:
             ConfigError: The decoding is unknown.
@@ -86,7 +71,7 @@ class Policy:
         check_task(checkpoint, ACT)
         self._checkpoint = checkpoint
         self._decoding = _decoding(checkpoint, decoding)
-        self._engine = Engine(checkpoint.model, checkpoint.spec.vocabulary)
+        self._engine = checkpoint.engine
         self._ids = itertools.count(1)
 
     @property
@@ -96,7 +81,7 @@ class Policy:
 
     @property
     def decoding(self) -> str:
-        """How actions are found: 'discrete' or 'continuous'."""
+        """How actions are found: 'discrete', 'verified' or 'continuous'."""
         return self._decoding
 
     def prompt(self, observation: Observation) -> Sequence:
@@ -111,7 +96,7 @@ class Policy:
         images = [i for instant in instants for i in camera_images(self._checkpoint, instant)]
         return self._checkpoint.sequences.action_prompt(
             check_instruction(observation.instruction),
-            encode_images(self._checkpoint, images),
+            self._checkpoint.images.encode(images),
             self._state(observation),
         )
 
@@ -124,6 +109,9 @@ class Policy:
         Raises:
             ObservationError: A camera or the state is missing or has a wrong size.
             InstructionError: The instruction is empty or too long.
+            CheckpointError: The sequence is too long for the model, or its scores are not finite.
+            DecodingError: Decoding is 'verified', and the answer does not begin with an action.
+            MemoryLimitError: Memory is short.
         """
         start = time.monotonic()
         action, tokenizer = self._checkpoint.spec.action, self._checkpoint.sequences.action
@@ -132,9 +120,14 @@ class Policy:
             normalised = self._engine.act_continuous(prompt, *size)
             actions, log_probs = tokenizer.denormalise(normalised), NO_LOG_PROBS
         else:
-            decoded = self._engine.act(prompt, *size, CHOICES[action.bin_choice])
+            decoded = self._decode(prompt, size)
             actions, log_probs = tokenizer.values(decoded.bins), decoded.log_probs
         return self._chunk(observation, actions, log_probs, time.monotonic() - start)
+
+    def _decode(self, prompt: Sequence, size: tuple[int, int]) -> DecodedChunk:
+        if self._decoding == 'verified':
+            return self._engine.act_verified(prompt, *size)
+        return self._engine.act(prompt, *size, CHOICES[self._checkpoint.spec.action.bin_choice])
 
     def _chunk(
         self,
@@ -180,6 +173,13 @@ def _decoding(checkpoint: Checkpoint, asked: str | None) -> str:
         return 'discrete' if checkpoint.head is None else 'continuous'
     if asked not in DECODINGS:
         raise ConfigError('decoding', expected=' or '.join(DECODINGS), got=repr(asked))
+    if asked == 'verified' and checkpoint.spec.action.bin_choice != 'greedy':
+        raise CheckpointError(
+            f'verified decoding with {checkpoint.model_id}',
+            expected='a checkpoint whose bins are chosen greedily',
+            got=f'{checkpoint.spec.action.bin_choice}',
+            remedy="Use decoding 'discrete'; only greedy choices can be proven.",
+        )
     if asked == 'continuous' and checkpoint.head is None:
         raise CheckpointError(
             f'continuous decoding with {checkpoint.model_id}',

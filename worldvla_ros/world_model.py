@@ -3,32 +3,41 @@
 Knows rollouts. Must not know ROS. The image imagined last is fed back, as codes, for the next one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import torch
 
 from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.engine import Engine, Select, greedy
 from worldvla_ros.errors import ObservationError
+from worldvla_ros.image_decoding import Sampling
 from worldvla_ros.observation import Observation
-from worldvla_ros.policy import camera_images, check_task, encode_images
+from worldvla_ros.policy import camera_images, check_task
 from worldvla_ros.spec import IMAGINE
 
 
 class WorldModel:
     """Imagines what the cameras will see."""
 
-    def __init__(self, checkpoint: Checkpoint, select: Select = greedy) -> None:
-        """Use a loaded checkpoint; `select` chooses each code, greedily by default.
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        sampling: Sampling | None = None,
+        *,
+        speculative: bool = True,
+    ) -> None:
+        """Use a loaded checkpoint.
+
+        Args:
+            checkpoint: The weights and what they mean.
+            sampling: How codes are drawn; the likeliest are taken by default.
+            speculative: Whether to guess ahead, see image_decoding.py; the images are the same.
 
         Raises:
             CheckpointError: It was not trained to imagine.
         """
         check_task(checkpoint, IMAGINE)
         self._checkpoint = checkpoint
-        self._engine = Engine(checkpoint.model, checkpoint.spec.vocabulary)
-        self._select = select
+        self._how = {'sampling': sampling, 'speculative': speculative}
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -60,11 +69,53 @@ class WorldModel:
         Raises:
             ObservationError: A camera is missing, or there are too few or malformed actions.
         """
-        found = [views for views in self._codes_stepwise(observation, actions) if views]
-        return {
-            name: np.stack([self.decode(views[i]) for views in found])
-            for i, name in enumerate(self._checkpoint.spec.cameras)
-        }
+        found = self._codes(observation, np.asarray(actions)[None])
+        names = self._checkpoint.spec.cameras
+        views = np.stack(found).reshape(-1, len(names), *found[0].shape[1:])  # [m, cameras, r, c]
+        return {n: self._checkpoint.images.decode(views[:, i]) for i, n in enumerate(names)}
+
+    def imagine_each(self, observation: Observation, actions: np.ndarray) -> np.ndarray:
+        """Return what `imagine` does for several futures, imagined side by side.
+
+        Args:
+            observation: Its newest images are the start of all.
+            actions: float[futures, n, dim], as the checkpoint speaks them.
+
+        Returns:
+            uint8[futures, m, h, w, 3] of the first camera.
+
+        Raises:
+            ObservationError: A camera is missing, or there are too few or malformed actions.
+        """
+        found = self._codes(observation, actions)
+        first = np.stack(found[:: len(self._checkpoint.spec.cameras)], 1)
+        return self._checkpoint.images.decode(first)
+
+    def surprise(
+        self, observation: Observation, actions: np.ndarray, next_images: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return how unlikely what was seen is, given what was seen before and what was done.
+
+        Args:
+            observation: Its newest images are the start.
+            actions: float[actions_per_image, dim], executed in between.
+            next_images: Camera name → uint8[h, w, 3], seen after the actions.
+
+        Returns:
+            Camera name → float32[rows, columns]: minus log-probability of each code of the image,
+            given the start, the actions and the codes before it, by rows [nat].
+
+        Raises:
+            ObservationError: A camera is missing, or there are too few, too many or malformed
+                actions.
+        """
+        stride = self._one_stride(np.asarray(actions))
+        images = camera_images(self._checkpoint, observation.images)
+        after = camera_images(self._checkpoint, next_images)
+        codes = self._checkpoint.images.encode([*images, *after])
+        prompt = self._checkpoint.sequences.world_prompt(codes[: len(images)], stride)
+        maps = self._checkpoint.engine.surprise(prompt, codes[len(images) :])
+        return dict(zip(self._checkpoint.spec.cameras, maps, strict=True))
 
     def imagine_stepwise(
         self, observation: Observation, actions: np.ndarray
@@ -77,46 +128,62 @@ class WorldModel:
         Raises:
             ObservationError: A camera is missing, or there are too few or malformed actions.
         """
-        for views in self._codes_stepwise(observation, actions):
-            yield self.decode(views[0]) if views else None
+        cameras, done = len(self._checkpoint.spec.cameras), 0
+        for codes in self._codes_stepwise(observation, np.asarray(actions)[None]):
+            first = codes is not None and done % cameras == 0
+            done += codes is not None
+            yield self._checkpoint.images.decode(codes[0]) if first else None
+
+    def _codes(self, observation: Observation, actions: np.ndarray) -> list[np.ndarray]:
+        return [i for i in self._codes_stepwise(observation, actions) if i is not None]
 
     def _codes_stepwise(
         self, observation: Observation, actions: np.ndarray
-    ) -> Iterator[list[np.ndarray] | None]:
-        """Yield None between decoding steps, and each instant's codes: int64[r, c] per camera."""
-        strides = self._strides(actions)
-        images = camera_images(self._checkpoint, observation.images)
-        codes = encode_images(self._checkpoint, images)
-        for stride in strides:
-            prompt = self._checkpoint.sequences.world_prompt(codes, stride)
-            imagined = []
-            for step in self._engine.imagine(
-                prompt, *codes[0].shape, images=len(codes), select=self._select
-            ):
-                if step is not None:
-                    imagined.append(step)
-                if len(imagined) < len(codes):
-                    yield None
-            codes = imagined
-            yield codes
+    ) -> Iterator[np.ndarray | None]:
+        """Imagine several futures: float[futures, n, dim] actions.
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Return the image of codes: int64[rows, columns] → uint8[h, w, 3]."""
-        batch = torch.from_numpy(codes)[None].to(self._checkpoint.device)
-        return self._checkpoint.vqgan.decode(batch)[0].cpu().numpy()
+        Yields:
+            None between decoding steps, int64[futures, rows, columns] for each image, the cameras
+            of one instant after another.
+        """
+        strides = self._strides(actions)
+        start = camera_images(self._checkpoint, observation.images)
+        codes = self._checkpoint.images.encode(start)
+        prompt = self._checkpoint.sequences.world_prompt
+        # from the second instant on, the engine puts what it imagined in place of the codes
+        steps = [
+            [prompt(codes, stride) for stride in instant] for instant in strides.swapaxes(0, 1)
+        ]
+        yield from self._checkpoint.engine.rollout(
+            steps, *codes[0].shape, images=len(codes), **self._how
+        )
 
     def _strides(self, actions: np.ndarray) -> np.ndarray:
-        """Return the actions of each image: float[m, actions_per_image, dim]."""
+        """Return the actions of each image: float[futures, m, actions_per_image, dim]."""
         spec = self._checkpoint.spec
         per_image, dim = spec.world.actions_per_image, len(spec.action.names)
         actions = np.asarray(actions)
-        usable = actions.ndim == 2 and actions.shape[1] == dim and np.isfinite(actions).all()
-        if not usable or len(actions) < per_image:
-            raise ObservationError(
-                'actions to imagine',
-                expected=f'at least {per_image} finite actions of {dim} numbers',
-                got=f'shape {list(actions.shape)}',
-                remedy=f'Give a multiple of {per_image} actions.',
-            )
-        count = len(actions) // per_image
-        return actions[: count * per_image].reshape(count, per_image, dim)
+        usable = actions.ndim == 3 and actions.shape[2] == dim and np.isfinite(actions).all()
+        if not usable or not len(actions) or actions.shape[1] < per_image:
+            raise _unusable(f'at least {per_image}', dim, per_image, actions)
+        count = actions.shape[1] // per_image
+        whole = actions[:, : count * per_image]
+        return whole.reshape(len(actions), count, per_image, dim)
+
+    def _one_stride(self, actions: np.ndarray) -> np.ndarray:
+        """Return the actions between two images: float[actions_per_image, dim]."""
+        strides = self._strides(actions[None])[0]
+        if strides.size != actions.size or len(strides) != 1:
+            spec = self._checkpoint.spec
+            per_image = spec.world.actions_per_image
+            raise _unusable(f'exactly {per_image}', len(spec.action.names), per_image, actions)
+        return strides[0]
+
+
+def _unusable(count: str, dim: int, per_image: int, actions: np.ndarray) -> ObservationError:
+    return ObservationError(
+        'actions to imagine',
+        expected=f'{count} finite actions of {dim} numbers',
+        got=f'shape {list(actions.shape)}',
+        remedy=f'One image is imagined for each {per_image} actions.',
+    )

@@ -12,8 +12,6 @@ import numpy as np
 from worldvla_ros.learn.episodes import Episode
 from worldvla_ros.metrics import changed_pixels, psnr
 from worldvla_ros.observation import Observation
-from worldvla_ros.policy import encode_images
-from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
 from worldvla_ros.world_model import WorldModel
 
 
@@ -94,22 +92,16 @@ def _beside_observed(world: WorldModel, images: np.ndarray, imagined: np.ndarray
     """Compare imagined images with those of a camera from the start on."""
     per_image = world.checkpoint.spec.world.actions_per_image
     ahead = tuple(per_image * (i + 1) for i in range(len(imagined)))
-    seen = [_model_image(world, images[a]) for a in (0, *ahead)]
-    codes = encode_images(world.checkpoint, seen[1:])
+    tokenizer = world.checkpoint.images
+    seen = [tokenizer.fit(images[a]) for a in (0, *ahead)]
+    codes = tokenizer.encode(seen[1:])
     return Comparison(
         start=seen[0],
         observed=np.stack(seen[1:]),
         imagined=imagined,
-        reconstructed=np.stack([world.decode(c) for c in codes]),
+        reconstructed=tokenizer.decode(np.stack(codes)),
         actions_ahead=ahead,
     )
-
-
-def _model_image(world: WorldModel, image: np.ndarray) -> np.ndarray:
-    """Return an image at the model's size."""
-    checkpoint = world.checkpoint
-    patch = checkpoint.vqgan.config.reduction * CODES_PER_CELL
-    return np.array(fit_image(image, checkpoint.spec.image_size, patch))
 
 
 def rounded(value: float) -> float | None:

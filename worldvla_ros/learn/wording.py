@@ -18,7 +18,7 @@ from worldvla_ros.checkpoint import Checkpoint
 from worldvla_ros.errors import EpisodeError
 from worldvla_ros.learn.episodes import Episode, load_episodes
 from worldvla_ros.model.masks import sequence_mask
-from worldvla_ros.policy import camera_images, encode_images
+from worldvla_ros.policy import camera_images
 from worldvla_ros.sequence import Sequence
 from worldvla_ros.spec import ACT, IMAGINE
 from worldvla_ros.vocab import BINS
@@ -123,7 +123,7 @@ def _check_fits(checkpoint: Checkpoint, episode: Episode) -> None:
 
 def _codes(checkpoint: Checkpoint, episode: Episode, step: int) -> list[np.ndarray]:
     images = {name: images[step] for name, images in episode.images.items()}
-    return encode_images(checkpoint, camera_images(checkpoint, images))
+    return checkpoint.images.encode(camera_images(checkpoint, images))
 
 
 def _world_scorer(checkpoint: Checkpoint, wording: str) -> Callable[[Transition], float]:

@@ -1,9 +1,8 @@
 """The unified transformer: Chameleon's decoder with QK-norm and rotary positions.
 
-Knows ids, positions, masks and a cache. Must not know what an id means. Parameter names are those
-of the published checkpoints, so a published state dict loads as it is.
-Legend: b batch, t new tokens, s tokens seen so far, d model width, n heads, k head width, v
-    vocabulary.
+Knows ids, positions and masks. Must not know what an id means, nor of caches (see fast.py).
+Parameter names are those of the published checkpoints, so a published state dict loads as it is.
+Legend: b batch, t tokens, d model width, n heads, k head width, v vocabulary.
 """
 
 from dataclasses import dataclass
@@ -50,30 +49,9 @@ class TransformerConfig:
         """Width of a head."""
         return self.hidden_size // self.num_attention_heads
 
-
-class KVCache:
-    """Keys and values of the tokens seen so far, in buffers of a fixed length."""
-
-    def __init__(
-        self, config: TransformerConfig, length: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        """Reserve room for `length` tokens."""
-        heads, width = config.num_attention_heads, config.head_dim
-        shape = (config.num_hidden_layers, 2, 1, heads, length, width)
-        self._buffer = torch.empty(shape, device=device, dtype=dtype)
-        self.used = 0
-
-    @property
-    def length(self) -> int:
-        """Tokens that fit."""
-        return self._buffer.shape[4]
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append [1, n, t, k] keys and values to a layer; return all [1, n, s, k] of it."""
-        end = self.used + keys.shape[2]
-        self._buffer[layer, 0, :, :, self.used : end] = keys
-        self._buffer[layer, 1, :, :, self.used : end] = values
-        return self._buffer[layer, 0, :, :, :end], self._buffer[layer, 1, :, :, :end]
+    def cache_bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Bytes of one token's keys and values in all layers."""
+        return 2 * self.num_hidden_layers * self.hidden_size * dtype.itemsize
 
 
 class RMSNorm(nn.Module):
@@ -142,8 +120,6 @@ class Attention(nn.Module):
         x: Tensor,
         rotary: tuple[Tensor, Tensor],
         mask: Tensor | None,
-        cache: KVCache | None,
-        layer: int,
     ) -> Tensor:
         """Attend: [b, t, d] → [b, t, d]."""
         split = (*x.shape[:2], self._heads, self._head_dim)
@@ -151,8 +127,6 @@ class Attention(nn.Module):
         keys = self.k_norm(self.k_proj(x).view(split)).transpose(1, 2)
         values = self.v_proj(x).view(split).transpose(1, 2)
         queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
-        if cache is not None:
-            keys, values = cache.extend(layer, keys, values)
         causal = mask is None and x.shape[1] > 1
         attended = functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, is_causal=causal
@@ -188,16 +162,9 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: KVCache | None,
-        index: int,
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """Map [b, t, d] → [b, t, d]."""
-        attended = self.self_attn(self.input_layernorm(x), rotary, mask, cache, index)
+        attended = self.self_attn(self.input_layernorm(x), rotary, mask)
         x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
 
@@ -239,40 +206,26 @@ class Transformer(nn.Module):
             self.action_head.initialise(std)
 
     def forward(
-        self,
-        ids: Tensor,
-        positions: Tensor | None = None,
-        mask: Tensor | None = None,
-        cache: KVCache | None = None,
+        self, ids: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         """Return the hidden states after the final norm.
 
         Args:
             ids: int64[b, t].
-            positions: int64[t] or [b, t]; continues the cache by default.
-            mask: bool[b or 1, 1, t, s], True where attention is allowed; causal by default.
-                Needed when several tokens meet a cache that is not empty.
-            cache: Receives the new keys and values; b must be 1.
+            positions: int64[t] or [b, t]; from 0 by default.
+            mask: bool[b or 1, 1, t, t], True where attention is allowed; causal by default.
 
         Returns:
             float[b, t, d].
-
-        Raises:
-            ValueError: The cache is full.
         """
-        past = cache.used if cache is not None else 0
-        if cache is not None and past + ids.shape[1] > cache.length:
-            raise ValueError(f'{past + ids.shape[1]} tokens do not fit a cache of {cache.length}')
         if positions is None:
-            positions = torch.arange(past, past + ids.shape[1], device=ids.device)
+            positions = torch.arange(ids.shape[1], device=ids.device)
         x = self.model.embed_tokens(ids)
         rotary = tuple(
             table.to(x.dtype).unsqueeze(-3) for table in rotary_table(positions, self.config)
         )
-        for index, layer in enumerate(self.model.layers):
-            x = layer(x, rotary, mask, cache, index)
-        if cache is not None:
-            cache.used += ids.shape[1]
+        for layer in self.model.layers:
+            x = layer(x, rotary, mask)
         return self.model.norm(x)
 
     def logits(self, hidden: Tensor, span: slice = slice(None)) -> Tensor:

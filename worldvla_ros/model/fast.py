@@ -1,0 +1,216 @@
+"""The transformer as decoding needs it: few large operations, and a cache with fixed slots.
+
+    token at position p  ─→  keys and values in slot p of the cache, always
+    a query at position q sees the slots s <= q that its block may see (see masks.py)
+
+Since slot and position are one, causality alone hides what lies behind the newest token. So a
+cache needs no clearing: going back is feeding a position again, and what is left of an older
+sequence is never seen. `Transformer` is the slow, obvious version with the same result.
+
+Knows weights, positions and blocks. Must not know what an id means.
+Legend: b batch, t new tokens, s slots, d model width, n heads, k head width.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldvla_ros.model.masks import chunk_mask
+from worldvla_ros.model.transformer import Layer, Transformer, TransformerConfig, rotary_table
+
+FUSED_ON_CPU_BYTES = 1 << 30
+"""Larger weights on a CPU stay where they are, which may be a mapped file."""
+HEAD_EPS = 1e-5
+
+
+class KVCache:
+    """Keys and values in slots; slot and position are one, and the last slot takes padding."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        length: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        batch: int = 1,
+    ) -> None:
+        """Reserve room for `length` tokens of each of `batch` sequences."""
+        heads, width, depth = config.num_attention_heads, config.head_dim, config.num_hidden_layers
+        # zeros, since what is hidden is still multiplied by zero and must be finite
+        shape = (depth, 2, batch, length + 1, heads, width)
+        self._buffer = torch.zeros(shape, device=device, dtype=dtype)
+        self.blocks = torch.zeros(length + 1, dtype=torch.long, device=device)
+        self.length = length
+        self.batch = batch
+        self.graphs: dict[tuple, object] = {}
+        """What graphs.py captured for this cache, by shape."""
+
+    def layer(self, index: int) -> Tensor:
+        """Return keys and values of a layer: [2, b, s, n, k]."""
+        return self._buffer[index]
+
+    def spread(self, end: int) -> None:
+        """Give all sequences of the batch what the first has in its first `end` slots."""
+        self._buffer[:, :, 1:, :end] = self._buffer[:, :, :1, :end]
+
+    def clear(self) -> None:
+        """Forget everything, numbers that are not finite included."""
+        self._buffer.zero_()
+
+
+class FastLayer(nn.Module):
+    """A decoder layer with its projections put together: queries, keys, values; gate and up."""
+
+    def __init__(self, layer: Layer, config: TransformerConfig, fuse: bool) -> None:
+        """Share a layer's weights; fusing makes its parameters views of the joint ones."""
+        super().__init__()
+        attention, forward = layer.self_attn, layer.mlp
+        norms, join = [attention.q_norm, attention.k_norm], _fused if fuse else SideBySide
+        self._heads, self._eps = config.num_attention_heads, config.rms_norm_eps
+        self.qkv = join([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.out = attention.o_proj
+        self.gate_up = join([forward.gate_proj, forward.up_proj])
+        self.down = forward.down_proj
+        self.attention_norm = layer.input_layernorm.weight
+        self.feed_forward_norm = layer.post_attention_layernorm.weight
+        self.qk_weight = _joint_parameters(norms, 'weight', torch.stack)  # [2, n or 1, k]
+        self.qk_bias = _joint_parameters(norms, 'bias', torch.stack)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor,
+        stored: Tensor,
+        targets: Tensor,
+    ) -> Tensor:
+        """Map [b, t, d] → [b, t, d], through the layer's cache.
+
+        Args:
+            x: Tokens.
+            rotary: cos and signed sin, [b or 1, t, 1, 1, k] each.
+            mask: bool[b or 1, 1, t, s].
+            stored: The layer's cache, [2, b or more, s or more, n, k].
+            targets: int64[b·t], where the new keys and values go, counted through the batch.
+        """
+        mixed = self.qkv(rms_norm(x, self.attention_norm, self._eps))
+        mixed = mixed.unflatten(-1, (3, self._heads, -1))  # [b, t, 3, n, k]
+        turned = self._turned(mixed[:, :, :2], rotary)
+        new = torch.stack([turned[:, :, 1], mixed[:, :, 2]]).flatten(1, 2)  # [2, b·t, n, k]
+        stored.flatten(1, 2).index_copy_(1, targets, new)
+        keys, values = stored[:, : x.shape[0], : mask.shape[-1]].transpose(2, 3)
+        attended = functional.scaled_dot_product_attention(
+            turned[:, :, 0].transpose(1, 2), keys, values, attn_mask=mask
+        )
+        x = x + self.out(attended.transpose(1, 2).reshape(x.shape))
+        gate, up = self.gate_up(rms_norm(x, self.feed_forward_norm, self._eps)).chunk(2, -1)
+        return x + self.down(functional.silu(gate) * up)
+
+    def _turned(self, pair: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """Norm queries and keys and turn them to their positions: [b, t, 2, n, k] → the same."""
+        normed = functional.layer_norm(pair, pair.shape[-1:], eps=HEAD_EPS)
+        normed = normed * self.qk_weight + self.qk_bias
+        cos, sin = rotary
+        return normed * cos + normed.roll(normed.shape[-1] // 2, -1) * sin
+
+
+class SideBySide(nn.Module):
+    """Several linear maps of the same input, one after the other, with their outputs joined."""
+
+    def __init__(self, maps: list[nn.Module]) -> None:
+        """Keep the maps."""
+        super().__init__()
+        self.maps = nn.ModuleList(maps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., d] → [..., sum of widths]."""
+        return torch.cat([each(x) for each in self.maps], -1)
+
+
+class FastTransformer:
+    """Ids and positions in, hidden states out, through a cache."""
+
+    def __init__(self, model: Transformer) -> None:
+        """Share the weights of a model in evaluation mode; its parameters stay in use.
+
+        Projections are put together in memory of their own, of which the model's parameters become
+        views, so that nothing is held twice. Quantised ones stay apart, and so do large ones on a
+        CPU.
+        """
+        weight = model.lm_head.weight
+        self.config, self.device, self.dtype = model.config, weight.device, weight.dtype
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+        fuse = _plain(model) and (self.device.type != 'cpu' or size <= FUSED_ON_CPU_BYTES)
+        self._embedding = model.model.embed_tokens
+        self._norm = model.model.norm
+        self._layers = [FastLayer(layer, self.config, fuse) for layer in model.model.layers]
+        self._rotary = self._rotary_tables()
+
+    def new_cache(self, length: int, batch: int = 1) -> KVCache:
+        """Return an empty cache for `length` tokens of each of `batch` sequences."""
+        return KVCache(self.config, length, self.device, self.dtype, batch)
+
+    def forward(self, ids: Tensor, positions: Tensor, cache: KVCache, end: int) -> Tensor:
+        """Run tokens through the model and keep their keys and values.
+
+        Args:
+            ids: int64[b, t]; with b below the cache's batch, its first sequences are meant.
+            positions: int64[b or 1, t], which are also the slots; `cache.blocks` says of which
+                block each is.
+            cache: Receives keys and values.
+            end: No position is greater or equal.
+
+        Returns:
+            float[b, t, d] after the final norm.
+        """
+        slots, blocks = torch.arange(end, device=self.device), cache.blocks
+        mask = chunk_mask(positions, blocks[positions], slots, blocks[:end])[:, None]
+        rows = torch.arange(len(ids), device=self.device)[:, None] * (cache.length + 1)
+        targets = (positions + rows).flatten()
+        rotary = tuple(table[positions][:, :, None, None] for table in self._rotary)
+        x = self._embedding(ids)
+        for index, layer in enumerate(self._layers):
+            x = layer(x, rotary, mask, cache.layer(index), targets)
+        return self._norm(x)
+
+    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
+        """Return cos and sin for every position, [positions, k]; sin has the sign of its half."""
+        positions = torch.arange(self.config.max_position_embeddings + 1, device=self.device)
+        cos, sin = rotary_table(positions, self.config)
+        half = self.config.head_dim // 2
+        sin[:, :half] *= -1
+        return cos.to(self.dtype), sin.to(self.dtype)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Norm as `RMSNorm` does it, in fp32, with the scale applied in the type of `x`."""
+    if x.dtype == torch.float32:
+        return functional.rms_norm(x, weight.shape, weight, eps)
+    return weight * functional.rms_norm(x.float(), weight.shape, None, eps).to(x.dtype)
+
+
+def _plain(model: Transformer) -> bool:
+    """Whether the layers' weights are all ordinary numbers of one type."""
+    weights = [p for p in model.model.layers.parameters() if p.dim() == 2]
+    return all(type(w.data) is Tensor and w.dtype == weights[0].dtype for w in weights)
+
+
+def _fused(maps: list[nn.Linear]) -> nn.Linear:
+    """Return one map with the outputs of several, whose weights become views of its own."""
+    with torch.device('meta'):
+        joint = nn.Linear(maps[0].in_features, sum(m.out_features for m in maps), bias=False)
+    joint.weight = nn.Parameter(_joint_parameters(maps, 'weight', torch.cat), requires_grad=False)
+    return joint
+
+
+def _joint_parameters(modules: list[nn.Module], name: str, join: callable) -> Tensor:
+    """Join a parameter of several modules, and make theirs views of what was joined."""
+    joint = join([getattr(module, name).detach() for module in modules])
+    parts = (
+        joint.unbind()
+        if join is torch.stack
+        else joint.split([len(getattr(module, name)) for module in modules])
+    )
+    for module, part in zip(modules, parts, strict=True):
+        setattr(module, name, nn.Parameter(part, requires_grad=False))
+    return joint
