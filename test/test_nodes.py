@@ -524,8 +524,10 @@ def test_a_published_folder_under_another_name_is_configured_with_its_profile(pr
         assert 'name its profile' in probe.status('policy', 'not configured')
     parameters['profile'] = 'worldvla_256_libero_goal'
     probe.heard['policy/status'].clear()
-    with running(NodeSpec('policy', 'policy', parameters=parameters)):
+    with running(NodeSpec('policy', 'policy', parameters=parameters)) as processes:
         assert probe.status('policy', 'configured') == 'configured'
+        words = 'active, waiting for images of camera front on topic image'
+        probe.until(lambda: words in processes.output.getvalue(), words)
 
 
 def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
