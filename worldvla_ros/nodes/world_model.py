@@ -4,8 +4,7 @@
     imagined_strip   observed | imagined | difference, published when that time has come
 
 Imagining never delays acting: it yields to the policy between decoding steps where both share a
-    process. Must not
-know tokens or simulators.
+process. Must not know tokens or simulators.
 """
 
 from collections import deque
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image as Picture
 from sensor_msgs.msg import Image
 
-from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.errors import MemoryLimitError, WorldVLAError
 from worldvla_ros.metrics import psnr
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import array_to_image, image_to_array, message_to_chunk
@@ -130,6 +129,8 @@ class WorldModelNode(ModelNode):
             images = {name: image_to_array(m) for name, m in messages.items()}
             observation = Observation(images, stamp_s=chunk.stamp_s)
             yield from self._publish_steps(observation, chunk)
+        except MemoryLimitError as error:
+            self.fail(error)
         except WorldVLAError as error:
             self.status.warn(f'not imagined: {error}', key=error.problem)
 
