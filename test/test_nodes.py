@@ -243,6 +243,16 @@ def test_a_policy_without_a_head_cannot_be_continuous(probe, tiny_folder):
         assert 'with an action head' in probe.status('policy', 'not configured')
 
 
+def test_a_verified_policy_says_when_the_answer_is_no_action(probe, tiny_folder):
+    # random weights answer with anything but actions
+    parameters = {'checkpoint': str(tiny_folder), 'decoding': 'verified', 'max_image_age': 5.0}
+    with running(NodeSpec('policy', parameters=parameters)):
+        wait_active(probe, 'policy')
+        TestModel().observe(probe)
+        assert 'no chunk: the answer of the model' in probe.status('policy', 'does not begin with')
+    assert not probe.heard['action_chunk']
+
+
 @pytest.fixture(scope='class')
 def player_process(probe):
     with running(NodeSpec('action_player')) as processes:
