@@ -2,6 +2,8 @@
 
 from copy import deepcopy
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -239,6 +241,16 @@ def test_a_policy_without_a_head_cannot_be_continuous(probe, tiny_folder):
     parameters = {'checkpoint': str(tiny_folder), 'decoding': 'continuous'}
     with running(NodeSpec('policy', parameters=parameters)):
         assert 'with an action head' in probe.status('policy', 'not configured')
+
+
+def test_a_verified_policy_says_when_the_answer_is_no_action(probe, tiny_folder):
+    # random weights answer with anything but actions
+    parameters = {'checkpoint': str(tiny_folder), 'decoding': 'verified', 'max_image_age': 5.0}
+    with running(NodeSpec('policy', parameters=parameters)):
+        wait_active(probe, 'policy')
+        TestModel().observe(probe)
+        assert 'no chunk: the answer of the model' in probe.status('policy', 'does not begin with')
+    assert not probe.heard['action_chunk']
 
 
 @pytest.fixture(scope='class')
@@ -509,6 +521,55 @@ def test_truncated_weights_are_refused_by_name(probe, tiny_folder, tmp_path):
         )
     with running(NodeSpec('policy', parameters={'checkpoint': str(tmp_path)})):
         assert 'model.safetensors' in probe.status('policy', 'not configured')
+
+
+SHORT_OF_MEMORY = """
+import torch
+from worldvla_ros.model.fast import FastTransformer
+from worldvla_ros.nodes.policy import main
+
+forward, passes = FastTransformer.forward, []
+
+def limited(*arguments):
+    passes.append(1)
+    if len(passes) > 7:  # a chunk of warming up is let through
+        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+    return forward(*arguments)
+
+FastTransformer.forward = limited
+raise SystemExit(main())
+"""
+
+
+def test_a_shortage_of_memory_stops_the_policy_with_one_message(probe, tiny_folder):
+    command = [
+        sys.executable,
+        '-c',
+        SHORT_OF_MEMORY,
+        '--ros-args',
+        '-p',
+        f'checkpoint:={tiny_folder}',
+    ]
+    process = subprocess.Popen([*command, '-p', 'max_image_age:=5.0'])
+    try:
+        wait_active(probe, 'policy')
+        probe.say(String(data='pick up the red cube'), 'instruction', LATCHED_QOS)
+        probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+        probe.spin(0.2)
+        probe.say(camera_image(probe), 'image', SENSOR_QOS)
+        said = probe.status('policy', 'out of memory')
+        assert 'Tried to allocate 2.00 GiB' in said
+        assert 'dtype' in said
+        request = GetState.Request()
+        probe.until(
+            lambda: (
+                probe.call(GetState, 'policy/get_state', request).current_state.label == 'inactive'
+            ),
+            'the policy to be inactive',
+        )
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_when_the_policy_is_killed_the_arm_holds_still(probe, tiny_folder):

@@ -40,7 +40,8 @@ class DecodedChunk:
     """What the model chose.
 
     Attributes:
-        bins: int64[K, D] in 1…256; after free decoding there may be fewer actions than asked for.
+        bins: int64[K, D] in 1…256; after free decoding there may be fewer or more actions than
+            asked for.
         log_probs: float32[K, D], of each chosen bin among all bins.
         passes: Forward passes used.
         free_from: Where free decoding took over, counted in ids of the response; None where what

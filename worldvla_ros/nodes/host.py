@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from worldvla_ros.checkpoint import Checkpoint, demo_path, load
-from worldvla_ros.errors import ConfigError
+from worldvla_ros.errors import ConfigError, WorldVLAError
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.worker import Task, Worker
 
@@ -64,6 +64,16 @@ class ModelNode(ManagedNode):
         self._host = host or ModelHost()
         self._host.watch(self._on_death)
         self._task: Task | None = None
+        self._failed = self.create_guard_condition(self._on_failed)
+
+    def fail(self, error: WorldVLAError) -> None:
+        """Stop for a reason that does not go away by itself; may be called from the worker."""
+        self.status.error(f'stopped, activate me again when it is mended: {error}')
+        self._failed.trigger()
+
+    def _on_failed(self) -> None:
+        if self.active:
+            self.trigger_deactivate()
 
     def clean_up(self) -> None:
         """Stop listening and leave the worker."""

@@ -6,6 +6,7 @@ simulators.
 """
 
 from collections.abc import Iterator, Mapping
+import contextlib
 from dataclasses import dataclass, replace
 import time
 
@@ -15,7 +16,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from worldvla_ros import guards
-from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.errors import DecodingError, MemoryLimitError, WorldVLAError
 from worldvla_ros.kinematics import order_joints, state_from_joints
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
@@ -75,7 +76,10 @@ class PolicyNode(ModelNode):
         self._period_s = 1.0 / rate
         self._enabled = declare(self, 'enabled', True, 'act as soon as active; see ~/enable')
         decoding = declare(
-            self, 'decoding', 'auto', 'discrete, continuous, or auto: continuous with a head'
+            self,
+            'decoding',
+            'auto',
+            'discrete, verified, continuous, or auto: a head where there is one',
         )
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
@@ -175,6 +179,9 @@ class PolicyNode(ModelNode):
                 self.status.warn(f'no chunk: {refusal}', key=refusal.guard)
                 return
             chunk = self._policy.act(observation)
+        except MemoryLimitError as error:
+            self.fail(error)
+            return
         except WorldVLAError as error:
             self.status.warn(f'no chunk: {error}', key=error.problem)
             return
@@ -224,7 +231,9 @@ class PolicyNode(ModelNode):
         state = np.zeros(len(self._spec.state.names), np.float32) if self._spec.state else None
         images = dict.fromkeys(self._spec.cameras, grey)
         history = (images,) * (self._spec.history - 1)
-        self._policy.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
+        # a grey image need not be answered well
+        with contextlib.suppress(DecodingError):
+            self._policy.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
 
     def _reset_inputs(self) -> None:
         """Forget images and joints, at the start and when the clock jumps back."""

@@ -4,8 +4,7 @@
     imagined_strip   observed | imagined | difference, published when that time has come
 
 Imagining never delays acting: it yields to the policy between decoding steps where both share a
-    process. Must not
-know tokens or simulators.
+process. Must not know tokens or simulators.
 """
 
 from collections import deque
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image as Picture
 from sensor_msgs.msg import Image
 
-from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.errors import MemoryLimitError, WorldVLAError
 from worldvla_ros.metrics import psnr
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import array_to_image, image_to_array, message_to_chunk
@@ -67,6 +66,8 @@ class WorldModelNode(ModelNode):
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras)
         self._spec, self._world = spec, WorldModel(checkpoint)
+        if checkpoint.device.type == 'cuda':
+            self._warm_up()
         topics = {c.name: c.topic for c in robot.cameras}
         self._frame = robot.base_frame
         self._image_publisher = self.create_publisher(Image, 'imagined_image', RELIABLE_QOS)
@@ -85,6 +86,13 @@ class WorldModelNode(ModelNode):
         self._task = self._host.worker.add(self._imagine, urgent=False)
         self._host.worker.start()
         self.status.ok('configured', model=checkpoint.model_id)
+
+    def _warm_up(self) -> None:
+        """Imagine one image from grey ones, so that passes are captured before the first chunk."""
+        size, action = self._spec.image_size, self._spec.action
+        grey = np.full((size, size, 3), 128, np.uint8)
+        actions = np.zeros((self._spec.world.actions_per_image, action.dim))
+        self._world.imagine(Observation(dict.fromkeys(self._spec.cameras, grey)), actions)
 
     def deactivate(self) -> None:
         """Forget what waits."""
@@ -130,6 +138,8 @@ class WorldModelNode(ModelNode):
             images = {name: image_to_array(m) for name, m in messages.items()}
             observation = Observation(images, stamp_s=chunk.stamp_s)
             yield from self._publish_steps(observation, chunk)
+        except MemoryLimitError as error:
+            self.fail(error)
         except WorldVLAError as error:
             self.status.warn(f'not imagined: {error}', key=error.problem)
 
