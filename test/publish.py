@@ -18,17 +18,51 @@ from worldvla_ros.tokenizers.text import train_text_tokenizer
 
 VOCABULARY_SIZE = 65536
 LAST_RESERVED = 16380
-LIBERO_SENTENCES = (
+SPATIAL = (
+    'between the plate and the ramekin', 'from table center', 'next to the cookie box',
+    'in the top drawer of the wooden cabinet', 'next to the plate', 'next to the ramekin',
+    'on the cookie box',
+    'on the ramekin', 'on the stove', 'on the wooden cabinet',
+)  # fmt: skip
+OBJECT = (
+    'alphabet soup', 'bbq sauce', 'butter', 'chocolate pudding', 'cream cheese', 'ketchup', 'milk',
+    'orange juice', 'salad dressing', 'tomato sauce',
+)  # fmt: skip
+GOAL = (
     'put the wine bottle on top of the cabinet',
     'open the middle drawer of the cabinet',
     'turn on the stove',
     'push the plate to the front of the stove',
-    'pick up the black bowl between the plate and the ramekin and place it on the plate',
-    'pick up the alphabet soup and place it in the basket',
-    'turn on the stove and put the moka pot on it',
-    'KITCHEN SCENE3 turn on the stove and put the moka pot on it',
-    'LIVING ROOM SCENE2 put both the alphabet soup and the tomato sauce in the basket',
+    'open the top drawer and put the bowl inside',
+    'put the bowl on the plate',
+    'put the bowl on the stove',
+    'put the bowl on top of the cabinet',
+    'put the cream cheese in the bowl',
+    'put the wine bottle on the rack',
 )
+LONG = {
+    'put both the alphabet soup and the cream cheese box in the basket': 'LIVING ROOM SCENE1',
+    'put both the alphabet soup and the tomato sauce in the basket': 'LIVING ROOM SCENE2',
+    'put both the cream cheese box and the butter in the basket': 'LIVING ROOM SCENE2',
+    'put the white mug on the left plate and put the yellow and white mug on the right plate':
+        'LIVING ROOM SCENE5',
+    'put the white mug on the plate and put the chocolate pudding to the right of the plate':
+        'LIVING ROOM SCENE6',
+    'pick up the book and place it in the back compartment of the caddy': 'STUDY SCENE1',
+    'turn on the stove and put the moka pot on it': 'KITCHEN SCENE3',
+    'put the black bowl in the bottom drawer of the cabinet and close it': 'KITCHEN SCENE4',
+    'put the yellow and white mug in the microwave and close it': 'KITCHEN SCENE6',
+    'put both moka pots on the stove': 'KITCHEN SCENE8',
+}  # fmt: skip
+LIBERO_SENTENCES = (
+    *GOAL,
+    *(f'pick up the black bowl {place} and place it on the plate' for place in SPATIAL),
+    *(f'pick up the {thing} and place it in the basket' for thing in OBJECT),
+    *LONG,
+)
+"""What LIBERO says of the 40 tasks of its suites goal, spatial, object and 10."""
+LIBERO_FOLDERS = tuple(f'{scene} {sentence}' for sentence, scene in LONG.items())
+"""The names of suite 10's tasks, which are its sentences in WorldVLA's training data."""
 CONFIG = TransformerConfig(
     vocab_size=VOCABULARY_SIZE,
     hidden_size=32,
@@ -53,7 +87,7 @@ def token_ids():
 
 def write_text_tokenizer(file, edit=None):
     """Write text_tokenizer.json; `edit` may change the ids of special tokens."""
-    learnt = train_text_tokenizer(list(LIBERO_SENTENCES), 600)
+    learnt = train_text_tokenizer([*LIBERO_SENTENCES, *LIBERO_FOLDERS], 600)
     learnt = json.loads(learnt.to_str())['model']
     ids = token_ids()
     if edit:

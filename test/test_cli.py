@@ -3,9 +3,11 @@ from pathlib import Path
 import subprocess
 import sys
 
+import publish
 import pytest
 
 from worldvla_ros.cli import main, parser
+from worldvla_ros.cli_parts import load_checkpoint
 
 VERBS = (
     ['up'],
@@ -25,6 +27,12 @@ VERBS = (
 )
 
 
+@pytest.fixture(scope='module')
+def renamed(tmp_path_factory):
+    """A folder in the published layout whose path says nothing."""
+    return publish.write_published(tmp_path_factory.mktemp('root'), 'mine')
+
+
 @pytest.mark.parametrize('verb', VERBS, ids=' '.join)
 def test_every_verb_has_help_with_an_example(verb, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -40,6 +48,23 @@ def test_a_missing_checkpoint_is_one_message_and_status_2(capsys, tmp_path):
     assert len(said) == 1
     assert 'nowhere' in said[0]
     assert 'worldvla.json' in said[0]
+
+
+@pytest.mark.parametrize(
+    'verb',
+    [
+        ['eval', 'sim', '--task', 'pick'],
+        ['eval', 'imagination', '--task', 'pick'],
+        ['eval', 'libero', '--suite', 'goal'],
+        ['eval', 'world', '--episodes-dir', 'data'],
+        ['imagine', '--episode', '8500', '--out', 'strip.png'],
+    ],
+    ids=lambda verb: ' '.join(verb[:2]),
+)
+def test_a_published_folder_under_another_name_is_loaded_by_its_profile(verb, renamed):
+    command = [*verb, '--checkpoint', str(renamed), '--profile', 'worldvla_256_libero_goal']
+    loaded = load_checkpoint(parser().parse_args(command))
+    assert loaded.spec.name == 'worldvla_256_libero_goal'
 
 
 def test_seeds_kept_for_others_are_refused(capsys, tmp_path):

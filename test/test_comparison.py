@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from worldvla_ros.errors import ObservationError
-from worldvla_ros.learn.comparison import Comparison, compare
+from worldvla_ros.learn.comparison import Comparison, compare, compare_views
 from worldvla_ros.learn.episodes import Episode
+from worldvla_ros.observation import Observation
 from worldvla_ros.world_model import WorldModel
 
 
@@ -47,6 +48,21 @@ def test_observed_images_are_those_of_the_episode(world, episode):
     ]
     for image, wanted in zip((made.start, *made.observed), halved, strict=True):
         assert np.abs(image - wanted).max() < 3
+
+
+def test_every_camera_has_a_comparison_of_its_own(tiny_checkpoint, episode):
+    both = replace(tiny_checkpoint, spec=replace(tiny_checkpoint.spec, cameras=('front', 'wrist')))
+    dark = {'front': episode.images['front'], 'wrist': episode.images['front'] // 2}
+    found = compare_views(WorldModel(both), replace(episode, images=dark), 3, 4)
+    assert list(found) == ['front', 'wrist']
+    half = found['front'].observed.astype(float) / 2
+    assert np.abs(found['wrist'].observed - half).max() < 3
+    imagined = WorldModel(both).imagine_views(
+        Observation({name: images[3] for name, images in dark.items()}), np.zeros((4, 7))
+    )
+    for camera, made in found.items():
+        np.testing.assert_array_equal(made.imagined, imagined[camera])
+        assert made.actions_ahead == (2, 4)
 
 
 def test_later_starts_compare_later_images(world, episode):

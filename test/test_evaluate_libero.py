@@ -7,6 +7,7 @@ from pathlib import Path
 import shutil
 import sys
 
+import publish
 import pytest
 
 from worldvla_ros.checkpoint import read_spec
@@ -115,6 +116,17 @@ class TestTrials:
     def test_tasks_can_be_chosen(self, settings):
         assert {t.name for t in run(replace(settings, tasks=(1,)))} == {'open_the_drawer'}
 
+    def test_a_published_folder_under_another_name_runs_with_its_profile(
+        self, settings, fake_libero, tmp_path
+    ):
+        folder = publish.write_published(tmp_path, 'mine')
+        fake_libero([(1, 0)])
+        named = replace(settings, checkpoint=folder, profile='worldvla_256_libero_goal')
+        (made,) = run(replace(named, tasks=(0,), trials=1))
+        assert made.model_id.startswith('worldvla_256_libero_goal@')
+        assert made.protocol['profile'] == 'worldvla_256_libero_goal'
+        assert 'profile' not in settings.protocol
+
     def test_a_delay_is_held_out(self, settings):
         (_, made) = run(replace(settings, tasks=(0,), delay_s=0.1))
         assert (made.rollout.held, made.protocol['delay']) == (2, 0.1)
@@ -170,9 +182,14 @@ class TestRecord:
     def test_another_protocol_is_refused(self, settings, tmp_path):
         record = tmp_path / 'x.jsonl'
         run(replace(settings, trials=1), record=record)
-        for other in ({'delay_s': 0.1}, {'wording': 'folder'}, {'resolution': 512}):
-            with pytest.raises(ConfigError, match='trials of another evaluation'):
+        for other, words in (
+            ({'delay_s': 0.1}, 'expected delay 0.1, got delay 0.0'),
+            ({'wording': 'folder'}, 'expected wording folder, got wording language'),
+            ({'resolution': 512}, 'expected resolution 512, got resolution 256'),
+        ):
+            with pytest.raises(ConfigError, match='trials of another evaluation') as caught:
                 run(replace(settings, **other), record=record)
+            assert words in str(caught.value)
 
     def test_other_weights_in_the_same_folder_are_refused(self, settings, tmp_path):
         record = tmp_path / 'x.jsonl'
@@ -354,7 +371,7 @@ class TestCommand:
         command = ['eval', 'libero', '--suite', 'spatial', '--checkpoint', str(libero_folder)]
         assert main([*command, '--tasks', '0', '--trials', '1']) == 1
         said = capsys.readouterr().out
-        assert '1 trials ended in an error' in said
+        assert '1 of 1 trials ended in an error' in said
         assert 'the physics exploded' in said
 
     def test_videos_show_each_trial_and_tell_how_it_ended(
@@ -373,6 +390,16 @@ class TestCommand:
             images = list(video.iter_data())
         assert len(images) == 2
         assert images[0].shape[1] > 2 * 256
+
+    def test_a_trial_that_ends_otherwise_replaces_its_video(
+        self, settings, libero_folder, tmp_path, fake_libero
+    ):
+        command = ['eval', 'libero', '--suite', 'spatial', '--checkpoint', str(libero_folder)]
+        command += ['--tasks', '0', '--trials', '1', '--videos', str(tmp_path)]
+        for state, outcome in ((CRASH, 'error'), (SOON, 'success')):
+            fake_libero([state])
+            main(command)
+            assert [f.name.split('_')[-1] for f in tmp_path.glob('*.mp4')] == [f'{outcome}.mp4']
 
     @pytest.mark.parametrize('delay', ['0.2', 'measured'])
     def test_a_delay_is_seconds_or_measured(self, settings, libero_folder, delay, capsys):

@@ -1,5 +1,6 @@
 """Imagined episodes: which images are compared, the figures, and weights given by path."""
 
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from worldvla_ros.cli import main
 from worldvla_ros.errors import ConfigError, EpisodeError
 from worldvla_ros.learn import evaluate_world as module
 from worldvla_ros.learn.comparison import compare
-from worldvla_ros.learn.episodes import Episode, save_episode
+from worldvla_ros.learn.episodes import Episode, load_episode, save_episode
 from worldvla_ros.learn.evaluate_world import VIDEOS, evaluate_world, shrink, video_figures
 from worldvla_ros.learn.perceptual import Lpips, VideoFeatures
 from worldvla_ros.metrics import frechet_distance, psnr, ssim
@@ -45,6 +46,12 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope='module')
 def world(tiny_checkpoint):
     return WorldModel(tiny_checkpoint)
+
+
+@pytest.fixture(scope='module')
+def two_views(tiny_checkpoint):
+    spec = replace(tiny_checkpoint.spec, cameras=('front', 'wrist'))
+    return WorldModel(replace(tiny_checkpoint, spec=spec))
 
 
 def made_episode(seed, length):
@@ -109,6 +116,29 @@ class TestEvaluation:
         wanted = np.mean([psnr(first, episode.images['front'][step]) for step in (2, 4)])
         found = run(world, folder)['episodes'][0]
         assert found['nothing_moves']['psnr'] == pytest.approx(wanted, abs=1e-2)
+
+    def test_videos_of_all_cameras_are_pooled_and_told_apart(self, two_views, folder):
+        for file in folder.iterdir():
+            episode = load_episode(file)
+            images = episode.images | {'wrist': 255 - episode.images['front']}
+            save_episode(replace(episode, images=images), folder)
+        found = run(two_views, folder)
+        assert [(row['seed'], row['camera']) for row in found['episodes']] == [
+            (seed, camera) for seed in range(3) for camera in ('front', 'wrist')
+        ]
+        assert (found['videos'], found['images']) == (6, 18)
+        views = found['by_camera']
+        assert {name: (v['videos'], v['images']) for name, v in views.items()} == {
+            'front': (3, 9), 'wrist': (3, 9),
+        }  # fmt: skip
+        means = [views[name]['imagined']['psnr'] for name in ('front', 'wrist')]
+        assert found['imagined']['psnr'] == pytest.approx(np.mean(means), abs=2e-3)
+        assert abs(means[0] - means[1]) > 0.1
+
+    def test_one_camera_is_all(self, world, folder):
+        found = run(world, folder)
+        (only,) = found['by_camera'].values()
+        assert only.items() <= found.items()
 
     def test_everything_is_plain_values_for_json(self, world, folder):
         found = run(world, folder)
@@ -215,6 +245,20 @@ class TestCommand:
         assert 'lpips' in said[0]
         assert said[3].startswith('fvd was not measured')
         assert json.loads(file.read_text())['videos'] == 3
+
+    def test_several_cameras_have_lines_of_their_own(self, two_views, folder, monkeypatch, capsys):
+        monkeypatch.setattr(
+            'worldvla_ros.cli_eval.load_checkpoint', lambda _: two_views.checkpoint
+        )
+        for file in folder.iterdir():
+            episode = load_episode(file)
+            images = episode.images | {'wrist': episode.images['front']}
+            save_episode(replace(episode, images=images), folder)
+        assert main(['eval', 'world', '--episodes-dir', str(folder), '--horizon', '2']) == 0
+        said = [line.split('  ')[0] for line in capsys.readouterr().out.splitlines()]
+        assert said[:4] == [
+            'video imagined', 'video reconstructed', 'video nothing_moves', 'video imagined front',
+        ]  # fmt: skip
 
     def test_weights_that_are_not_there_are_one_message(self, tiny_folder, folder, capsys):
         command = [

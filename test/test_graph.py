@@ -37,13 +37,32 @@ def test_the_precision_reaches_the_node_that_holds_the_weights():
     assert 'dtype' not in parameters['action_player']
 
 
+def test_models_are_told_checkpoint_profile_and_device():
+    told = {'checkpoint': 'here', 'profile': 'worldvla_256_libero_goal', 'device': 'cuda:0'}
+    for imagine in ('true', 'false'):
+        nodes = describe({'imagine': imagine, 'robot': 'libero', **told})
+        assert told.items() <= nodes[0].parameters.items()
+
+
+def test_a_first_sentence_is_said_by_a_node_of_its_own():
+    said = describe({'instruction': 'pick up the red cube', 'namespace': 'left'})[-1]
+    assert (said.executable, said.namespace) == ('say', 'left')
+    line = command(said)
+    assert line.index('pick up the red cube') < line.index('--ros-args')
+    assert 'say' not in names(instruction=' ')
+
+
 def test_recorder_and_rviz_start_on_request():
     assert names(record='bag', rviz='true')[-2:] == ['recorder', 'rviz2']
 
 
 @pytest.mark.parametrize(
     ('arguments', 'words'),
-    [({'robt': 'franka'}, 'robt'), ({'output': 'dance'}, 'twist or trajectory')],
+    [
+        ({'robt': 'franka'}, 'robt'),
+        ({'output': 'dance'}, 'twist or trajectory'),
+        ({'seed': 'high'}, "seed: expected a whole number, got 'high'"),
+    ],
 )
 def test_a_wrong_argument_is_refused_by_name(arguments, words):
     with pytest.raises(ConfigError, match=words):
@@ -129,11 +148,12 @@ def test_the_launch_file_declares_every_argument(fake_launch):
 
 def test_the_launch_file_starts_the_very_nodes_of_the_graph(fake_launch):
     module = launch_file()
-    nodes = describe({'namespace': 'left', 'record': 'bag'})
+    nodes = describe({'namespace': 'left', 'record': 'bag', 'instruction': 'go on'})
     for made, node in zip(map(module.action, nodes), nodes, strict=True):
         assert made.kwargs['executable'] == node.executable
         assert made.kwargs['namespace'] == 'left'
         assert dict(node.parameters) in made.kwargs['parameters']
+        assert made.kwargs['arguments'] == list(node.arguments)
 
 
 @pytest.mark.ros2cli

@@ -102,7 +102,7 @@ class TestFrozenCamera:
 
 
 def test_a_good_chunk_passes_every_guard(chunk):
-    assert guards.chunk_values(chunk) is None
+    assert guards.chunk_values(chunk, ROBOT) is None
     assert guards.chunk_meaning(chunk, ROBOT) is None
     assert guards.chunk_late(chunk, STAMP + 0.2) is None
     assert guards.slow_inference(chunk) is None
@@ -112,22 +112,31 @@ def test_a_good_chunk_passes_every_guard(chunk):
 @pytest.mark.parametrize('shape', [(0, 7), (7,), (0,), (2, 0)])
 def test_a_chunk_without_actions_is_refused(chunk, shape):
     empty = replace(chunk, actions=np.zeros(shape, np.float32))
-    expect(guards.chunk_values(empty), 'chunk size', str(list(shape)))
+    expect(guards.chunk_values(empty, ROBOT), 'chunk size', str(list(shape)))
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_is_refused(chunk, value):
-    expect(guards.chunk_values(with_value(chunk, value)), 'chunk values', 'not finite')
+    expect(guards.chunk_values(with_value(chunk, value), ROBOT), 'chunk values', 'not finite')
 
 
 @pytest.mark.parametrize('value', [1.1, -1.1])
 def test_a_value_out_of_range_is_refused(chunk, value):
-    expect(guards.chunk_values(with_value(chunk, value)), 'chunk values', f'{value:.3f}')
+    expect(guards.chunk_values(with_value(chunk, value), ROBOT), 'chunk values', f'{value:.3f}')
 
 
-def test_the_range_is_the_checkpoints(chunk):
-    assert guards.chunk_values(with_value(chunk, 1.5), -2.0, 2.0) is None
-    assert guards.chunk_values(chunk, -0.5, 0.5) is not None
+def test_each_number_has_the_range_of_the_robots_description(chunk):
+    low, high = list(ROBOT.action.minimum), list(ROBOT.action.maximum)
+    low[2], high[2] = -30.0, 40.0  # as of a joint in degrees
+    action = replace(ROBOT.action, minimum=tuple(low), maximum=tuple(high))
+    robot = replace(ROBOT, action=action)
+    actions = chunk.actions.copy()
+    actions[1, 2] = 39.9
+    assert guards.chunk_values(replace(chunk, actions=actions), robot) is None
+    actions[1, 2], actions[0, 1] = 40.1, 0.0
+    refusal = guards.chunk_values(replace(chunk, actions=actions), robot)
+    expect(refusal, 'chunk values', f'{chunk.names[2]} 40.100')
+    assert refusal.limit == '-30.0 to 40.0'
 
 
 def test_names_in_another_order_are_refused(chunk):

@@ -84,6 +84,33 @@ def test_the_report_is_printed_and_written(folder, tmp_path, capsys):
     assert '  robot: libero' in report_lines(inspect(folder))
 
 
+def test_each_thing_that_is_missing_has_a_line_of_its_own(copied):
+    (copied / 'model-00002-of-00003.safetensors').unlink()
+    (copied.parents[1] / 'chameleon/tokenizer/vqgan.yaml').unlink()
+    lines = report_lines(inspect(copied))
+    place = lines.index('missing:')
+    assert [line[:4] for line in lines[place + 1 :]] == ['  - '] * 2
+
+
+def test_a_range_without_a_unit_is_a_range_alone(folder):
+    assert inspect(folder)['expects']['actions']['gripper'] == '-1.0 … 1.0'
+
+
+@pytest.mark.parametrize(
+    ('count', 'text'),
+    [(0, '0 B'), (999, '999 B'), (1000, '1 kB'), (999_960, '1 MB'), (14_026_317_824, '14 GB'),
+     (4_956_000_000, '4.96 GB')],
+)  # fmt: skip
+def test_sizes_of_files_have_three_digits(count, text, tmp_path):
+    with (tmp_path / 'x').open('wb') as stream:
+        stream.truncate(count)
+    assert inspect(tmp_path)['files'] == {'x': text}
+
+
+def test_no_files_are_nothing(tmp_path):
+    assert 'files: nothing' in report_lines(inspect(tmp_path))
+
+
 def test_a_damaged_folder_is_status_1(copied, capsys):
     (copied / 'model.safetensors.index.json').unlink()
     assert main(['inspect', str(copied)]) == 1

@@ -177,7 +177,8 @@ class TestEnvironment:
         assert env.info()['success'] is True
 
     @pytest.mark.parametrize(
-        ('suite', 'steps'), [('spatial', 220), ('object', 280), ('goal', 300), ('10', 520)]
+        ('suite', 'steps'),
+        [('spatial', 220), ('object', 280), ('goal', 300), ('10', 520), ('90', 400)],
     )
     def test_time_is_up_after_the_steps_of_the_suite(self, fake_libero, suite, steps):
         task = tasks(suite)[0]

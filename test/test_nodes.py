@@ -587,6 +587,19 @@ def test_when_the_policy_is_killed_the_arm_holds_still(probe, tiny_folder):
         assert set(processes.dead()) == {'policy'}
 
 
+def test_a_published_folder_under_another_name_is_configured_with_its_profile(probe, tmp_path):
+    folder = publish.write_published(tmp_path, 'mine')
+    parameters = {'checkpoint': str(folder), 'robot': 'libero'}
+    with running(NodeSpec('policy', 'policy', parameters=parameters)):
+        assert 'name its profile' in probe.status('policy', 'not configured')
+    parameters['profile'] = 'worldvla_256_libero_goal'
+    probe.heard['policy/status'].clear()
+    with running(NodeSpec('policy', 'policy', parameters=parameters)) as processes:
+        assert probe.status('policy', 'configured') == 'configured'
+        words = 'active, waiting for images of camera front on topic image'
+        probe.until(lambda: words in processes.output.getvalue(), words)
+
+
 def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
     folder = publish.write_published(tmp_path, 'VLA_model_256/libero_goal')
     spec = NodeSpec('policy', 'policy', parameters={

@@ -17,6 +17,7 @@ import yaml
 from worldvla_ros import checkpoint, profiles
 from worldvla_ros.checkpoint import load
 from worldvla_ros.errors import CheckpointError, ConfigError, InstructionError, WorldVLAError
+from worldvla_ros.learn.loss import Loss
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
@@ -275,7 +276,7 @@ def test_chunks_are_as_long_as_published():
 
 
 @pytest.mark.parametrize(
-    'name', ['libero_goal', 'my_model_256/libero_goal', 'model_256/libero_go']
+    'name', ['libero_goal', 'my_model_256/libero_goal', 'model_256/libero_go', 'mine']
 )
 def test_no_profile_is_guessed(root, tmp_path, name):
     shutil.copytree(root / GOAL_256, tmp_path / name)
@@ -283,6 +284,8 @@ def test_no_profile_is_guessed(root, tmp_path, name):
     error = refusal(tmp_path / name)
     assert 'does not say its statistics' in str(error)
     assert 'model_256/libero_goal' in error.expected
+    assert 'worldvla_256_libero_goal' in error.remedy
+    assert len(str(error)) < 900
     loaded = load(tmp_path / name, profile='worldvla_256_libero_goal')
     assert loaded.spec.name == 'worldvla_256_libero_goal'
 
@@ -503,26 +506,92 @@ def test_image_blocks_say_height_before_width(goal, size, target, grid, length):
     np.testing.assert_array_equal(rows[:, :-1] - 4, codes)
 
 
-def with_placeholders(file):
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.add_tokens(['<|image|>', '<|action|>', '<|state|>'])
+IMAGE, ACTION, STATE_MARK = '<|image|>', '<|action|>', '<|state|>'
+
+
+@pytest.fixture(scope='module')
+def tokenizer(root):
+    """The text tokenizer with the reference's placeholders."""
+    tokenizer = Tokenizer.from_file(str(root / 'chameleon/tokenizer/text_tokenizer.json'))
+    tokenizer.add_tokens([IMAGE, ACTION, STATE_MARK])
     return tokenizer
 
 
-@pytest.mark.parametrize('sentence', publish.LIBERO_SENTENCES)
-def test_text_is_tokenised_as_in_one_pass_with_placeholders(root, goal, sentence):
-    """The reference tokenises prompt, placeholders and sep as one string, then swaps them."""
-    tokenizer = with_placeholders(root / 'chameleon/tokenizer/text_tokenizer.json')
+def in_one_pass(tokenizer, text, media):
+    """Tokenise as the reference: all as one string with placeholders, then swap them for ids."""
+    given = {tokenizer.token_to_id(mark): iter(blocks) for mark, blocks in media.items()}
+    ids = [0]
+    for i in tokenizer.encode(f'{text}<reserved08706>', add_special_tokens=False).ids:
+        ids += next(given[i]).tolist() if i in given else [i]
+    return ids
+
+
+CODES = [np.full((16, 16), code) for code in (0, 8191, 7, 4000)]
+
+
+@pytest.mark.parametrize('sentence', [*publish.LIBERO_SENTENCES, *publish.LIBERO_FOLDERS])
+def test_prompts_of_liberos_tasks_are_tokenised_as_in_one_pass(tokenizer, goal, vla, sentence):
     question = f'What action should the robot take to {sentence}?'
-    media = '<|state|><|image|><|image|>'
-    whole = tokenizer.encode(question + media + '<reserved08706>', add_special_tokens=False).ids
-    marks = [tokenizer.token_to_id(m) for m in ('<|state|>', '<|image|>', '<|image|>')]
-    assert [*goal.text.encode(question), *marks, 8710] == whole
-    world = 'Generate the image based on the current image and the action.'
-    whole = tokenizer.encode(
-        world + '<|image|><|action|><reserved08706>', add_special_tokens=False
-    )
-    assert goal.text.encode(world) == whole.ids[:-3]
+    images = [goal.sequences.image.encode(codes) for codes in CODES]
+    expected = in_one_pass(tokenizer, question + 2 * IMAGE, {IMAGE: images[:2]})
+    assert goal.sequences.action_prompt(sentence, CODES[:2]).ids.tolist() == expected
+    media = {STATE_MARK: [vla.sequences.state.encode(STATE)], IMAGE: images}
+    expected = in_one_pass(tokenizer, question + STATE_MARK + 4 * IMAGE, media)
+    assert vla.sequences.action_prompt(sentence, CODES, STATE).ids.tolist() == expected
+
+
+def test_there_are_40_sentences_of_libero():
+    assert len(set(publish.LIBERO_SENTENCES)) == 40
+    assert len(set(publish.LIBERO_FOLDERS)) == 10
+
+
+@pytest.mark.parametrize('views', [1, 2])
+def test_world_prompts_are_tokenised_as_in_one_pass(tokenizer, goal, views):
+    action = np.array([[0.5, -0.25, 0.1, 0.05, -0.05, 0.02, 1]])
+    media = {
+        IMAGE: [goal.sequences.image.encode(codes) for codes in CODES[:views]],
+        ACTION: goal.sequences.action.encode(action),
+    }
+    expected = in_one_pass(tokenizer, goal.spec.prompts.world + views * IMAGE + ACTION, media)
+    assert goal.sequences.world_prompt(CODES[:views], action).ids.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ('values', 'ids', 'decoded'),
+    [
+        ([0.0] * 7, [10133, 10133, 10133, 10124, 10133, 10133, 10133],
+         [0, 0, 0, -8.8e-5, 0, 0, 0]),
+        ('minimum', [10006] * 7, [-0.933824] * 3 + [-0.32434] + [-0.373529] * 2 + [-0.996078]),
+        ('maximum', [10260] * 7, [0.933824] * 3 + [0.373626] + [0.373529] * 2 + [0.996078]),
+        ([2.0] * 7, [10261] * 7, [0.933824] * 3 + [0.373626] + [0.373529] * 2 + [0.996078]),
+        ([0.5, -0.25, 0.1, 0.05, -0.05, 0.02, 1],
+         [10201, 10099, 10147, 10142, 10116, 10140, 10260], None),
+    ],
+)  # fmt: skip
+def test_actions_have_the_published_ids(goal, values, ids, decoded):
+    tokenizer = goal.sequences.action
+    values = getattr(goal.spec.action, values) if isinstance(values, str) else values
+    block = tokenizer.encode(np.array(values, float))
+    assert block.tolist() == [10004, *ids, 15004]
+    if decoded:
+        np.testing.assert_allclose(tokenizer.decode(block), decoded, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ('codes', 'actions', 'weight'),
+    [(None, 5, 46), (None, 10, 91), (16, None, 31.24), (32, None, 77.96)],
+)
+def test_responses_weigh_in_the_loss_what_they_do_in_the_reference(goal, codes, actions, weight):
+    if actions:
+        prompt = goal.sequences.action_prompt(SENTENCE, CODES[:1])
+        whole = goal.sequences.with_actions(prompt, np.zeros((actions, 7)))
+    else:
+        image = [np.zeros((codes, codes), int)]
+        prompt = goal.sequences.world_prompt(image, np.zeros((1, 7)))
+        whole = goal.sequences.with_images(prompt, image)
+    labels = torch.from_numpy(whole.ids[whole.prompt_length :])
+    weights = Loss(PUBLISHED, 0.04, 1e-5, 0.0).class_weights(labels)
+    assert weights.sum().item() == pytest.approx(weight, abs=1e-3)
 
 
 @pytest.mark.parametrize('text', ['<reserved08706>', 'open <racm3:break> it', '<s>'])

@@ -1,5 +1,6 @@
 """Fetching published checkpoints, from a Hub that is faked."""
 
+import subprocess
 import sys
 import types
 
@@ -20,9 +21,16 @@ class FakeHub(types.ModuleType):
     def __init__(self):
         super().__init__('huggingface_hub')
         self.calls, self.failure = [], None
+        self.unreachable, self.lost = None, 'nothing'
+
+    def model_info(self, repo):
+        if self.unreachable:
+            raise self.unreachable
 
     def snapshot_download(self, repo, *, allow_patterns, local_dir):
         self.calls.append((repo, tuple(allow_patterns), local_dir))
+        if self.unreachable:
+            return  # as it does where there is a folder already
         if self.failure:
             raise self.failure
         if any('vqgan.ckpt' in pattern for pattern in allow_patterns):
@@ -36,6 +44,8 @@ class FakeHub(types.ModuleType):
         place.mkdir(parents=True, exist_ok=True)
         publish.write_config(place)
         publish.write_weights(place, publish.random_tensors())
+        for file in place.glob(self.lost):
+            file.unlink()
 
 
 class HubError(OSError):
@@ -100,14 +110,29 @@ def test_a_repository_without_the_folder_is_named(hub, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'failure', [HubError('404 Client Error\nmore'), OSError('no route to host')]
+    'failure',
+    [
+        HubError('404 Client Error. (Request ID: 1)\n\nRepository Not Found.\nmore'),
+        OSError('no route to host'),
+    ],
 )
 def test_a_failed_download_says_how_to_go_on(hub, tmp_path, failure):
     hub.failure = failure
     with pytest.raises(CheckpointError, match='could not be fetched') as caught:
         pull(NAME, tmp_path)
     assert 'run this again' in caught.value.remedy
-    assert 'more' not in str(caught.value).split('.')[0]
+    assert 'more' not in str(caught.value).split(': expected')[0]
+    if 'Not Found' in str(failure):
+        assert '404 Client Error. (Request ID: 1) Repository Not Found: exp' in str(caught.value)
+
+
+def test_a_hub_that_cannot_be_reached_is_not_mistaken_for_one_that_has_all(hub, tmp_path):
+    hub.lost = '*00002-of*'
+    with pytest.raises(CheckpointError, match='lacks 1 of its shards'):
+        pull(NAME, tmp_path)
+    hub.unreachable = OSError('no route to host')
+    with pytest.raises(CheckpointError, match='no route to host'):
+        pull(NAME, tmp_path)
 
 
 def test_without_huggingface_hub_the_command_says_what_to_install(monkeypatch, tmp_path, capsys):
@@ -123,3 +148,14 @@ def test_without_huggingface_hub_the_command_says_what_to_install(monkeypatch, t
 def test_the_command_prints_where_the_folder_is(hub, tmp_path, capsys):
     assert main(['pull', NAME, '--to', str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / 'model_256/libero_goal')
+
+
+def test_what_libraries_say_of_their_requests_is_not_shown():
+    code = (
+        'import logging; from worldvla_ros.cli import main; main(["pull", "x"]); '
+        'logging.getLogger("httpx").info("a request"); '
+        'logging.getLogger("worldvla_ros.learn").info("a loss")'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert 'a loss' in done.stderr
+    assert 'a request' not in done.stderr

@@ -90,7 +90,7 @@ def test_a_model_with_one_damaged_layer_is_refused(demo, observations):
         torch.nn.init.normal_(parameter, std=0.3)
     found = quality(demo, damaged, observations)
     assert not found.passes()
-    with pytest.raises(CheckpointError, match='precision int9 .* at most 1 bins') as caught:
+    with pytest.raises(CheckpointError, match='precision int9 .* at most 1.5 bins') as caught:
         found.require('int9')
     assert f'{found.mean_bins:.2f} bins' in str(caught.value)
     assert caught.value.remedy

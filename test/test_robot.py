@@ -70,7 +70,13 @@ def test_a_missing_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ('group', 'field'),
-    [('joints', 'minimum'), ('joints', 'velocity'), ('kinematics', 'a'), ('kinematics', 'alpha')],
+    [
+        ('joints', 'minimum'),
+        ('joints', 'velocity'),
+        ('kinematics', 'a'),
+        ('kinematics', 'alpha'),
+        ('action', 'maximum'),
+    ],
 )
 def test_a_list_of_another_length_is_refused(written, group, field):
     with pytest.raises(RobotError, match=f'{group}: expected 7 values'):
@@ -88,6 +94,14 @@ def test_a_list_of_another_length_is_refused(written, group, field):
 def test_empty_limits_are_refused(written, fields):
     with pytest.raises(RobotError, match=r'limits: expected minimum < maximum, speeds > 0'):
         load_robot(written('limits', **fields))
+
+
+def test_actions_range_from_minus_one_to_one_unless_described(robot, written):
+    assert (robot.action.minimum, robot.action.maximum) == ((-1.0,) * 7, (1.0,) * 7)
+    degrees = load_robot(written('action', minimum=[-30.0] * 7, maximum=[40.0] * 7))
+    assert (degrees.action.minimum, degrees.action.maximum) == ((-30.0,) * 7, (40.0,) * 7)
+    with pytest.raises(RobotError, match='action: expected minimum < maximum'):
+        load_robot(written('action', minimum=[1.0] * 7))
 
 
 def test_a_misspelt_field_names_the_right_one(written):

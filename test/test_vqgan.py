@@ -1,9 +1,14 @@
 """The image tokenizer's network: shapes, the nearest codebook entry, and pixel scaling."""
 
+import contextlib
 from dataclasses import replace
+import os
+from pathlib import Path
+import warnings
 
 import pytest
 import torch
+from torch.nn import functional
 
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.vqgan import (
@@ -14,6 +19,8 @@ from worldvla_ros.model.vqgan import (
     to_images,
     to_pixels,
 )
+from worldvla_ros.published import open_vqgan, tokenizer_folder
+from worldvla_ros.weights import read_network
 
 CONFIG = VQGANConfig(
     embed_dim=6,
@@ -140,3 +147,74 @@ def test_default_sizes_are_those_of_the_published_network():
         tensors = VQGAN(VQGANConfig()).state_dict()
     assert len(tensors) == 293
     assert sum(t.numel() for t in tensors.values()) == 68_718_467
+
+
+def flip_rate(network, images, other):
+    """Return which share of the codes another arithmetic changes; `other` is entered for it."""
+    exact = network.encode(images)
+    with other:
+        changed = network.encode(images)
+    return (changed != exact).float().mean().item()
+
+
+@contextlib.contextmanager
+def tf32(allowed):
+    """Allow or forbid TF32 in convolutions and products."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, allowed
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+def published_network():
+    """Return the published image tokenizer where $WORLDVLA_PUBLISHED says so, or one as large."""
+    if folder := os.environ.get('WORLDVLA_PUBLISHED'):
+        config, tensors = open_vqgan(tokenizer_folder(Path(folder)))
+        return read_network(VQGAN(config), tensors, torch.device('cpu'), torch.float32).eval()
+    torch.manual_seed(0)
+    network = VQGAN(VQGANConfig()).eval().requires_grad_(False)
+    latents = network.quant_conv(network.encoder(to_pixels(smooth_images(1))))
+    spread, centre = latents.std(), latents.mean()
+    network.quantize.embedding.weight.normal_(centre.item(), spread.item())
+    return network
+
+
+def smooth_images(count):
+    """Return fixed images with something at every scale: uint8[b, 256, 256, 3]."""
+    generator = torch.Generator().manual_seed(2)
+    layers = [torch.rand(count, 3, side, side, generator=generator) for side in (4, 16, 64, 256)]
+    mixed = sum(functional.interpolate(layer, 256, mode='bilinear') for layer in layers) / 4
+    return (255 * mixed).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def test_a_flip_rate_counts_the_codes_that_differ(vqgan):
+    @contextlib.contextmanager
+    def entries_reversed():
+        with torch.no_grad():
+            before = vqgan.quantize.embedding.weight.clone()
+            vqgan.quantize.embedding.weight.copy_(before.flip(0))
+            yield
+            vqgan.quantize.embedding.weight.copy_(before)
+
+    images = random_images(2, 16, 16)
+    assert flip_rate(vqgan, images, contextlib.nullcontext()) == 0
+    assert flip_rate(vqgan, images, entries_reversed()) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='no GPU: how many codes TF32 changes is not measured'
+)
+def test_codes_on_a_gpu_are_those_of_the_cpu_and_tf32_changes_few(record_property):
+    network, images = published_network(), smooth_images(4)
+    expected = network.encode(images)
+    network, images = network.cuda(), images.cuda()
+    with tf32(False):
+        assert (network.encode(images).cpu() != expected).float().mean() < 0.005
+        rate = flip_rate(network, images, tf32(True))
+    record_property('tf32_flip_rate', rate)
+    warnings.warn(f'TF32 changes {100 * rate:.2f} % of the codes', stacklevel=1)
+    assert rate < 0.2

@@ -26,7 +26,8 @@ from worldvla_ros.errors import WorldVLAError
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; what a user can mend is one message and status 2."""
     arguments = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format='%(message)s')
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('worldvla_ros').setLevel(logging.INFO)
     try:
         return arguments.verb(arguments)
     except WorldVLAError as error:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from worldvla_ros.cli_parts import add_verb, write_json
+from worldvla_ros.cli_parts import add_profile, add_verb, write_json
 
 
 def add_checkpoints(verbs: argparse._SubParsersAction) -> None:
@@ -15,7 +15,7 @@ def add_checkpoints(verbs: argparse._SubParsersAction) -> None:
 
 def _add_pull(verbs: argparse._SubParsersAction) -> None:
     pull = add_verb(
-        verbs, 'pull', _pull, 'Fetch a published checkpoint; an interrupted pull goes on.',
+        verbs, 'pull', _pull, 'Fetch a published checkpoint; one interrupted goes on.',
         'worldvla pull worldvla_256_libero_goal --to checkpoints/published',
     )  # fmt: skip
     pull.add_argument('name', help='its name; a wrong one lists all')
@@ -37,7 +37,7 @@ def _add_inspect(verbs: argparse._SubParsersAction) -> None:
         'worldvla inspect checkpoints/published/model_256/libero_goal --json goal.json',
     )  # fmt: skip
     inspect.add_argument('path', help='checkpoint folder, ours or a published one')
-    _add_profile(inspect)
+    add_profile(inspect)
     inspect.add_argument(
         '--episodes', default='',
         help='folder of episodes: also measure which wordings of the prompts the weights know',
@@ -68,7 +68,7 @@ def _add_convert(verbs: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     convert.add_argument('source', help='folder in a published layout')
     convert.add_argument('target', help='new folder')
-    _add_profile(convert)
+    add_profile(convert)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -76,10 +76,3 @@ def _convert(arguments: argparse.Namespace) -> int:
 
     print(convert(arguments.source, Path(arguments.target), arguments.profile))
     return 0
-
-
-def _add_profile(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        '--profile', default=None,
-        help='name or YAML file of the profile, where the folder has another name than published',
-    )  # fmt: skip

@@ -127,6 +127,7 @@ def _eval_libero(arguments: argparse.Namespace) -> int:
     settings = LiberoSettings(
         suite=arguments.suite,
         checkpoint=Path(arguments.checkpoint or demo_path()),
+        profile=arguments.profile,
         tasks=tuple(arguments.tasks),
         trials=arguments.trials,
         delay_s=arguments.delay,
@@ -143,7 +144,7 @@ def _eval_libero(arguments: argparse.Namespace) -> int:
     write_json(arguments.json, found)
     print(table(found))
     if found['total']['errors']:
-        print(f'{found["total"]["errors"]} trials ended in an error; the first:')
+        print(f'{found["total"]["errors"]} of {len(made)} trials ended in an error; the first:')
         print(first_error(made))
         return 1
     return 0
@@ -174,8 +175,10 @@ def _eval_world(arguments: argparse.Namespace) -> int:
         horizon=arguments.horizon or None, lpips=lpips, features=features,
     )  # fmt: skip
     write_json(arguments.json, found)
-    for name in VIDEOS:
-        print_figures({'video': name} | found[name])
+    views = found['by_camera'] if len(found['by_camera']) > 1 else {}
+    for camera, figures in {'': found, **views}.items():
+        for name in VIDEOS:
+            print_figures({'video': f'{name} {camera}'.strip()} | figures[name])
     for name, reason in found['not_measured'].items():
         print(f'{name} was not measured: {reason}')
     return 0

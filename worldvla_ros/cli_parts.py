@@ -44,10 +44,19 @@ def add_episodes(to: argparse.ArgumentParser, episodes: int, seed: int) -> None:
 def add_model(to: argparse.ArgumentParser) -> None:
     """Add the flags that choose a checkpoint, where it runs, and the file for the figures."""
     to.add_argument('--checkpoint', default='', help='checkpoint folder; empty is the demo one')
+    add_profile(to)
     to.add_argument('--device', default='cpu', help='torch device')
     to.add_argument('--dtype', default='auto', help=DTYPE_HELP)
     to.add_argument('--threads', type=int, default=0, help='CPU threads of torch; 0: its choice')
     to.add_argument('--json', default='', help='file for the figures')
+
+
+def add_profile(to: argparse.ArgumentParser) -> None:
+    """Add the flag for published folders of another name."""
+    to.add_argument(
+        '--profile', default=None,
+        help='name or YAML file of the profile, where the folder has another name than published',
+    )  # fmt: skip
 
 
 def load_checkpoint(arguments: argparse.Namespace) -> object:
@@ -58,7 +67,8 @@ def load_checkpoint(arguments: argparse.Namespace) -> object:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    return load(arguments.checkpoint or demo_path(), arguments.device, arguments.dtype)
+    folder = arguments.checkpoint or demo_path()
+    return load(folder, arguments.device, arguments.dtype, arguments.profile)
 
 
 def write_json(file: str, content: object) -> None:

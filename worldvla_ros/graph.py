@@ -45,6 +45,11 @@ class Argument:
 BOOLEAN = ('true', 'false')
 ARGUMENTS: dict[str, Argument] = {
     'checkpoint': Argument('', 'Checkpoint folder; empty is the demo checkpoint.'),
+    'profile': Argument(
+        '',
+        'Profile of a published checkpoint whose folder was renamed: a name in config/models, or '
+        'the path of a YAML file. Empty: by the path of the folder.',
+    ),
     'robot': Argument('sim_panda', 'Robot: a name in config/robots, or the path of a YAML file.'),
     'instruction': Argument('', 'First sentence to follow; later ones come on the topic.'),
     'sim': Argument(
@@ -92,7 +97,7 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
     """Return all arguments, given ones over defaults.
 
     Raises:
-        ConfigError: An argument is unknown or not among its choices.
+        ConfigError: An argument is unknown, not among its choices, or no number where it must be.
     """
     for name, value in arguments.items():
         if name not in ARGUMENTS:
@@ -104,7 +109,12 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
             raise ConfigError(
                 f'launch argument {name}', expected=' or '.join(choices), got=repr(value)
             )
-    return {name: argument.default for name, argument in ARGUMENTS.items()} | dict(arguments)
+    chosen = {name: argument.default for name, argument in ARGUMENTS.items()} | dict(arguments)
+    if not chosen['seed'].isdecimal():
+        raise ConfigError(
+            'launch argument seed', expected='a whole number', got=repr(chosen['seed'])
+        )
+    return chosen
 
 
 def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
@@ -119,7 +129,8 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     )
     common = {'use_sim_time': chosen['use_sim_time'] == 'true'}
     robot = common | {'robot': chosen['robot']}
-    model = robot | {name: chosen[name] for name in ('checkpoint', 'device', 'dtype')}
+    told = ('checkpoint', 'profile', 'device', 'dtype')
+    model = robot | {name: chosen[name] for name in told}
     imagine = chosen['imagine'] == 'true'
     nodes = [
         _node('model' if imagine else 'policy', '' if imagine else 'policy', chosen, model),
@@ -128,6 +139,9 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     if sim:
         scene = {'task': chosen['task'], 'seed': int(chosen['seed'])}
         nodes.insert(0, _node('sim', 'sim', chosen, common | scene))
+    if chosen['instruction'].strip():
+        words = (chosen['instruction'],)
+        nodes.append(NodeSpec('say', 'say', namespace=chosen['namespace'], arguments=words))
     if chosen['record']:
         nodes.append(_node('recorder', 'recorder', chosen, common | {'folder': chosen['record']}))
     if chosen['rviz'] == 'true':
@@ -150,10 +164,9 @@ def _node(
 
 def command(node: NodeSpec) -> list[str]:
     """Return the command line that starts a node without the `ros2` command."""
-    program = [sys.executable, '-m', MODULES[node.executable]]
-    if node.package != 'worldvla_ros':
-        program = [node.executable, *node.arguments]
-    line = [*program, '--ros-args']
+    own = node.package == 'worldvla_ros'
+    program = [sys.executable, '-m', MODULES[node.executable]] if own else [node.executable]
+    line = [*program, *node.arguments, '--ros-args']
     if node.parameter_file:
         line += ['--params-file', node.parameter_file]
     for name, value in node.parameters.items():
@@ -249,23 +262,10 @@ def up(arguments: Mapping[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     processes = Processes(describe(arguments))
-    speaker = _say(arguments.get('instruction', ''), arguments.get('namespace', ''))
     while not stop.is_set() and not processes.dead():
         stop.wait(0.2)
     dead = processes.dead()
     for name, code in dead.items():
         sys.stderr.write(f'{name} ended with status {code}; stopping the others\n')
-    if speaker is not None:
-        speaker.terminate()
     processes.stop()
     return 1 if dead else 0
-
-
-def _say(instruction: str, namespace: str) -> subprocess.Popen | None:
-    """Publish a first instruction, and keep it for nodes that come later."""
-    if not instruction:
-        return None
-    line = [sys.executable, '-m', 'worldvla_ros.nodes.say', instruction]
-    if namespace:
-        line += ['--ros-args', '-r', f'__ns:=/{namespace.strip("/")}']
-    return subprocess.Popen(line, start_new_session=True)

@@ -79,19 +79,20 @@ class FrozenCamera:
         return Refusal('frozen camera', value, f'{self._limit} rad', stamp_s)
 
 
-def chunk_values(
-    chunk: ActionChunk, minimum: float = -1.0, maximum: float = 1.0
-) -> Refusal | None:
-    """Refuse a chunk that is empty, not finite, or outside the checkpoint's range."""
+def chunk_values(chunk: ActionChunk, robot: RobotConfig) -> Refusal | None:
+    """Refuse a chunk that is empty, not finite, or outside the range of the robot's actions."""
     actions = chunk.actions
     if actions.size == 0 or actions.ndim != 2:
         return Refusal('chunk size', f'{list(actions.shape)}', 'at least 1 action', chunk.stamp_s)
     if not np.isfinite(actions).all():
         return Refusal('chunk values', 'a value that is not finite', 'finite', chunk.stamp_s)
-    if actions.min() < minimum - RANGE_SLACK or actions.max() > maximum + RANGE_SLACK:
-        value = f'{actions.min():.3f} to {actions.max():.3f}'
-        return Refusal('chunk values', value, f'{minimum} to {maximum}', chunk.stamp_s)
-    return None
+    low, high = np.array(robot.action.minimum), np.array(robot.action.maximum)
+    outside = (actions < low - RANGE_SLACK) | (actions > high + RANGE_SLACK)
+    if not outside.any():
+        return None
+    step, place = np.argwhere(outside)[0]
+    value = f'{robot.action.names[place]} {actions[step, place]:.3f}'
+    return Refusal('chunk values', value, f'{low[place]} to {high[place]}', chunk.stamp_s)
 
 
 def chunk_meaning(chunk: ActionChunk, robot: RobotConfig) -> Refusal | None:

@@ -47,10 +47,10 @@ def report_lines(report: dict[str, object], name: str = '', indent: int = 0) -> 
     lines = [f'{lead}{name}:'] if name else []
     inner = indent + 2 if name else indent
     for key, value in report.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             lines += report_lines(value, key, inner)
-        elif isinstance(value, list | tuple):
-            lines.append(f'{" " * inner}{key}: {", ".join(map(_word, value)) or "nothing"}')
+        elif key == 'missing' and value:
+            lines += [f'{" " * inner}{key}:', *(f'{" " * inner}  - {text}' for text in value)]
         else:
             lines.append(f'{" " * inner}{key}: {_word(value)}')
     return lines
@@ -97,13 +97,18 @@ def _expectations(spec: CheckpointSpec) -> dict[str, object]:
         'images': f'{spec.image_size} px square, turned by {spec.camera_rotation} degrees',
         'images_per_camera': spec.history,
         'state': f'{state.recipe}: {", ".join(state.names)}' if state else 'none',
-        'actions': {n: f'{a} … {b}, 1 is {s} {u}' for n, a, b, s, u in ranges},
+        'actions': {name: _range(*rest) for name, *rest in ranges},
         'actions_per_chunk': action.horizon,
         'seconds_per_action': action.dt,
         'decoding': 'discrete or continuous' if spec.action_head else 'discrete',
         'action_prompt': spec.prompts.action,
         'world_prompt': spec.prompts.world,
     }
+
+
+def _range(low: float, high: float, scale: float, unit: str) -> str:
+    """Return a range, and what its 1 means where that has a unit."""
+    return f'{low} … {high}' + ('' if unit == '1' else f', 1 is {scale} {unit}')
 
 
 def _memory_gb(spec: CheckpointSpec, sizes: dict[str, int], dtype: torch.dtype) -> float:
@@ -127,7 +132,14 @@ def _layout(folder: Path) -> str:
 def _files(folder: Path) -> dict[str, str]:
     """Return the sizes of the folder's files."""
     files = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
-    return {p.name: f'{p.stat().st_size / GIGABYTE:.3f} GB' for p in files}
+    return {p.name: _size(p.stat().st_size) for p in files}
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes with three digits."""
+    units = {'GB': 1e9, 'MB': 1e6, 'kB': 1e3}
+    unit = next((name for name, one in units.items() if count >= 0.9995 * one), '')
+    return f'{float(f"{count / units[unit]:.3g}"):g} {unit}' if unit else f'{count} B'
 
 
 def _problems(folder: Path, profile: str | Path | None) -> list[str]:
@@ -163,4 +175,6 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _word(value: object) -> str:
+    if isinstance(value, dict | list | tuple):
+        return ', '.join(map(_word, value)) or 'nothing'
     return f'{value:,}' if isinstance(value, int) else str(value)

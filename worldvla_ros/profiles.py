@@ -16,6 +16,8 @@ from worldvla_ros.sequence import Prompts
 from worldvla_ros.share import share_folder
 from worldvla_ros.spec import TASKS, ActionSpec, StateSpec, WorldSpec
 
+EXAMPLE = 'worldvla_256_libero_goal'
+
 
 @dataclass(frozen=True)
 class Download:
@@ -106,13 +108,21 @@ def find_profile(folder: str | Path) -> Profile:
         wanted = Path(profile.folder).parts
         if parts[-len(wanted) :] == wanted:
             return profile
+    meant = _alike(profiles, parts[-1]) or [load_profile(EXAMPLE)]
     raise CheckpointError(
         f'{folder} does not say its statistics, cameras and prompts, and no profile is for it',
-        expected=f'a path that ends with {", ".join(p.folder for p in profiles)}',
+        expected=f'a path that ends as published, such as {" or ".join(p.folder for p in meant)}',
         got='/'.join(parts[-2:]),
-        remedy='Rename the folder as it was published, or name its profile '
-        f'(profile=, --profile): one of {", ".join(p.name for p in profiles)}.',
+        remedy='Rename the folder as it was published, or name its profile (profile=, --profile, '
+        f'profile:=), such as {" or ".join(p.name for p in meant)}; all are in config/models.',
     )
+
+
+def _alike(profiles: list[Profile], name: str) -> list[Profile]:
+    """Return the profiles of folders that are named nearly so, wherever they lie."""
+    last = {profile.name: Path(profile.folder).name for profile in profiles}
+    near = difflib.get_close_matches(name, set(last.values()), n=1, cutoff=0.8)
+    return [profile for profile in profiles if last[profile.name] in near]
 
 
 def _read(path: Path) -> dict:

@@ -1,12 +1,13 @@
 """Fetching published checkpoints from the Hugging Face Hub, when a user asks for one.
 
 Files land where `published` looks for them: the checkpoint under its published path, the
-tokenizers in `chameleon/tokenizer` beside. An interrupted pull goes on where it stopped. Nothing
-else in this package downloads anything.
+tokenizers in `chameleon/tokenizer` beside. An interrupted pull keeps the files that are whole.
+Nothing else in this package downloads anything.
 """
 
 from pathlib import Path
 
+from worldvla_ros.checkpoint import open_folder
 from worldvla_ros.errors import CheckpointError, ConfigError, MissingDependencyError
 from worldvla_ros.profiles import Download, Profile, load_profile, profile_names
 
@@ -28,7 +29,8 @@ def pull(name: str, to: str | Path = DEFAULT_FOLDER) -> Path:
     Raises:
         ConfigError: There is no such checkpoint.
         MissingDependencyError: huggingface_hub is not installed.
-        CheckpointError: The checkpoint must be asked for, or the download failed.
+        CheckpointError: The checkpoint must be asked for, the download failed, or what is there
+            afterwards is no whole checkpoint.
     """
     if name not in profile_names():
         load_profile(name)  # names the near matches
@@ -49,6 +51,7 @@ def pull(name: str, to: str | Path = DEFAULT_FOLDER) -> Path:
             expected=f'safetensors in {profile.weights.path or "its root"}',
             remedy=f'See https://huggingface.co/{profile.weights.repo} for where they are now.',
         )
+    open_folder(folder, name)
     return folder
 
 
@@ -60,7 +63,7 @@ def _root(profile: Profile, to: Path) -> Path:
 def _fetch(source: Download, root: Path, patterns: tuple[str, ...]) -> None:
     """Download a folder of a repository; what is there already is kept."""
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import model_info, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise MissingDependencyError(
@@ -69,16 +72,17 @@ def _fetch(source: Download, root: Path, patterns: tuple[str, ...]) -> None:
         ) from error
     prefix = f'{source.path}/' if source.path else ''
     try:
+        model_info(source.repo)  # without an answer, the next line is content with what is there
         snapshot_download(
             source.repo,
             allow_patterns=[prefix + pattern for pattern in patterns],
             local_dir=root,
         )
     except (*HfHubHTTPError.__bases__, OSError, ValueError) as error:  # those of its HTTP library
-        words = str(error).splitlines()
+        words = ' '.join([line for line in str(error).splitlines() if line][:2]).rstrip('.')
         raise CheckpointError(
-            f'{source.repo} could not be fetched: {words[0] if words else type(error).__name__}',
+            f'{source.repo} could not be fetched: {words or type(error).__name__}',
             expected=f'{source.path or "all files"} of https://huggingface.co/{source.repo}',
             remedy='Check the network, and `hf auth login` where the repository asks for it; '
-            'then run this again, what is there is kept.',
+            'then run this again, whole files are kept.',
         ) from error

@@ -40,8 +40,8 @@ class Gate:
         far: Largest share of numbers that are `FAR_BINS` or more off.
     """
 
-    mean_bins: float = 1.0
-    far: float = 0.02
+    mean_bins: float = 1.5
+    far: float = 0.025
 
 
 GATE = Gate()

@@ -48,10 +48,22 @@ class Gripper:
 
 @dataclass(frozen=True)
 class ActionMeaning:
-    """Names and SI units of the actions that the robot understands."""
+    """Names and SI units of the actions that the robot understands, and the range of each.
+
+    `minimum` and `maximum` are of the numbers that checkpoints speak, before they are scaled to SI
+    units; [-1, 1] where not given.
+    """
 
     names: tuple[str, ...]
     units: tuple[str, ...]
+    minimum: tuple[float, ...] = ()
+    maximum: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in the range."""
+        for name, default in (('minimum', -1.0), ('maximum', 1.0)):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (default,) * len(self.names))
 
 
 @dataclass(frozen=True)
@@ -95,18 +107,17 @@ class RobotConfig:
         Raises:
             RobotError: One list of a group is longer than another, or a range is empty.
         """
-        count = len(self.joints.names)
-        groups = {
-            'joints': (self.joints.minimum, self.joints.maximum, self.joints.velocity),
-            'kinematics': (self.kinematics.a, self.kinematics.d, self.kinematics.alpha),
-        }
-        for name, lists in groups.items():
-            if any(len(values) != count for values in lists):
-                raise RobotError(
-                    f'robot {self.name}: {name}',
-                    expected=f'{count} values in each list',
-                    got=[len(values) for values in lists],
-                )
+        joints, kinematics, action = self.joints, self.kinematics, self.action
+        count = len(joints.names)
+        self._check_lengths('joints', count, joints.minimum, joints.maximum, joints.velocity)
+        self._check_lengths('kinematics', count, kinematics.a, kinematics.d, kinematics.alpha)
+        self._check_lengths(
+            'action', len(action.names), action.units, action.minimum, action.maximum
+        )
+        if any(a >= b for a, b in zip(action.minimum, action.maximum, strict=True)):
+            raise RobotError(
+                f'robot {self.name}: action', expected='minimum < maximum', got=action
+            )
         limits = self.limits
         low, high = limits.workspace_minimum, limits.workspace_maximum
         ranges = (
@@ -117,6 +128,14 @@ class RobotConfig:
         if any(a >= b for a, b in ranges):
             raise RobotError(
                 f'robot {self.name}: limits', expected='minimum < maximum, speeds > 0', got=limits
+            )
+
+    def _check_lengths(self, group: str, count: int, *lists: tuple) -> None:
+        if any(len(values) != count for values in lists):
+            raise RobotError(
+                f'robot {self.name}: {group}',
+                expected=f'{count} values in each list',
+                got=[len(values) for values in lists],
             )
 
 

@@ -52,6 +52,18 @@ class Comparison:
 
 
 def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Comparison:
+    """Do what `compare_views` does for the first camera.
+
+    Raises:
+        ObservationError: As `compare_views` does.
+    """
+    camera, *_ = world.checkpoint.spec.cameras
+    return compare_views(world, episode, start, horizon)[camera]
+
+
+def compare_views(
+    world: WorldModel, episode: Episode, start: int, horizon: int
+) -> dict[str, Comparison]:
     """Imagine from one step of an episode and put the observed images beside it.
 
     Args:
@@ -60,24 +72,34 @@ def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Co
         start: Step to start from.
         horizon: Actions to look ahead; rounded down to whole images.
 
+    Returns:
+        Camera name → what it would see beside what it saw.
+
     Raises:
         ObservationError: The episode ends before the first image that could be imagined, or lacks
             a camera of the checkpoint.
     """
-    checkpoint = world.checkpoint
-    per_image = checkpoint.spec.world.actions_per_image
-    camera = checkpoint.spec.cameras[0]
     actions = episode.executed[start : start + horizon]
     images = {name: images[start] for name, images in episode.images.items()}
-    imagined = world.imagine(Observation(images), actions)
+    views = world.imagine_views(Observation(images), actions)
+    return {
+        camera: _beside_observed(world, episode.images[camera][start:], imagined)
+        for camera, imagined in views.items()
+    }
+
+
+def _beside_observed(world: WorldModel, images: np.ndarray, imagined: np.ndarray) -> Comparison:
+    """Compare imagined images with those of a camera from the start on."""
+    per_image = world.checkpoint.spec.world.actions_per_image
     ahead = tuple(per_image * (i + 1) for i in range(len(imagined)))
-    seen = [checkpoint.images.fit(episode.images[camera][start + a]) for a in (0, *ahead)]
-    codes = checkpoint.images.encode(seen[1:])
+    tokenizer = world.checkpoint.images
+    seen = [tokenizer.fit(images[a]) for a in (0, *ahead)]
+    codes = tokenizer.encode(seen[1:])
     return Comparison(
         start=seen[0],
         observed=np.stack(seen[1:]),
         imagined=imagined,
-        reconstructed=checkpoint.images.decode(np.stack(codes)),
+        reconstructed=tokenizer.decode(np.stack(codes)),
         actions_ahead=ahead,
     )
 

@@ -61,6 +61,7 @@ class LiberoSettings:
         device: Where to run the model.
         threads: CPU threads of each process; 0 is torch's choice.
         dtype: Precision of the weights, see `quantise.WORDS`.
+        profile: Name or YAML file of a published folder's profile, or None: by the folder's path.
     """
 
     suite: str
@@ -74,6 +75,7 @@ class LiberoSettings:
     device: str = 'cpu'
     threads: int = 0
     dtype: str = 'auto'
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -102,7 +104,8 @@ class LiberoSettings:
     @property
     def protocol(self) -> dict[str, object]:
         """What all trials of one record must have in common."""
-        return {
+        named = {'profile': self.profile} if self.profile else {}
+        return named | {
             'suite': self.suite,
             'checkpoint': str(self.checkpoint.resolve()),
             'resolution': self.resolution,
@@ -137,7 +140,7 @@ def evaluate(
     if workers < 1:
         raise ConfigError('workers', expected='at least 1', got=workers)
     jobs = plan(settings)
-    check_fit(read_spec(settings.checkpoint))
+    check_fit(read_spec(settings.checkpoint, settings.profile))
     if settings.videos and not importlib.util.find_spec('imageio'):
         raise MissingDependencyError(
             'videos need imageio', remedy='pip install imageio imageio-ffmpeg'
@@ -232,7 +235,8 @@ class TrialRunner:
         self._settings = settings
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self._policy = Policy(load(settings.checkpoint, settings.device, settings.dtype))
+        chosen = settings.device, settings.dtype, settings.profile
+        self._policy = Policy(load(settings.checkpoint, *chosen))
         self._env: LiberoEnv | None = None
         if settings.delay_s is None:
             self._warm_up()
@@ -292,5 +296,7 @@ class TrialRunner:
         name = f'libero_{self._settings.suite}_task{made.task:02d}_trial{made.trial:02d}'
         side = self._settings.resolution
         images = (captioned(list(s.values()), list(s), made.instruction, side) for s in seen)
+        for old in self._settings.videos.glob(f'{name}_*.mp4'):
+            old.unlink()  # of an earlier run, which may have ended otherwise
         file = self._settings.videos / f'{name}_{made.outcome}.mp4'
         write_video(file, images, 1 / CONTROL_DT_S)

@@ -3,9 +3,10 @@
     first image ─ imagine with recorded actions, own images fed back ─ compare with what was seen
 
 The figures are those of RynnVLA-002's `calculate_world_model_performance.py`: means over the
-images of a video, then over videos, on images of at most 256 px. They are taken from the images
-themselves; the reference takes them from MP4 files, which lose some. Published tables show SSIM
-and LPIPS times 100.
+images of a video, then over videos, on images of at most 256 px. Each camera gives a video; all
+are pooled, and told apart by camera beside. The figures are taken from the images themselves; the
+reference takes them from MP4 files, which lose some. Published tables show SSIM and LPIPS times
+100.
 
 Beside the imagined video stand two that tell how to read its figures: the observed images through
 the image tokenizer, which no imagination can beat by much, and a video in which nothing moves.
@@ -20,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.learn.comparison import Comparison, compare, rounded
+from worldvla_ros.learn.comparison import Comparison, compare_views, rounded
 from worldvla_ros.learn.episodes import episode_files, load_episode
 from worldvla_ros.learn.perceptual import Lpips, VideoFeatures
 from worldvla_ros.metrics import frechet_distance, ssim
@@ -32,6 +33,9 @@ MIN_CLIP = 22
 """Images of a clip that counts for FVD: the reference leaves shorter ones out."""
 MSE_FLOOR = 1e-8
 """Keeps the PSNR of equal images finite, at 80 dB (the reference's `piqa.psnr`)."""
+
+Clip = tuple[str, dict[str, np.ndarray]]
+"""Camera, and the features of what it saw and of each of `VIDEOS`."""
 
 
 def evaluate_world(
@@ -54,7 +58,8 @@ def evaluate_world(
         progress: Whether to show a progress bar.
 
     Returns:
-        Figures of each of `VIDEOS`, what was not measured and why, and one record per episode.
+        Figures of each of `VIDEOS` over all cameras, the same under 'by_camera', what was not
+        measured and why, and one record per episode and camera.
 
     Raises:
         ConfigError: The horizon is below 1.
@@ -66,26 +71,46 @@ def evaluate_world(
     rows, clips = [], []
     for file in tqdm(episode_files(folder), desc='world', disable=not progress):
         episode = load_episode(file)
-        made = compare(world, episode, 0, horizon or episode.length)
-        observed, videos = shrink(made.observed), videos_of(made)
-        found = {name: video_figures(v, observed, lpips) for name, v in videos.items()}
-        rows.append({'seed': episode.seed, 'images': len(observed), **found})
-        if features and len(observed) >= MIN_CLIP:
-            clips.append({n: features.of(v) for n, v in {'observed': observed, **videos}.items()})
-    means = {name: _means([row[name] for row in rows]) for name in VIDEOS}
-    if len(clips) >= 2:
-        for name in VIDEOS:
-            means[name]['fvd'] = rounded(_fvd(clips, name))
+        views = compare_views(world, episode, 0, horizon or episode.length)
+        for camera, made in views.items():
+            row = {'seed': episode.seed, 'camera': camera}
+            rows.append(row | _row(made, lpips))
+            if features and len(made.observed) >= MIN_CLIP:
+                clips.append((camera, _clip(made, features)))
+    cameras = world.checkpoint.spec.cameras
+    pooled = _summary(rows, clips, cameras)
     return {
-        'camera': world.checkpoint.spec.cameras[0],
         'actions_per_image': world.checkpoint.spec.world.actions_per_image,
-        'videos': len(rows),
-        'images': sum(row['images'] for row in rows),
-        'fvd_clips': len(clips),
-        **means,
-        'not_measured': _not_measured(lpips, features, len(clips)),
+        **pooled,
+        'by_camera': {camera: _summary(rows, clips, (camera,)) for camera in cameras},
+        'not_measured': _not_measured(lpips, features, pooled['fvd_clips']),
         'episodes': [_rounded_row(row) for row in rows],
     }
+
+
+def _row(made: Comparison, lpips: Lpips | None) -> dict[str, object]:
+    observed = shrink(made.observed)
+    found = {name: video_figures(v, observed, lpips) for name, v in videos_of(made).items()}
+    return {'images': len(observed), **found}
+
+
+def _clip(made: Comparison, features: VideoFeatures) -> dict[str, np.ndarray]:
+    videos = {'observed': shrink(made.observed), **videos_of(made)}
+    return {name: features.of(video) for name, video in videos.items()}
+
+
+def _summary(
+    rows: list[dict[str, object]], clips: list[Clip], cameras: tuple[str, ...]
+) -> dict[str, object]:
+    """Return counts and mean figures of the videos of some cameras."""
+    rows = [row for row in rows if row['camera'] in cameras]
+    chosen = [clip for camera, clip in clips if camera in cameras]
+    means = {name: _means([row[name] for row in rows]) for name in VIDEOS}
+    if len(chosen) >= 2:
+        for name in VIDEOS:
+            means[name]['fvd'] = rounded(_fvd(chosen, name))
+    counts = {'videos': len(rows), 'images': sum(row['images'] for row in rows)}
+    return counts | {'fvd_clips': len(chosen)} | means
 
 
 def videos_of(made: Comparison) -> dict[str, np.ndarray]:

@@ -78,12 +78,19 @@ def read_record(record: Path, protocol: dict[str, object]) -> list[LiberoTrial]:
         if trial.protocol != protocol:
             raise ConfigError(
                 f'{record} holds trials of another evaluation',
-                expected=protocol,
-                got=trial.protocol,
+                expected=_other_than(trial.protocol, protocol),
+                got=_other_than(protocol, trial.protocol),
                 remedy='Name another --json file, or remove this record.',
             )
         found.append(trial)
     return found
+
+
+def _other_than(other: dict[str, object], protocol: dict[str, object]) -> str:
+    """Return the settings of `protocol` that `other` lacks or has otherwise."""
+    missing = object()
+    differing = [f'{k} {v}' for k, v in protocol.items() if other.get(k, missing) != v]
+    return ', '.join(differing) or 'nothing else'
 
 
 def report(made: Sequence[LiberoTrial]) -> dict[str, object]:

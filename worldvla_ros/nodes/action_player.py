@@ -126,7 +126,7 @@ class ActionPlayerNode(ManagedNode):
         """Return the first reason not to play a chunk."""
         return (
             guards.chunk_meaning(chunk, self._robot)
-            or guards.chunk_values(chunk)
+            or guards.chunk_values(chunk, self._robot)
             or guards.chunk_late(chunk, self._now_s())
             or guards.slow_inference(chunk)
             or guards.chunk_speed(chunk, self._robot)

@@ -27,11 +27,14 @@ class ModelHost:
 
         Raises:
             CheckpointError: The folder is missing, damaged or foreign.
-            ConfigError: The device is not there, or the precision is not for it.
+            ConfigError: The device or the profile is not there, or the precision is not for it.
             MissingDependencyError: The precision needs torchao, which is not installed.
         """
         path = str(
             declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
+        )
+        profile = str(
+            declare(node, 'profile', '', 'name or YAML file of a renamed published folder')
         )
         device = str(declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0'))
         dtype = str(
@@ -40,10 +43,10 @@ class ModelHost:
             )
         )
         threads = declare(node, 'threads', 1, 'CPU threads of torch', 1, 256)
-        key = (path or str(demo_path()), device, dtype)
+        key = (path or str(demo_path()), device, dtype, profile)
         if self._loaded is None or self._loaded[0] != key:
             torch.set_num_threads(threads)
-            self._loaded = (key, load(key[0], _device(device), dtype))
+            self._loaded = (key, load(key[0], _device(device), dtype, profile or None))
         return self._loaded[1]
 
     def watch(self, on_death: Callable[[str], None]) -> None:

@@ -94,6 +94,10 @@ class PolicyNode(ModelNode):
         self._host.worker.start()
         self.status.ok('configured', model=checkpoint.model_id, robot=self._robot.name)
 
+    def activate(self) -> None:
+        """Say what is missing, which nothing else does as long as no image comes."""
+        self.get_logger().info(f'active, waiting for {self._waiting_for()}')
+
     def deactivate(self) -> None:
         """Forget what waits; without chunks the player holds."""
         self._reset_inputs()
@@ -165,7 +169,8 @@ class PolicyNode(ModelNode):
     def _waiting_for(self) -> str:
         missing = [name for name in self._spec.cameras if name not in self._images]
         if missing:
-            return f'images of camera {missing[0]}'
+            topics = {c.name: c.topic for c in self._robot.cameras}
+            return f'images of camera {missing[0]} on topic {topics[missing[0]]}'
         if self._instruction is None:
             return 'an instruction'
         return 'joint states' if self._joints is None else ''
