@@ -179,11 +179,14 @@ def test_bfloat16_rounds_as_the_plain_model_does():
     assert (found.float() - expected.float()).abs().max() <= noise
 
 
-@pytest.mark.parametrize(('tokens', 'whole'), [(1, 1), (BUCKET, BUCKET), (BUCKET + 1, 2 * BUCKET)])
-def test_long_passes_are_filled_up_to_whole_buckets(tokens, whole):
-    ids, positions = padded(torch.ones(1, tokens), torch.arange(tokens)[None], 300)
+@pytest.mark.parametrize(
+    ('tokens', 'whole'),
+    [(1, 1), (2, 2), (5, 8), (25, 32), (BUCKET, BUCKET), (BUCKET + 1, 2 * BUCKET), (300, 320)],
+)
+def test_passes_are_filled_up_to_whole_buckets(tokens, whole):
+    ids, positions = padded(torch.ones(1, tokens), torch.arange(tokens)[None], 999)
     assert ids.shape == positions.shape == (1, whole)
-    assert (positions[:, tokens:] == 300).all()
+    assert (positions[:, tokens:] == 999).all()
     assert (positions[:, :tokens] == torch.arange(tokens)).all()
 
 

@@ -2,7 +2,7 @@
 
 A pass of a large model is hundreds of small kernels, and starting them one by one takes longer
 than running them. Shapes are kept few: attention always looks at all slots of its cache (what lies
-behind is hidden), and long passes are filled up to whole buckets.
+behind is hidden), and passes are filled up to whole buckets.
 
 Knows shapes and CUDA. Must not know what an id means.
 Legend: b batch, t new tokens, d model width.
@@ -15,7 +15,7 @@ from torch.nn import functional
 from worldvla_ros.model.fast import FastTransformer, KVCache
 
 BUCKET = 64
-"""Passes of more tokens are filled up to a multiple of this."""
+"""Passes of more tokens are filled up to a multiple of this, shorter ones to a power of two."""
 WARM_UPS = 2
 """Passes before capture, in which libraries choose kernels and reserve memory."""
 
@@ -69,7 +69,8 @@ class GraphedForward:
 
 
 def padded(ids: Tensor, positions: Tensor, padding: int) -> tuple[Tensor, Tensor]:
-    """Fill long passes up to a whole bucket with ids at the padding's position."""
+    """Fill a pass up to a whole bucket with ids at the padding's position."""
     tokens = ids.shape[1]
-    more = -tokens % BUCKET if tokens > BUCKET else 0
+    whole = -(-tokens // BUCKET) * BUCKET if tokens > BUCKET else 1 << (tokens - 1).bit_length()
+    more = whole - tokens
     return functional.pad(ids, (0, more)), functional.pad(positions, (0, more), value=padding)
