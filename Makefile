@@ -25,7 +25,7 @@ lint: $(VENV)/.test
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 bench: $(VENV)/.package
-	@$(BIN)/worldvla bench --against reference
+	@$(BIN)/worldvla bench --against reference --threads 1
 
 setup: $(VENV)/.package
 

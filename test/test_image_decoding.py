@@ -7,11 +7,15 @@ import pytest
 from test_engine import VOCAB, make_model, make_prompt, next_scores
 import torch
 
+from worldvla_ros.checkpoint import demo_path, load
 from worldvla_ros.engine import Engine
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.image_decoding import Sampling
+from worldvla_ros.learn.evaluate import expert_episode
+from worldvla_ros.observation import Observation
 from worldvla_ros.sequence import Sequence
 from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.world_model import WorldModel
 
 IMAGE = ImageTokenizer(VOCAB)
 CODES = slice(VOCAB.code_base, VOCAB.code_base + VOCAB.codebook_size)
@@ -245,3 +249,24 @@ def test_damaged_weights_are_noticed():
     engine, prompt = Engine(model, VOCAB), world_prompt(0, 2, 2)
     with pytest.raises(CheckpointError, match='not finite'):
         list(engine.imagine(prompt, 2, 2))
+
+
+def test_along_a_held_out_episode_guessing_takes_less_than_half_the_passes():
+    checkpoint = load(demo_path())
+    worlds = [WorldModel(checkpoint, speculative=guess) for guess in (True, False)]
+    episode, passes = expert_episode(worlds[0], 'push', 8507), []
+    starts = range(0, episode.length - 10, 10)
+    images = []
+    for world in worlds:
+        before = checkpoint.engine.passes
+        images.append(
+            [
+                world.imagine(Observation({'front': episode.images['front'][s]}), actions)
+                for s in starts
+                for actions in [episode.executed[s : s + 10]]
+            ]
+        )
+        passes.append(checkpoint.engine.passes - before)
+    np.testing.assert_array_equal(*images)
+    assert passes[1] == 64 * 2 * len(starts)
+    assert 2 * passes[0] < passes[1]
