@@ -249,6 +249,8 @@ def test_damaged_weights_are_noticed():
     engine, prompt = Engine(model, VOCAB), world_prompt(0, 2, 2)
     with pytest.raises(CheckpointError, match='not finite'):
         list(engine.imagine(prompt, 2, 2))
+    with pytest.raises(CheckpointError, match='not finite'):
+        engine.surprise(prompt, [np.zeros((2, 2), int)])
 
 
 def test_along_a_held_out_episode_guessing_takes_less_than_half_the_passes():

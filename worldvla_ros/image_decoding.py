@@ -152,6 +152,7 @@ class ImageDecoder:
             at = self._tensor(places)
             scores = self._model.logits(hidden[at - 1 - first], self._span).log_softmax(-1)
             found = -scores.gather(-1, (ids[at] - self._span.start)[:, None])[:, 0]
+            check_finite(found)
         sizes = [c.size for c in codes]
         parts = np.split(found.cpu().numpy(), np.cumsum(sizes)[:-1])
         return [part.reshape(c.shape) for part, c in zip(parts, codes, strict=True)]
