@@ -1,5 +1,7 @@
 """What a cache knows already is not computed again, and never changes a result."""
 
+import threading
+
 import numpy as np
 import pytest
 from test_engine import VOCAB, make_model
@@ -100,6 +102,23 @@ def test_a_cache_is_leased_to_one_session_at_a_time():
     caches, ids, blocks = Caches(fast, fast.forward), np.arange(8)[None], np.zeros(10, np.int64)
     with caches.session(ids, blocks, 'a') as a, caches.session(ids, blocks, 'b') as b:
         assert a._cache is not b._cache
+
+
+def test_two_threads_may_decode_at_once():
+    engine, found = Engine(make_model(1), VOCAB), {}
+    prompts = [sequence(range(start, start + 30)) for start in (20, 60)]
+    expected = [Engine(make_model(1), VOCAB).act(p, 3, 6).bins for p in prompts]
+
+    def decode(index):
+        found[index] = [engine.act(prompts[index], 3, 6).bins for _ in range(40)]
+
+    threads = [threading.Thread(target=decode, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, bins in found.items():
+        np.testing.assert_array_equal(bins, [expected[index]] * 40)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ Legend: b sequences side by side, t tokens, p tokens of a prompt, d model width.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+import threading
 
 import numpy as np
 import torch
@@ -98,6 +99,7 @@ class Caches:
         """Make caches when they are asked for; `forward` is called as `fast.forward` is."""
         self._fast, self._forward = fast, forward
         self._held: list[Held] = []
+        self._lock = threading.Lock()
 
     @contextmanager
     def session(
@@ -117,7 +119,8 @@ class Caches:
         """
         room = len(blocks)
         check_room(room, self._fast.config.max_position_embeddings, what)
-        held = self._lease(ids, blocks, room)
+        with self._lock:  # a node may be configured while another one thinks
+            held = self._lease(ids, blocks, room)
         prompt = blocks[: ids.shape[1]]
         known = held.in_common(ids, prompt) if reuse else 0
         held.ids = ids[:, :0]

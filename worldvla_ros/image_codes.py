@@ -9,6 +9,7 @@ Legend: h, w pixels, r, c rows and columns of codes.
 
 from collections import OrderedDict
 import hashlib
+import threading
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ class ImageCodes:
         self._vqgan, self._size, self._device = vqgan, size, device
         self._patch = vqgan.config.reduction * CODES_PER_CELL
         self._known: OrderedDict[tuple, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
 
     def fit(self, image: np.ndarray) -> np.ndarray:
         """Return an image as the model sees it: uint8[h, w, 3] of any size → of the model's.
@@ -48,6 +50,10 @@ class ImageCodes:
             MemoryLimitError: Memory is short.
         """
         fitted = [self.fit(image) for image in images]
+        with self._lock:  # a node may be configured while another one thinks
+            return self._encode(fitted)
+
+    def _encode(self, fitted: list[np.ndarray]) -> list[np.ndarray]:
         keys = [_key(image) for image in fitted]
         new = {k: i for k, i in zip(keys, fitted, strict=True) if k not in self._known}
         for shape in {image.shape for image in new.values()}:

@@ -8,6 +8,8 @@ Knows shapes and CUDA. Must not know what an id means.
 Legend: b batch, t new tokens, d model width.
 """
 
+import threading
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -57,15 +59,17 @@ class GraphedForward:
         """Capture nothing yet; graphs live as long as their caches."""
         self._fast = fast
         self._pool = torch.cuda.graph_pool_handle()
+        self._lock = threading.Lock()
 
     def __call__(self, ids: Tensor, positions: Tensor, cache: KVCache, end: int) -> Tensor:
         """Do as `FastTransformer.forward` does; `end` is not needed."""
         tokens = ids.shape[1]
         ids, positions = padded(ids, positions, cache.length)
         key = (ids.shape, positions.shape)
-        if key not in cache.graphs:
-            cache.graphs[key] = Captured(self._fast, ids, positions, cache, self._pool)
-        return cache.graphs[key].replay(ids, positions)[:, :tokens]
+        with self._lock:  # graphs share memory, so one must be read before another one runs
+            if key not in cache.graphs:
+                cache.graphs[key] = Captured(self._fast, ids, positions, cache, self._pool)
+            return cache.graphs[key].replay(ids, positions)[:, :tokens]
 
 
 def padded(ids: Tensor, positions: Tensor, padding: int) -> tuple[Tensor, Tensor]:
