@@ -1,8 +1,8 @@
-"""The images of earlier control steps: which are found, and what is forgotten."""
+"""Images of one instant and of earlier control steps: which are found, and what is forgotten."""
 
 import pytest
 
-from worldvla_ros.nodes.history import ImageHistory
+from worldvla_ros.nodes.history import ImageHistory, Pairing
 
 DT = 0.05
 
@@ -58,3 +58,43 @@ def test_old_images_are_forgotten():
     history = filled(stamps=[i * 0.01 for i in range(1000)])
     assert history.before(5.0) == ()
     assert len(history.before(9.99)) == 1
+
+
+def paired(arrivals, cameras=('front', 'wrist'), patience_s=0.5):
+    """Return the stamps of front and wrist each time that they are to be looked at."""
+    pairing, newest, found = Pairing(cameras, patience_s), {}, []
+    for camera, stamp in arrivals:
+        newest[camera] = stamp
+        if pairing.put(camera, stamp) and len(newest) == len(cameras):
+            found.append(tuple(newest[name] for name in cameras))
+    return found
+
+
+def alternating(periods, offset, duration):
+    front, wrist = periods
+    stamps = [('front', i * front) for i in range(round(duration / front))]
+    stamps += [('wrist', i * wrist + offset) for i in range(round(duration / wrist))]
+    return sorted(stamps, key=lambda arrival: (arrival[1], arrival[0]))
+
+
+@pytest.mark.parametrize('offset', [0.0, 0.01, 0.04])
+def test_images_of_one_instant_are_paired_and_never_with_those_before(offset):
+    found = paired(alternating((0.1, 0.1), offset, 2.0))
+    assert len(found) == 20
+    assert max(abs(front - wrist) for front, wrist in found) == pytest.approx(offset, abs=1e-9)
+
+
+def test_the_slower_camera_sets_the_pace():
+    found = paired(alternating((0.03, 0.1), 0.0, 0.9))
+    assert all(abs(front - wrist) <= 0.05 for front, wrist in found)
+    assert len({wrist for _, wrist in found}) == 9
+
+
+def test_cameras_that_never_agree_are_looked_at_in_the_end():
+    arrivals = [('wrist', 0.0), *(('front', 3.0 + 0.1 * i) for i in range(20))]
+    assert len(paired(arrivals)) > 10
+
+
+def test_one_camera_needs_no_other():
+    arrivals = [('front', t) for t in (0.0, 0.1, 0.1, 0.05, 7.0)]
+    assert len(paired(arrivals, ('front',))) == 5

@@ -20,7 +20,7 @@ from worldvla_ros.errors import DecodingError, MemoryLimitError, WorldVLAError
 from worldvla_ros.kinematics import order_joints, state_from_joints
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
-from worldvla_ros.nodes.history import ImageHistory
+from worldvla_ros.nodes.history import ImageHistory, Pairing
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.runtime import (
     LATCHED_QOS,
@@ -87,6 +87,7 @@ class PolicyNode(ModelNode):
         self._policy = Policy(checkpoint, None if decoding == 'auto' else decoding)
         self._spec = spec
         self._history = ImageHistory(spec.cameras, spec.history - 1, spec.action.dt)
+        self._pairing = Pairing(spec.cameras, self._max_age_s)
         self._frozen = {name: guards.FrozenCamera() for name in spec.cameras}
         self._warm_up()
         self._listen()
@@ -133,7 +134,7 @@ class PolicyNode(ModelNode):
             self._newest_s = stamp
             self._images[camera] = message
             self._history.put(camera, stamp, message)
-            if camera == self._spec.cameras[0]:
+            if self._pairing.put(camera, stamp):
                 self._offer()
 
         return on_image
@@ -244,6 +245,7 @@ class PolicyNode(ModelNode):
         """Forget images and joints, at the start and when the clock jumps back."""
         if self._history is not None:
             self._history.clear()
+            self._pairing.clear()
         self._images: dict[str, Image] = {}
         self._joints: JointState | None = None
         self._newest_s = -np.inf
