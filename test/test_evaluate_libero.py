@@ -127,6 +127,12 @@ class TestTrials:
         assert made.protocol['profile'] == 'worldvla_256_libero_goal'
         assert 'profile' not in settings.protocol
 
+    def test_decoding_can_be_chosen(self, settings):
+        made = run(replace(settings, tasks=(0,), trials=1, decoding='verified'))
+        # random weights answer with anything but actions, and that is an error, not a failure
+        assert made[0].outcome == 'error'
+        assert 'does not begin with an action' in made[0].error
+
     def test_a_delay_is_held_out(self, settings):
         (_, made) = run(replace(settings, tasks=(0,), delay_s=0.1))
         assert (made.rollout.held, made.protocol['delay']) == (2, 0.1)
@@ -186,6 +192,8 @@ class TestRecord:
             ({'delay_s': 0.1}, 'expected delay 0.1, got delay 0.0'),
             ({'wording': 'folder'}, 'expected wording folder, got wording language'),
             ({'resolution': 512}, 'expected resolution 512, got resolution 256'),
+            ({'decoding': 'discrete'}, 'decoding discrete'),
+            ({'dtype': 'bfloat16'}, 'dtype bfloat16'),
         ):
             with pytest.raises(ConfigError, match='trials of another evaluation') as caught:
                 run(replace(settings, **other), record=record)

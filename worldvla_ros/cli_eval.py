@@ -108,6 +108,11 @@ def _add_libero(kinds: argparse._SubParsersAction) -> None:
         '--wording', default='language', choices=['language', 'folder'],
         help='folder: the name of the task, with its scene, as training data of suite 10 has it',
     )  # fmt: skip
+    libero.add_argument(
+        '--decoding', default='auto', choices=['auto', 'discrete', 'verified', 'continuous'],
+        help='auto: the action head where there is one; discrete: bins under the grammar; '
+        'verified: proven to be what free decoding gives',
+    )  # fmt: skip
     libero.add_argument('--videos', default='', help='folder for one video per trial')
     libero.add_argument(
         '--workers', type=int, default=1, help='processes, each with a copy of the weights'
@@ -128,6 +133,7 @@ def _eval_libero(arguments: argparse.Namespace) -> int:
         suite=arguments.suite,
         checkpoint=Path(arguments.checkpoint or demo_path()),
         profile=arguments.profile,
+        decoding=arguments.decoding,
         tasks=tuple(arguments.tasks),
         trials=arguments.trials,
         delay_s=arguments.delay,

@@ -29,6 +29,7 @@ from worldvla_ros.learn.workers import work
 from worldvla_ros.observation import Observation
 from worldvla_ros.pictures import captioned, write_video
 from worldvla_ros.policy import Policy
+from worldvla_ros.quantise import AUTO
 from worldvla_ros.sim.libero import (
     CAMERAS,
     CONTROL_DT_S,
@@ -62,6 +63,7 @@ class LiberoSettings:
         threads: CPU threads of each process; 0 is torch's choice.
         dtype: Precision of the weights, see `quantise.WORDS`.
         profile: Name or YAML file of a published folder's profile, or None: by the folder's path.
+        decoding: How actions are found, see `policy.Policy`; 'auto' is the checkpoint's best.
     """
 
     suite: str
@@ -74,8 +76,9 @@ class LiberoSettings:
     videos: Path | None = None
     device: str = 'cpu'
     threads: int = 0
-    dtype: str = 'auto'
+    dtype: str = AUTO
     profile: str | None = None
+    decoding: str = AUTO
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -104,8 +107,8 @@ class LiberoSettings:
     @property
     def protocol(self) -> dict[str, object]:
         """What all trials of one record must have in common."""
-        named = {'profile': self.profile} if self.profile else {}
-        return named | {
+        named = {'profile': self.profile, 'dtype': self.dtype, 'decoding': self.decoding}
+        return {name: value for name, value in named.items() if value not in (None, AUTO)} | {
             'suite': self.suite,
             'checkpoint': str(self.checkpoint.resolve()),
             'resolution': self.resolution,
@@ -236,7 +239,8 @@ class TrialRunner:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         chosen = settings.device, settings.dtype, settings.profile
-        self._policy = Policy(load(settings.checkpoint, *chosen))
+        decoding = None if settings.decoding == AUTO else settings.decoding
+        self._policy = Policy(load(settings.checkpoint, *chosen), decoding)
         self._env: LiberoEnv | None = None
         if settings.delay_s is None:
             self._warm_up()
