@@ -3,6 +3,8 @@
 Capturing needs a GPU; here a pass is run anew where it would be replayed, all else is the same.
 """
 
+import contextlib
+
 import numpy as np
 import pytest
 from test_engine import VOCAB, make_model, make_prompt
@@ -43,6 +45,7 @@ def engines(monkeypatch, made):
 
     monkeypatch.setattr(graphs, 'Captured', Counted)
     monkeypatch.setattr(torch.cuda, 'graph_pool_handle', lambda: None)
+    monkeypatch.setattr(torch.cuda, 'device', lambda _: contextlib.nullcontext())
 
     def make(seed):
         graphed = Engine(make_model(seed), VOCAB)
@@ -89,3 +92,20 @@ def test_guessing_ahead_captures_few_shapes(engines, made):
     for seed in range(6):
         images_of(graphed.imagine(world_prompt(seed, 8, 8), 8, 8))
     assert {tokens for _, tokens in made} <= {1, 2, 4, 8, 16, 32, 64, 128, 192, 256}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('seed', range(3))
+def test_an_engine_on_a_gpu_decodes_what_one_on_a_cpu_does(seed):
+    plain, graphed = Engine(make_model(seed), VOCAB), Engine(make_model(seed).cuda(), VOCAB)
+    prompt, world = make_prompt(seed), world_prompt(seed, 4, 4)
+    for _ in range(2):  # captured, then replayed
+        np.testing.assert_array_equal(graphed.act(prompt, 5, 6).bins, plain.act(prompt, 5, 6).bins)
+        np.testing.assert_array_equal(
+            images_of(graphed.imagine(world, 4, 4)), images_of(plain.imagine(world, 4, 4))
+        )
+    codes = images_of(plain.imagine(world, 4, 4))
+    np.testing.assert_allclose(
+        graphed.surprise(world, codes), plain.surprise(world, codes), atol=1e-3
+    )

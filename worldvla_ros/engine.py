@@ -100,10 +100,9 @@ class Engine:
             CheckpointError: The sequence is too long for the model, or its scores are not finite.
             MemoryLimitError: Memory is short.
         """
-        shape = Shape(images, rows, columns)
-        window = self._window if speculative else 1
-        for found in self._images.rollout([[prompt]], shape, window, sampling):
-            yield None if found is None else found[0].cpu().numpy()
+        how = {'speculative': speculative, 'sampling': sampling}
+        for found in self.rollout([[prompt]], rows, columns, images, **how):
+            yield None if found is None else found[0]
 
     def rollout(
         self,

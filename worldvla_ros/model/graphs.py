@@ -58,7 +58,8 @@ class GraphedForward:
     def __init__(self, fast: FastTransformer) -> None:
         """Capture nothing yet; graphs live as long as their caches."""
         self._fast = fast
-        self._pool = torch.cuda.graph_pool_handle()
+        with torch.cuda.device(fast.device):
+            self._pool = torch.cuda.graph_pool_handle()
         self._lock = threading.Lock()
 
     def __call__(self, ids: Tensor, positions: Tensor, cache: KVCache, end: int) -> Tensor:
@@ -66,7 +67,8 @@ class GraphedForward:
         tokens = ids.shape[1]
         ids, positions = padded(ids, positions, cache.length)
         key = (ids.shape, positions.shape)
-        with self._lock:  # graphs share memory, so one must be read before another one runs
+        # graphs share memory, so one must be read before another one runs
+        with self._lock, torch.cuda.device(self._fast.device):
             if key not in cache.graphs:
                 cache.graphs[key] = Captured(self._fast, ids, positions, cache, self._pool)
             return cache.graphs[key].replay(ids, positions)[:, :tokens]
