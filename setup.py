@@ -117,7 +117,7 @@ setup(
         'pyyaml>=6',
         'safetensors>=0.4',
         'tokenizers>=0.20',
-        'torch>=2.4',
+        'torch>=2.5',
     ],
     extras_require={
         'hub': ['huggingface_hub>=0.23'],
