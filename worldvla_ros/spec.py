@@ -38,7 +38,8 @@ class ActionSpec:
         horizon: Actions per chunk (K).
         dt: Time between actions [s].
         bin_choice: How a number is chosen among the bins: 'greedy', the likeliest one, as the
-            published models do; or 'median', the middle of the probability, see `engine.median`.
+            published models do; or 'median', the middle of the probability, see
+            `chunk_decoding.median`.
     """
 
     names: tuple[str, ...]
