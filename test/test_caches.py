@@ -125,7 +125,7 @@ def test_two_threads_may_decode_at_once():
     'error',
     [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB'), MemoryError()],
 )
-def test_a_shortage_of_memory_is_one_message_with_what_needs_less(monkeypatch, error):
+def test_a_shortage_of_memory_is_one_message_with_what_needs_less(error):
     def fail(*_):
         raise error
 

@@ -83,7 +83,7 @@ def test_tokens_side_by_side_lie_in_the_slots_of_their_positions():
 
 
 def test_what_a_cache_held_before_is_never_seen():
-    fast, cache = FastTransformer(make_model()), None
+    fast = FastTransformer(make_model())
     cache, positions = fast.new_cache(TOKENS), torch.arange(TOKENS)[None]
     fast.forward(random_ids(7), positions, cache, TOKENS)
     ids = random_ids(8)
@@ -106,7 +106,7 @@ def test_a_position_that_is_fed_again_is_replaced():
 
 def test_padding_changes_nothing():
     model, ids = make_model(), random_ids()
-    fast, cache = FastTransformer(model), None
+    fast = FastTransformer(model)
     cache = fast.new_cache(TOKENS + 4)
     filled = torch.cat([ids, torch.full((1, 3), 9)], 1)
     positions = torch.cat([torch.arange(TOKENS), torch.full((3,), cache.length)])[None]

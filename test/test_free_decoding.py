@@ -173,7 +173,6 @@ def habitual():
     model.initialise(std=0.05)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(250):
-        loss = 0.0
         examples = [draw_example(rng) for _ in range(16)]
         longest = max(len(w) + len(r) for w, r in examples)
         ids = torch.full((16, longest), SEP)

@@ -129,12 +129,9 @@ class Caches:
                 held.cache.blocks[:room] = torch.as_tensor(blocks, device=self._fast.device)
                 yield Session(self._forward, held.cache, known)
             held.ids, held.blocks = ids, prompt
-        except GeneratorExit:  # the caller goes no further, the prompt is there all the same
-            raise
-        except BaseException:
-            held.cache.clear()
-            raise
         finally:
+            if held.ids is not ids:  # it ended early, perhaps with numbers that are not finite
+                held.cache.clear()
             held.leased = False
 
     def forget(self) -> None:
