@@ -11,7 +11,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from worldvla_ros.graph import NodeSpec, Processes
+from worldvla_ros.graph import NodeSpec
+from worldvla_ros.processes import Processes
 
 TIMEOUT_S = 40.0
 MATCH_S = 0.5

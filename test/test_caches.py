@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_engine import VOCAB, make_model
+from tiny import VOCAB, make_model
 import torch
 
 from worldvla_ros.caches import CACHES, Caches

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldvla_ros.errors import ConfigError, EpisodeError
-from worldvla_ros.learn.episodes import (
+from worldvla_ros.data.episodes import (
     ARRAYS,
     META,
     Episode,
@@ -16,6 +15,7 @@ from worldvla_ros.learn.episodes import (
     load_episodes,
     save_episode,
 )
+from worldvla_ros.errors import ConfigError, EpisodeError
 from worldvla_ros.sim.collect import (
     SEEDS_END,
     START_NOISE,

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from worldvla_ros.data.episodes import Episode
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.learn.comparison import Comparison, compare, compare_views
-from worldvla_ros.learn.episodes import Episode
 from worldvla_ros.observation import Observation
 from worldvla_ros.world_model import WorldModel
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 from worldvla_ros.checkpoint import demo_path
-from worldvla_ros.nodes.demo import Sample
-from worldvla_ros.nodes.demo_report import figures, matched, strip, table, video, write_report
+from worldvla_ros.demo.report import figures, matched, strip, table, video, write_report
+from worldvla_ros.nodes.demo_sample import Sample
 
 ROOT = Path(__file__).parent.parent
 STRIDE_S = 0.1

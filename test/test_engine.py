@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny import CONFIG, VOCAB, make_model, make_prompt, next_scores
 import torch
 
 from worldvla_ros.chunk_decoding import CHOICES, likeliest, median
@@ -11,46 +12,11 @@ from worldvla_ros.engine import Engine
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.masks import sequence_mask
-from worldvla_ros.model.transformer import Transformer, TransformerConfig
+from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.sequence import Sequence
-from worldvla_ros.vocab import BINS, compact
+from worldvla_ros.vocab import BINS
 
-VOCAB = compact(codebook_size=24, text_size=30)
-CONFIG = TransformerConfig(
-    vocab_size=VOCAB.size,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-)
 SHAPES = [(horizon, dim) for horizon in range(1, 7) for dim in (6, 7)]
-
-
-def make_model(seed):
-    """Return a random model; sizes differ from seed to seed."""
-    torch.manual_seed(seed)
-    heads = 2 + 2 * (seed % 2)
-    config = replace(CONFIG, num_attention_heads=heads, num_hidden_layers=1 + seed % 3)
-    model = Transformer(config)
-    model.initialise(std=0.4)
-    return model.eval().requires_grad_(False)
-
-
-def make_prompt(seed, shared=False):
-    """Return a random prompt; some of its tokens are actions of the past."""
-    rng = np.random.default_rng(seed)
-    length = int(rng.integers(5, 20))
-    past = 0 if shared else -(rng.random(length) < 0.4).astype(np.int64)
-    ids = rng.integers(0, VOCAB.size, length)
-    return Sequence(ids, np.zeros(length, np.int64) + past, length)
-
-
-def next_scores(model, ids, blocks, span):
-    """Return the scores that follow a whole sequence, without any cache."""
-    positions = torch.arange(len(ids))[None]
-    mask = sequence_mask(positions, torch.tensor([blocks]))
-    hidden = model(torch.tensor([ids]), positions, mask)
-    return model.logits(hidden[0, -1])[span.start : span.stop]
 
 
 def act_without_cache(model, prompt, horizon, dim):

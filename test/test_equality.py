@@ -5,7 +5,7 @@ Prompts are built as they are built for robots, from words, images, states and p
 
 import numpy as np
 import pytest
-from test_engine import VOCAB, make_model
+from tiny import VOCAB, make_model
 
 from worldvla_ros.engine import Engine
 from worldvla_ros.sequence import PAST_ACTION_BLOCK, SHARED_BLOCK, Sequence

@@ -14,6 +14,7 @@ from worldvla_ros.learn.evaluate import Trial, report, run_trial, trials
 from worldvla_ros.metrics import changed_pixels, psnr, wilson_interval
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim import tabletop
+from worldvla_ros.sim.collect import expert_episode
 from worldvla_ros.sim.expert import expert_action
 from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
 from worldvla_ros.sim.tasks import HELDOUT_PARAPHRASES, KINDS, Goal
@@ -34,7 +35,7 @@ def world(tiny_checkpoint):
 
 @pytest.fixture(scope='module')
 def episode(world):
-    return evaluate.expert_episode(world, 'pick', 8000)
+    return expert_episode('pick', 8000, world.checkpoint.spec.cameras)
 
 
 @pytest.fixture(autouse=True)

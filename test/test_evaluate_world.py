@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from worldvla_ros.cli import main
+from worldvla_ros.data.episodes import Episode, load_episode, save_episode
 from worldvla_ros.errors import ConfigError, EpisodeError
 from worldvla_ros.learn import evaluate_world as module
 from worldvla_ros.learn.comparison import compare
-from worldvla_ros.learn.episodes import Episode, load_episode, save_episode
 from worldvla_ros.learn.evaluate_world import VIDEOS, evaluate_world, shrink, video_figures
 from worldvla_ros.learn.perceptual import Lpips, VideoFeatures
 from worldvla_ros.metrics import frechet_distance, psnr, ssim

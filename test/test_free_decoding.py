@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from test_engine import CONFIG, VOCAB, make_model, make_prompt
-from test_reference_mask import scanned_mask
+from tiny import CONFIG, VOCAB, make_model, make_prompt, scanned_mask
 import torch
 
 from worldvla_ros.engine import Engine

@@ -8,7 +8,8 @@ import types
 import pytest
 
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.graph import ARGUMENTS, MODULES, NodeSpec, Processes, command, describe
+from worldvla_ros.graph import ARGUMENTS, NodeSpec, describe
+from worldvla_ros.processes import MODULES, Processes, command
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,8 +98,10 @@ def test_every_launch_argument_has_a_description():
 def test_a_process_that_ignores_sigint_is_ended_all_the_same(monkeypatch):
     code = 'import signal, time; signal.signal(2, signal.SIG_IGN); print("up", flush=True);'
     code += 'time.sleep(99)'
-    monkeypatch.setattr('worldvla_ros.graph.command', lambda node: [sys.executable, '-c', code])
-    monkeypatch.setattr('worldvla_ros.graph.STOP_TIMEOUT_S', 0.5)
+    monkeypatch.setattr(
+        'worldvla_ros.processes.command', lambda node: [sys.executable, '-c', code]
+    )
+    monkeypatch.setattr('worldvla_ros.processes.STOP_TIMEOUT_S', 0.5)
     output = io.StringIO()
     processes = Processes([NodeSpec('stubborn')], output)
     end = time.monotonic() + 20

@@ -7,8 +7,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from test_engine import VOCAB, make_model, make_prompt
-from test_image_decoding import images_of, world_prompt
+from tiny import VOCAB, images_of, make_model, make_prompt, world_prompt
 import torch
 
 from worldvla_ros.engine import Engine

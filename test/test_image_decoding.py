@@ -4,30 +4,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
-from test_engine import VOCAB, make_model, make_prompt, next_scores
+from tiny import IMAGE, VOCAB, images_of, make_model, make_prompt, next_scores, world_prompt
 import torch
 
 from worldvla_ros.checkpoint import demo_path, load
 from worldvla_ros.engine import Engine
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.image_decoding import Sampling
-from worldvla_ros.learn.evaluate import expert_episode
 from worldvla_ros.observation import Observation
 from worldvla_ros.sequence import Sequence
-from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.sim.collect import expert_episode
 from worldvla_ros.world_model import WorldModel
 
-IMAGE = ImageTokenizer(VOCAB)
 CODES = slice(VOCAB.code_base, VOCAB.code_base + VOCAB.codebook_size)
-
-
-def world_prompt(seed, rows, columns, images=1):
-    """Return a prompt of a few words and the present images."""
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(0, VOCAB.codebook_size, (images, rows, columns))
-    words = VOCAB.text_base + rng.integers(0, VOCAB.text_size, 4)
-    ids = np.concatenate([words, *(IMAGE.encode(c) for c in codes), [VOCAB.sep]])
-    return Sequence(ids, np.zeros(len(ids), np.int64), len(ids))
 
 
 def imagine_without_cache(model, prompt, rows, columns, images):
@@ -42,10 +31,6 @@ def imagine_without_cache(model, prompt, rows, columns, images):
         ids += IMAGE.encode(codes).tolist()
         found.append(codes)
     return found
-
-
-def images_of(steps):
-    return [codes for codes in steps if codes is not None]
 
 
 @pytest.mark.parametrize(('rows', 'columns', 'images'), [(2, 2, 1), (2, 4, 2), (4, 2, 1)])
@@ -256,7 +241,7 @@ def test_damaged_weights_are_noticed():
 def test_along_a_held_out_episode_guessing_takes_less_than_half_the_passes():
     checkpoint = load(demo_path())
     worlds = [WorldModel(checkpoint, speculative=guess) for guess in (True, False)]
-    episode, passes = expert_episode(worlds[0], 'push', 8507), []
+    episode, passes = expert_episode('push', 8507, worlds[0].checkpoint.spec.cameras), []
     starts = range(0, episode.length - 10, 10)
     images = []
     for world in worlds:

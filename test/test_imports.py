@@ -1,62 +1,59 @@
-"""The import law: which module may import which, and where torch, ROS 2 and MuJoCo are known."""
+"""The import law: a room imports only rooms above it, and heavy packages stay where they belong.
+
+The table of rooms is the docstring of the package; README's tree must name the same rooms.
+"""
 
 import ast
 from pathlib import Path
+import re
 import subprocess
 import sys
 
 import pytest
 
+import worldvla_ros
+
 PACKAGE = Path(__file__).parent.parent / 'worldvla_ros'
-LAYERS = (
-    {'__init__', 'errors', 'observation', 'vocab', 'config', 'robot', 'share'},
-    {'tokenizers', 'sequence', 'chunk_player', 'guards', 'kinematics', 'metrics', 'pictures'},
-    {'model'},
-    {
-        'memory',
-        'caches',
-        'free_decoding',
-        'chunk_decoding',
-        'image_decoding',
-        'image_codes',
-        'engine',
-        'spec',
-        'weights',
-        'profiles',
-        'meta_layout',
-        'published',
-        'quantise',
-        'quality',
-        'checkpoint',
-        'inspection',
-        'pull',
-        'policy',
-        'world_model',
-    },
-    {'learn', 'sim', 'benchmark'},
-    {'nodes'},
-)
-UNSEEN = {'benchmark'}
-COMMAND = {'cli', 'cli_bench', 'cli_checkpoints', 'cli_eval', 'cli_parts'}
-MESSAGES = {'msg', 'srv', 'action'}
+GENERATED = {'msg', 'srv', 'action'}
+LINES = re.findall(r'^    (\w+(?:, \w+)*)(?:  .*)?$', worldvla_ros.__doc__, re.M)
+TABLE = [line.split(', ') for line in LINES]
+LEVEL = {room: level for level, rooms in enumerate(TABLE) for room in rooms}
+
+NO_TORCH = {room for room in LEVEL if LEVEL[room] < LEVEL['model']} | {'graph', 'processes'}
 ROS_ROOTS = {'rclpy', 'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'std_srvs'}
 MODULES = sorted(
-    path for path in PACKAGE.rglob('*.py') if path.relative_to(PACKAGE).parts[0] not in MESSAGES
+    path for path in PACKAGE.rglob('*.py') if path.relative_to(PACKAGE).parts[0] not in GENERATED
 )
 
 
-def allowed_parts(module):
-    """Return the parts of the package that a module such as 'nodes.sim' may import."""
-    part = module.split('.')[0]
-    if part in COMMAND:
-        return set().union(*LAYERS, {'graph'}, COMMAND)
-    if part == 'graph':
-        return LAYERS[0]
-    if part == 'nodes':
-        others = {'graph', *MESSAGES} | ({'sim'} if module == 'nodes.sim' else set())
-        return LAYERS[0] | LAYERS[1] | LAYERS[3] | LAYERS[5] | others
-    own = next(i for i, parts in enumerate(LAYERS) if part in parts)
-    return set().union(*LAYERS[: own + 1]) - (UNSEEN - {part})
+def module_name(path):
+    """Return 'nodes.sim' of worldvla_ros/nodes/sim.py, and 'nodes' of its __init__.py."""
+    parts = path.relative_to(PACKAGE).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def room_of(module):
+    return module.split('.')[0]
+
+
+def allowed(module, other):
+    """Whether a module such as 'nodes.sim' may import from a room of this package."""
+    own = room_of(module)
+    if own == other:
+        return True
+    if other in GENERATED:
+        return own == 'nodes'
+    if other not in LEVEL:
+        return False
+    if own == 'nodes':
+        hidden = {'model', 'data', 'learn', 'evaluate', 'benchmark'}
+        hidden |= set() if module == 'nodes.sim' else {'sim'}
+        return other not in hidden and LEVEL[other] < LEVEL[own]
+    if other in {'evaluate', 'benchmark', 'nodes'}:
+        return own.startswith(('cli', 'demo'))
+    if own in {'graph', 'processes'}:
+        return other in {'errors', 'package_files', 'graph'}
+    return LEVEL[other] < LEVEL[own] or (LEVEL[other] == LEVEL[own])
 
 
 def imported_names(source):
@@ -68,28 +65,61 @@ def imported_names(source):
             yield from (f'{origin}.{alias.name}' for alias in node.names)
 
 
+def foreign(module, root):
+    """Whether an outside package does not belong into a module."""
+    ros = root in ROS_ROOTS or root.endswith(('_msgs', '_interfaces'))
+    return (
+        (root == 'torch' and room_of(module) in NO_TORCH)
+        or (root == 'mujoco' and room_of(module) != 'sim')
+        or (root in {'libero', 'robosuite'} and module != 'sim.libero')
+        or (ros and room_of(module) != 'nodes' and not (root == 'rclpy' and module == 'demo.run'))
+    )
+
+
 def breaches(module, source):
     """Return the imports of a module that the law forbids."""
-    part = module.split('.')[0]
-    low = part in LAYERS[0] | LAYERS[1]
     found = []
     for name in imported_names(source):
         root, *rest = name.split('.')
         inside = root == PACKAGE.name and bool(rest)
-        if (
-            root == ''
-            or (inside and rest[0] not in allowed_parts(module))
-            or (root == 'torch' and low)
-            or (root == 'mujoco' and part != 'sim')
-            or (root in {'libero', 'robosuite'} and module != 'sim.libero')
-            or ((root in ROS_ROOTS or root.endswith(('_msgs', '_interfaces'))) and part != 'nodes')
-        ):
+        if root == '' or (not allowed(module, rest[0]) if inside else foreign(module, root)):
             found.append(name)
     return found
 
 
-def module_name(path):
-    return '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
+def links(of):
+    """Return which name each name imports, where `of` makes a name from a module."""
+    known = {module_name(path): path for path in MODULES}
+    graph = {}
+    for module, path in known.items():
+        targets = graph.setdefault(of(module), set())
+        for name in imported_names(path.read_text()):
+            if name.startswith(f'{PACKAGE.name}.'):
+                parts = name.split('.')[1:]
+                whole = ['.'.join(parts[:n]) for n in range(len(parts), 0, -1)]
+                target = next((each for each in whole if each in known), None)
+                if target is not None and of(target) != of(module):
+                    targets.add(of(target))
+    return graph
+
+
+def circle(graph):
+    """Return the names of one circle, or an empty list."""
+    done = set()
+
+    def walk(name, path):
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(graph.get(name, ())):
+            found = walk(other, [*path, name])
+            if found:
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
 
 
 @pytest.mark.parametrize('path', MODULES, ids=module_name)
@@ -97,9 +127,18 @@ def test_module_keeps_the_import_law(path):
     assert breaches(module_name(path), path.read_text()) == []
 
 
-def test_every_layer_has_modules():
-    present = {module_name(path).split('.')[0] for path in MODULES}
-    assert present == set().union(*LAYERS, {'graph'}, COMMAND)
+def test_the_table_names_the_rooms_that_are_there():
+    assert {room_of(module_name(path)) for path in MODULES} - {''} == set(LEVEL)
+
+
+@pytest.mark.parametrize('of', [room_of, str], ids=['rooms', 'modules'])
+def test_no_circles(of):
+    assert circle(links(of)) == []
+
+
+def test_a_circle_is_found():
+    assert circle({'a': {'b'}, 'b': {'c'}, 'c': {'b'}}) == ['b', 'c']
+    assert circle({'a': {'b', 'c'}, 'b': {'c'}, 'c': set()}) == []
 
 
 @pytest.mark.parametrize(
@@ -122,12 +161,12 @@ def test_every_layer_has_modules():
         ('learn.evaluate_libero', 'from libero.libero import benchmark'),
         ('sim.tabletop', 'import robosuite'),
         ('learn.train', 'from worldvla_ros.nodes import runtime'),
-        ('learn.train', 'from worldvla_ros.graph import up'),
+        ('learn.train', 'from worldvla_ros.processes import up'),
         ('learn.train', 'from worldvla_ros.benchmark.measure import bench'),
         ('graph', 'from worldvla_ros.sequence import Prompts'),
         ('nodes.policy', 'from worldvla_ros.model.masks import chunk_mask'),
         ('nodes.policy', 'from worldvla_ros.sim.tasks import corpus'),
-        ('nodes.sim', 'from worldvla_ros.learn.episodes import Episode'),
+        ('nodes.sim', 'from worldvla_ros.data.episodes import Episode'),
         ('nodes.sim', 'import mujoco'),
         ('policy', 'from worldvla_ros.benchmark.measure import bench'),
         ('nodes.policy', 'from worldvla_ros.benchmark.measure import bench'),
@@ -145,13 +184,13 @@ def test_breach_is_found(module, line):
         ('engine', 'import torch'),
         ('sim.tabletop', 'import mujoco'),
         ('sim.libero', 'from libero.libero.envs import OffScreenRenderEnv'),
-        ('sim.collect', 'from worldvla_ros.learn.episodes import Episode'),
+        ('sim.collect', 'from worldvla_ros.data.episodes import Episode'),
         ('nodes.sim', 'from worldvla_ros.sim.tasks import kind_of'),
-        ('nodes.demo', 'from worldvla_ros.graph import describe'),
+        ('demo.run', 'from worldvla_ros.graph import describe'),
         ('nodes.policy', 'from rclpy.node import Node'),
         ('cli', 'from worldvla_ros.learn.train import run'),
         ('cli_bench', 'from worldvla_ros.benchmark.measure import bench'),
-        ('benchmark.jobs', 'from worldvla_ros.learn.evaluate import expert_episode'),
+        ('benchmark.jobs', 'from worldvla_ros.sim.collect import expert_episode'),
     ],
 )
 def test_lawful_import_is_no_breach(module, line):

@@ -407,7 +407,7 @@ class TestSettings:
         """Write the demo's settings with fields of one group replaced."""
 
         def write(group, **fields):
-            from worldvla_ros.share import share_folder
+            from worldvla_ros.package_files import share_folder
 
             content = yaml.safe_load((share_folder() / 'config/train/demo.yaml').read_text())
             (content[group] if group else content).update(fields)

@@ -9,8 +9,8 @@ import torch
 from worldvla_ros import quantise
 from worldvla_ros.checkpoint import demo_path, load
 from worldvla_ros.cli import main
+from worldvla_ros.data.episodes import Episode, save_episode, spread_observations
 from worldvla_ros.errors import CheckpointError, ConfigError, EpisodeError
-from worldvla_ros.learn.episodes import Episode, save_episode, spread_observations
 from worldvla_ros.quality import GATE, Answers, compare, made_observations, quality
 
 OBSERVATIONS = 4

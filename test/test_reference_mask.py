@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+from tiny import scanned_mask
 import torch
 
 from worldvla_ros.engine import Engine
@@ -24,27 +25,6 @@ FIRST_WORD = {PUBLISHED: 20000, SMALL: SMALL.text_base}
 
 seeds = st.integers(0, 10**6)
 vocabularies = st.sampled_from([PUBLISHED, SMALL])
-
-
-def spans(ids, start, end):
-    """Pair starts with ends in order; a last block that is open reaches to the last id."""
-    starts, ends = np.flatnonzero(ids == start), np.flatnonzero(ids == end)
-    if len(starts) == len(ends) + 1:
-        ends = np.append(ends, len(ids) - 1)
-    return list(zip(starts, ends, strict=True))
-
-
-def scanned_mask(ids, vocab):
-    """Return the reference's mask of a sequence: bool[t, t]."""
-    mask = np.tril(np.ones((len(ids), len(ids)), bool))
-    images = spans(ids, vocab.image_start, vocab.image_end)
-    actions = spans(ids, vocab.action_start, vocab.action_end)
-    last_image = max((end for _, end in images), default=-1)
-    for start, end in actions:
-        for earlier_start, earlier_end in actions:
-            if start > last_image and earlier_end < start:
-                mask[start : end + 1, earlier_start : earlier_end + 1] = False
-    return mask
 
 
 def mask_by_role(sequence):

@@ -1,17 +1,27 @@
 """WorldVLA for ROS 2: action chunks and imagined images from one transformer.
 
-A layer imports lower ones only (test/test_imports.py holds this):
+A room imports only rooms above it; the rooms of one line know nothing of each other's insides.
+test/test_imports.py reads this table, and holds it and README's tree to it.
 
-    0  errors, observation, vocab, config, robot       words and values
-    1  tokenizers, sequence, chunk_player, guards, kinematics, pictures, metrics
-    2  model                                           mathematics in torch
-    3  spec, weights, quantise, profiles, meta_layout, published, checkpoint, inspection, pull
-                                                       load
-       memory, caches, chunk_decoding, free_decoding, image_decoding, image_codes, engine
-                                                       decode
-       policy, world_model, quality                    act, imagine, compare precisions
-    4  learn, sim, benchmark                           train, simulate, measure; MuJoCo in sim
-    5  nodes, graph, cli, cli_*                 only nodes know rclpy; only nodes/sim.py knows sim
+    errors, package_files, metrics, pictures    words and values
+    observation, config
+    vocab
+    robot
+    tokenizers
+    sequence                                    values to ids and back; no torch, no ROS
+    chunk_player, guards, kinematics            pure; no torch, no ROS
+    model                                       mathematics in torch
+    memory, caches, free_decoding, chunk_decoding, image_decoding, image_codes, engine
+    spec, weights, quantise, profiles, meta_layout, published, checkpoint, inspection, pull
+    policy, world_model                         the two doors: act, imagine, surprise
+    quality
+    data                                        recordings in, episodes out
+    sim
+    learn                                       training
+    benchmark                                   times beside a computed lower bound
+    graph, processes                            what a launch starts, and who starts it
+    nodes                                       the only room with rclpy
+    demo, cli, cli_bench, cli_checkpoints, cli_eval, cli_parts
 """
 
 from pkgutil import extend_path

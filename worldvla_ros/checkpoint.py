@@ -27,9 +27,9 @@ from worldvla_ros.memory import explain_shortage
 from worldvla_ros.model.action_head import ActionHead
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.model.vqgan import VQGAN
+from worldvla_ros.package_files import share_folder
 from worldvla_ros.quantise import choose, is_quantised, quantiser
 from worldvla_ros.sequence import SequenceBuilder
-from worldvla_ros.share import share_folder
 from worldvla_ros.spec import ACT, SPEC_FILE, CheckpointSpec, read_spec_file
 from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer

@@ -71,7 +71,8 @@ def _add_up(verbs: argparse._SubParsersAction) -> None:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from worldvla_ros.graph import ARGUMENTS, up
+    from worldvla_ros.graph import ARGUMENTS
+    from worldvla_ros.processes import up
 
     return up({name: getattr(arguments, name) for name in ARGUMENTS})
 
@@ -87,7 +88,7 @@ def _add_demo(verbs: argparse._SubParsersAction) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from worldvla_ros.nodes.demo import run_demo
+    from worldvla_ros.demo.run import run_demo
 
     return run_demo(Path(arguments.out), arguments.seed, arguments.checkpoint)
 
@@ -148,12 +149,12 @@ def _add_imagine(verbs: argparse._SubParsersAction) -> None:
 
 def _imagine(arguments: argparse.Namespace) -> int:
     from worldvla_ros.learn.comparison import compare
-    from worldvla_ros.learn.evaluate import expert_episode
     from worldvla_ros.pictures import difference, grid
+    from worldvla_ros.sim.collect import expert_episode
     from worldvla_ros.world_model import WorldModel
 
     world = WorldModel(load_checkpoint(arguments))
-    episode = expert_episode(world, arguments.task, arguments.episode)
+    episode = expert_episode(arguments.task, arguments.episode, world.checkpoint.spec.cameras)
     made = compare(world, episode, arguments.start, arguments.horizon)
     differences = [difference(a, b) for a, b in zip(made.observed, made.imagined, strict=True)]
     rows = [[made.start, *row] for row in (made.observed, made.imagined)]

@@ -242,7 +242,7 @@ def _act_with(arguments: argparse.Namespace, dtype: str) -> dict[str, object]:
 
 
 def _observations(arguments: argparse.Namespace, spec: object) -> list[object]:
-    from worldvla_ros.learn.episodes import spread_observations
+    from worldvla_ros.data.episodes import spread_observations
     from worldvla_ros.quality import made_observations
 
     if not arguments.episodes_dir:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import CheckpointError, ConfigError
+from worldvla_ros.package_files import share_folder
 from worldvla_ros.sequence import Prompts
-from worldvla_ros.share import share_folder
 from worldvla_ros.spec import TASKS, ActionSpec, StateSpec, WorldSpec
 
 EXAMPLE = 'worldvla_256_libero_goal'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import RobotError
-from worldvla_ros.share import share_folder
+from worldvla_ros.package_files import share_folder
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ import numpy as np
 
 from worldvla_ros.benchmark.random_model import INSTRUCTION
 from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.learn.episodes import Episode
+from worldvla_ros.data.episodes import Episode
 from worldvla_ros.observation import Observation
 from worldvla_ros.sequence import Sequence
-from worldvla_ros.world_model import WorldModel
 
 EPISODE = ('pick', 8500)
 """Task and seed of the episode."""
@@ -109,9 +108,9 @@ class SimulatedPrompts(Prompts):
 
     @functools.cached_property
     def _episode(self) -> Episode:
-        from worldvla_ros.learn.evaluate import expert_episode  # loads MuJoCo
+        from worldvla_ros.sim.collect import expert_episode  # loads MuJoCo
 
-        return expert_episode(WorldModel(self._checkpoint), *EPISODE)
+        return expert_episode(*EPISODE, self._checkpoint.spec.cameras)
 
     @functools.cached_property
     def _seen(self) -> list[list[np.ndarray]]:

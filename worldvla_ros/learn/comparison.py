@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldvla_ros.learn.episodes import Episode
+from worldvla_ros.data.episodes import Episode
 from worldvla_ros.metrics import changed_pixels, psnr
 from worldvla_ros.observation import Observation
 from worldvla_ros.world_model import WorldModel

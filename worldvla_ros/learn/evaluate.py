@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.comparison import compare, rounded
-from worldvla_ros.learn.episodes import Episode
 from worldvla_ros.metrics import changed_pixels, pooled_psnr, wilson_interval
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
-from worldvla_ros.sim.collect import check_seeds, record_episode
+from worldvla_ros.sim.collect import check_seeds, expert_episode
 from worldvla_ros.sim.tabletop import TabletopEnv
 from worldvla_ros.sim.tasks import HELDOUT_PARAPHRASES, Goal
 from worldvla_ros.world_model import WorldModel
@@ -164,7 +163,7 @@ def imagination(
         'reconstructed': [],
     }
     for each in tqdm(range(seed, seed + episodes), desc='imagination', disable=not progress):
-        episode = expert_episode(world, task, each)
+        episode = expert_episode(task, each, world.checkpoint.spec.cameras)
         for start in range(0, episode.length - horizon + 1, horizon):
             made = compare(world, episode, start, horizon)
             observed = made.observed[-1].astype(float)
@@ -181,20 +180,6 @@ def imagination(
         **pooled,
         'gain': round(gain, 2) if known else None,
     }
-
-
-def expert_episode(world: WorldModel, task: str, seed: int) -> Episode:
-    """Record the expert's episode of a seed with the model's cameras.
-
-    Raises:
-        EpisodeError: The seed is outside 0 … 8999.
-    """
-    check_seeds(seed, 1)
-    env = TabletopEnv(task=task, cameras=world.checkpoint.spec.cameras)
-    try:
-        return record_episode(env, seed)
-    finally:
-        env.close()
 
 
 def _sentence(goal: Goal, seed: int, wording: str) -> str:

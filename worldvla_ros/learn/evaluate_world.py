@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from worldvla_ros.data.episodes import episode_files, load_episode
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.comparison import Comparison, compare_views, rounded
-from worldvla_ros.learn.episodes import episode_files, load_episode
 from worldvla_ros.learn.perceptual import Lpips, VideoFeatures
 from worldvla_ros.metrics import frechet_distance, ssim
 from worldvla_ros.world_model import WorldModel

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldvla_ros.learn.episodes import PLACE_DIM
+from worldvla_ros.data.episodes import PLACE_DIM
 from worldvla_ros.sequence import Sequence, SequenceBuilder
 
 IGNORE = -100

@@ -24,8 +24,8 @@ from worldvla_ros.checkpoint import (
     save,
     sequence_builder,
 )
+from worldvla_ros.data.episodes import Episode, episode_files, load_episode, load_episodes
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.learn.episodes import Episode, episode_files, load_episode, load_episodes
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import HeadSettings, Settings, read_settings

@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 
 from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.data.episodes import Episode, load_episodes
 from worldvla_ros.errors import EpisodeError
-from worldvla_ros.learn.episodes import Episode, load_episodes
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.policy import camera_images
 from worldvla_ros.sequence import Sequence

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from worldvla_ros.data.episodes import Episode, episode_file, save_episode
 from worldvla_ros.errors import EpisodeError
-from worldvla_ros.learn.episodes import Episode, episode_file, save_episode
 from worldvla_ros.sim.expert import expert_action
 from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
 from worldvla_ros.sim.tasks import Goal, paraphrase
@@ -156,5 +156,19 @@ def collect(
             save_episode(episode, out)
             done += episode.success
         return len(wanted), done
+    finally:
+        env.close()
+
+
+def expert_episode(task: str, seed: int, cameras: tuple[str, ...]) -> Episode:
+    """Record the expert's episode of a seed as some cameras see it.
+
+    Raises:
+        EpisodeError: The seed is outside 0 … 8999.
+    """
+    check_seeds(seed, 1)
+    env = TabletopEnv(task=task, cameras=cameras)
+    try:
+        return record_episode(env, seed)
     finally:
         env.close()

@@ -1,72 +1,36 @@
-"""The demonstration: the whole graph, three sentences, and what came of it.
+"""The demonstration's client: speaks to the graph as a user would, and keeps what it publishes.
 
-Starts the nodes of `worldvla_ros.graph` as processes, speaks to them over topics and services as a
-user would, and keeps what they publish. The figures and pictures are made in demo_report.py.
+Knows topics and services. Must not know who started the graph or what is made of the samples.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-import shutil
-import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-import numpy as np
 import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from worldvla_ros.checkpoint import demo_path, read_spec
 from worldvla_ros.errors import WorldVLAError
-from worldvla_ros.graph import Processes, describe
 from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.convert import image_to_array
-from worldvla_ros.nodes.demo_report import write_report
+from worldvla_ros.nodes.demo_sample import Sample
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
 from worldvla_ros.srv import ResetScene
 
-SCENES = (
-    ('pick', 'pick up the red cube'),
-    ('push', 'push the blue cube to the left'),
-    ('pick', 'please grab the yellow block'),
-)
-FIRST_SEED = 8000
-START_TIMEOUT_S = 90.0
 SERVICE_TIMEOUT_S = 10.0
 SENTENCE_LIMIT_S = 16.0
 AFTER_SUCCESS_S = 1.5
 SETTLE_S = 0.6
 
 
-@dataclass
-class Sample:
-    """What was published while one sentence was in force; times are seconds of the ROS clock.
-
-    Attributes:
-        sentence: The sentence.
-        images: (stamp, uint8[h, w, 3]) of the front camera.
-        imagined: (predicted time, uint8[h, w, 3]).
-        chunks: (stamp, latency).
-        time_to_success: Simulated time until success, or None.
-        slowest: Smallest real-time factor of the simulation.
-    """
-
-    sentence: str
-    images: list[tuple[float, np.ndarray]] = field(default_factory=list)
-    imagined: list[tuple[float, np.ndarray]] = field(default_factory=list)
-    chunks: list[tuple[float, float]] = field(default_factory=list)
-    time_to_success: float | None = None
-    slowest: float = 1.0
-
-
 class GraphError(WorldVLAError):
     """The graph did not do what it is there for."""
 
 
-class Director(Node):
+class DemoClient(Node):
     """Speaks to the graph and listens to it."""
 
     def __init__(self) -> None:
@@ -158,74 +122,3 @@ class Director(Node):
                 self.errors.append(f'{status.name}: {status.message}')
             else:
                 self._configured.add(status.name)
-
-
-def run_demo(out: Path, seed: int | None = None, checkpoint: str = '') -> int:
-    """Run the demonstration and write video, strip, bag and table.
-
-    Args:
-        out: Folder to write to; what an earlier run left there is replaced.
-        seed: Scene of the first sentence.
-        checkpoint: Checkpoint folder; empty is the demo checkpoint.
-
-    Returns:
-        0 if every node lived and every sentence brought chunks and imagined images, else 1.
-
-    Raises:
-        WorldVLAError: The checkpoint cannot be used.
-    """
-    spec = read_spec(checkpoint or demo_path())
-    bag = out / 'bag'
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(bag, ignore_errors=True)
-    nodes = describe({'checkpoint': checkpoint, 'record': str(bag)})
-    _say('Starting the graph: ' + ', '.join(n.executable for n in nodes))
-    rclpy.init()
-    with (out / 'log.txt').open('w') as log:
-        processes, director = Processes(nodes, log), Director()
-        try:
-            samples = _perform(director, processes, FIRST_SEED if seed is None else seed)
-            memory = processes.peak_memory_mb()
-        except GraphError as error:
-            _say(f'The graph failed: {error}\nSee {out / "log.txt"}')
-            return 1
-        finally:
-            director.destroy_node()
-            rclpy.try_shutdown()
-            processes.stop()
-    _say('Making video and pictures')
-    per_image = spec.world.actions_per_image
-    stride_s = per_image * spec.action.dt
-    return write_report(out, samples, stride_s, spec.action.horizon // per_image, memory)
-
-
-def _perform(director: Director, processes: Processes, seed: int) -> list[Sample]:
-    """Give all sentences, one after another."""
-
-    def alive() -> None:
-        dead = processes.dead()
-        if dead or director.errors:
-            raise GraphError('; '.join([*director.errors, *(f'{n} ended' for n in dead)]))
-
-    start = time.monotonic()
-    while not director.ready():
-        alive()
-        if time.monotonic() - start > START_TIMEOUT_S:
-            raise GraphError(f'not ready after {START_TIMEOUT_S:.0f} s', remedy='See log.txt.')
-        director.spin(0.2)
-    _say(f'Ready after {time.monotonic() - start:.1f} s')
-    samples = []
-    for index, (task, sentence) in enumerate(SCENES):
-        director.begin(task, sentence, seed + index)
-        _say(f'"{sentence}" …', end=' ')
-        sample = director.watch(alive)
-        samples.append(sample)
-        found = sample.time_to_success
-        outcome = 'not reached' if found is None else f'done in {found:.1f} s'
-        _say(f'{outcome}; {len(sample.chunks)} chunks, {len(sample.imagined)} images imagined')
-    return samples
-
-
-def _say(text: str, end: str = '\n') -> None:
-    sys.stdout.write(text + end)
-    sys.stdout.flush()

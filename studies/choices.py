@@ -1,6 +1,6 @@
 """Times what was chosen for a CPU: codes per pass, threads, type of the weights, compiling.
 
-    python benchmarks/choices.py [--rounds N]
+    python studies/choices.py [--rounds N]
 
 With the demo checkpoint: images along two validation episodes with different windows, and passes
 of the lengths that acting and imagining have. Every setting has its turn in each round, so that
@@ -15,9 +15,9 @@ import torch
 from tqdm import tqdm
 
 from worldvla_ros.checkpoint import demo_path, load
-from worldvla_ros.learn.evaluate import expert_episode
 from worldvla_ros.model.fast import FastTransformer
 from worldvla_ros.observation import Observation
+from worldvla_ros.sim.collect import expert_episode
 from worldvla_ros.world_model import WorldModel
 
 WINDOWS = (1, 4, 8, 16, 32, 64)
@@ -48,7 +48,7 @@ def time_windows(rounds):
     engine = world.checkpoint.engine
     starts = [
         (Observation({'front': episode.images['front'][s]}), episode.executed[s : s + LOOK_AHEAD])
-        for episode in (expert_episode(world, *e) for e in EPISODES)
+        for episode in (expert_episode(*e, world.checkpoint.spec.cameras) for e in EPISODES)
         for s in range(0, episode.length - LOOK_AHEAD, LOOK_AHEAD)
     ]
     images = len(starts) * LOOK_AHEAD // world.checkpoint.spec.world.actions_per_image

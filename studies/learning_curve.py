@@ -1,6 +1,6 @@
 """Draws the learning curve of a training run from the log in its work folder.
 
-python benchmarks/learning_curve.py out/train/demo --out curve.png
+python studies/learning_curve.py out/train/demo --out curve.png
 """
 
 import argparse

@@ -4,16 +4,13 @@ from bisect import bisect_left
 import json
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from worldvla_ros.metrics import changed_pixels, pooled_psnr
+from worldvla_ros.nodes.demo_sample import Sample
 from worldvla_ros.pictures import captioned, difference, grid, write_video
-
-if TYPE_CHECKING:
-    from worldvla_ros.nodes.demo import Sample
 
 SAME_S = 1e-3
 """Stamps that differ by less are the same; images come every 0.05 s."""
@@ -24,7 +21,7 @@ HEADER = ('sentence', 'success', 'time', 'chunk p50', 'p95', 'imagined', 'PSNR',
 
 
 def write_report(
-    out: Path, samples: list['Sample'], stride_s: float, per_chunk: int, memory_mb: float
+    out: Path, samples: list[Sample], stride_s: float, per_chunk: int, memory_mb: float
 ) -> int:
     """Write table.json, demo.mp4 and strip.png, and print the table.
 
@@ -60,7 +57,7 @@ def write_report(
 
 
 def matched(
-    sample: 'Sample', stride_s: float, per_chunk: int
+    sample: Sample, stride_s: float, per_chunk: int
 ) -> list[tuple[float, int, np.ndarray, np.ndarray, np.ndarray]]:
     """Return each imagined image with its start and with what was seen at the predicted time.
 
@@ -86,7 +83,7 @@ def matched(
     return found
 
 
-def image_at(sample: 'Sample', stamp_s: float, tolerance_s: float) -> np.ndarray | None:
+def image_at(sample: Sample, stamp_s: float, tolerance_s: float) -> np.ndarray | None:
     """Return the observed image nearest to a time, or None where none is near."""
     stamps = [s for s, _ in sample.images]
     place = bisect_left(stamps, stamp_s)
@@ -97,7 +94,7 @@ def image_at(sample: 'Sample', stamp_s: float, tolerance_s: float) -> np.ndarray
     return sample.images[best][1]
 
 
-def figures(sample: 'Sample', pairs: list) -> dict[str, object]:
+def figures(sample: Sample, pairs: list) -> dict[str, object]:
     """Return the row of one sentence; PSNR [dB] is pooled over the pixels that changed."""
     latencies = [1000 * latency for _, latency in sample.chunks]
     errors: dict[str, list[np.ndarray]] = {'imagined': [], 'start': []}
@@ -144,7 +141,7 @@ def table(rows: list[dict[str, object]]) -> str:
     return '\n'.join([lines[0], '─' * len(lines[0]), *lines[1:]])
 
 
-def video(samples: list['Sample']) -> list[np.ndarray]:
+def video(samples: list[Sample]) -> list[np.ndarray]:
     """Return the images of the video: observed beside what had been imagined for that time."""
     made = []
     for sample in samples:
@@ -165,7 +162,7 @@ def video(samples: list['Sample']) -> list[np.ndarray]:
     return made
 
 
-def strip(samples: list['Sample'], pairs: list[list], stride_s: float) -> Image.Image:
+def strip(samples: list[Sample], pairs: list[list], stride_s: float) -> Image.Image:
     """Return one row per sentence: the start at which most was to move, and what came of it."""
     rows, labels = [], []
     furthest = max(ahead for found in pairs for _, ahead, *_ in found)

@@ -1,6 +1,6 @@
 """Times acting and imagining with the demo checkpoint in each precision that runs here.
 
-    python benchmarks/precision.py [--threads N] [--rounds N]
+    python studies/precision.py [--threads N] [--rounds N]
 
 All precisions take turns in one process, so that whatever else the machine does meets them alike.
 """

@@ -1,6 +1,6 @@
 """Writes a published folder of full size with random weights.
 
-    python benchmarks/published.py FOLDER
+    python studies/published.py FOLDER
     worldvla bench --model FOLDER/model_256/libero_goal --dtype bfloat16
 
 `worldvla bench --model 7b` makes the same weights in memory; files are needed to see how long

@@ -1,6 +1,6 @@
 """Draws how the cost of acting and imagining grows, measured here and counted for other devices.
 
-    python benchmarks/cost.py --rates 30,0.16 --rates 1000,165 --rates 3350,990
+    python studies/cost.py --rates 30,0.16 --rates 1000,165 --rates 3350,990
 
 Above, a model of the demo checkpoint's size on this CPU: times and the limits that its bytes and
 FLOPs imply. Below, the published 7B model in bfloat16: limits for devices of so many GB/s and

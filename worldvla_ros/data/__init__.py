@@ -1,0 +1,1 @@
+"""Recordings in, episodes out: what training and measuring read. Must not know simulators."""
