@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldvla_ros.checkpoint import demo_path, load
-from worldvla_ros.model.fast import FastTransformer
+from worldvla_ros.checkpoint.folder import demo_path, load
+from worldvla_ros.inference.fast import FastTransformer
 from worldvla_ros.observation import Observation
 from worldvla_ros.sim.collect import expert_episode
 from worldvla_ros.world_model import WorldModel

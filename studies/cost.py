@@ -25,10 +25,10 @@ from worldvla_ros.benchmark.passes import Pass, chunk_passes, image_passes
 from worldvla_ros.benchmark.prompts import Prompts
 from worldvla_ros.benchmark.report import duration
 from worldvla_ros.benchmark.subject import open_subject, sequence_lengths
-from worldvla_ros.checkpoint import demo_path, load
+from worldvla_ros.checkpoint.folder import demo_path, load
+from worldvla_ros.checkpoint.quantise import weight_bytes
 from worldvla_ros.model.cost import TransformerCost
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.quantise import weight_bytes
 from worldvla_ros.tokenizers.image import ImageTokenizer
 
 CPU = torch.device('cpu')

@@ -12,11 +12,11 @@ import time
 import numpy as np
 import torch
 
-from worldvla_ros.checkpoint import demo_path, load
+from worldvla_ros.checkpoint.folder import demo_path, load
+from worldvla_ros.checkpoint.quantise import AUTO, WORDS, weight_bytes
 from worldvla_ros.errors import ConfigError, MissingDependencyError
 from worldvla_ros.policy import Policy
 from worldvla_ros.quality import made_observations
-from worldvla_ros.quantise import AUTO, WORDS, weight_bytes
 from worldvla_ros.world_model import WorldModel
 
 CHUNKS_PER_ROUND = 4

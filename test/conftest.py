@@ -23,9 +23,9 @@ ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
 def tiny_spec():
     """What the tiny weights mean: 32 px images as 4 × 4 codes, 4 actions per chunk."""
     from worldvla_ros import vocab
+    from worldvla_ros.checkpoint.spec import ActionSpec, CheckpointSpec, StateSpec, WorldSpec
     from worldvla_ros.model.transformer import TransformerConfig
     from worldvla_ros.model.vqgan import VQGANConfig
-    from worldvla_ros.spec import ActionSpec, CheckpointSpec, StateSpec, WorldSpec
 
     vocabulary = vocab.compact(codebook_size=32, text_size=300)
     return CheckpointSpec(
@@ -70,7 +70,7 @@ def tiny_folder(tiny_spec, tmp_path_factory):
     """A checkpoint folder with random weights; do not write to it."""
     import torch
 
-    from worldvla_ros.checkpoint import save
+    from worldvla_ros.checkpoint.folder import save
     from worldvla_ros.model.transformer import Transformer
     from worldvla_ros.model.vqgan import VQGAN
     from worldvla_ros.sim.tasks import corpus
@@ -91,7 +91,7 @@ def tiny_folder(tiny_spec, tmp_path_factory):
 @pytest.fixture(scope='session')
 def tiny_checkpoint(tiny_folder):
     """The checkpoint of `tiny_folder`, loaded on the CPU."""
-    from worldvla_ros.checkpoint import load
+    from worldvla_ros.checkpoint.folder import load
 
     return load(tiny_folder)
 
@@ -103,7 +103,7 @@ def head_checkpoint(tiny_checkpoint, tmp_path_factory):
 
     import torch
 
-    from worldvla_ros.checkpoint import load, save
+    from worldvla_ros.checkpoint.folder import load, save
     from worldvla_ros.model.action_head import ActionHeadConfig
     from worldvla_ros.model.transformer import Transformer
 

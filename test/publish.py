@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 import torch
 import yaml
 
-from worldvla_ros.meta_layout import LAYER_NAMES, NORMS, PERMUTED, TOP_NAMES, to_pairs
+from worldvla_ros.checkpoint.meta_layout import LAYER_NAMES, NORMS, PERMUTED, TOP_NAMES, to_pairs
 from worldvla_ros.model.action_head import ActionHead, ActionHeadConfig
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig

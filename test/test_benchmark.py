@@ -20,14 +20,14 @@ from worldvla_ros.benchmark.prompts import Prompts, SimulatedPrompts
 from worldvla_ros.benchmark.random_model import random_spec
 from worldvla_ros.benchmark.report import COLUMNS, Row, duration, quantity
 from worldvla_ros.benchmark.subject import Subject, open_subject, random_subject, resize
+from worldvla_ros.checkpoint.profiles import load_profile
+from worldvla_ros.checkpoint.quantise import available
 from worldvla_ros.cli import main
 from worldvla_ros.cli_bench import ROWS
-from worldvla_ros.engine import Engine
 from worldvla_ros.errors import ConfigError, MemoryLimitError
+from worldvla_ros.inference.engine import Engine
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
-from worldvla_ros.profiles import load_profile
-from worldvla_ros.quantise import available
 
 PROFILE = 'worldvla_256_libero_goal'
 

@@ -9,7 +9,7 @@ from PIL import Image
 import pytest
 
 pytest.importorskip('rclpy')
-from worldvla_ros.checkpoint import demo_path
+from worldvla_ros.checkpoint.folder import demo_path
 from worldvla_ros.demo.report import figures, matched, strip, table, video, write_report
 from worldvla_ros.nodes.demo_sample import Sample
 

@@ -10,7 +10,7 @@ import sys
 import publish
 import pytest
 
-from worldvla_ros.checkpoint import read_spec
+from worldvla_ros.checkpoint.folder import read_spec
 from worldvla_ros.cli import main
 from worldvla_ros.errors import (
     ConfigError,

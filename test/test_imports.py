@@ -152,7 +152,7 @@ def test_a_circle_is_found():
         ('sequence', 'from torch import nn'),
         ('sequence', 'def f():\n    import torch.nn.functional'),
         ('sequence', 'from worldvla_ros.model import masks'),
-        ('model.masks', 'from worldvla_ros.engine import Engine'),
+        ('model.masks', 'from worldvla_ros.inference.engine import Engine'),
         ('policy', 'import rclpy'),
         ('policy', 'from sensor_msgs.msg import Image'),
         ('policy', 'from worldvla_ros.msg import ActionChunk'),
@@ -181,7 +181,7 @@ def test_breach_is_found(module, line):
     ('module', 'line'),
     [
         ('sequence', 'from worldvla_ros import vocab'),
-        ('engine', 'import torch'),
+        ('inference.engine', 'import torch'),
         ('sim.tabletop', 'import mujoco'),
         ('sim.libero', 'from libero.libero.envs import OffScreenRenderEnv'),
         ('sim.collect', 'from worldvla_ros.data.episodes import Episode'),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from worldvla_ros import kinematics
+from worldvla_ros.checkpoint.profiles import load_profile
 from worldvla_ros.errors import ObservationError
-from worldvla_ros.profiles import load_profile
 from worldvla_ros.robot import load_robot
 from worldvla_ros.sim.tabletop import TabletopEnv
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 import yaml
 
-from worldvla_ros.checkpoint import sequence_builder
+from worldvla_ros.checkpoint.folder import sequence_builder
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.learn.grounding import Grounding
 from worldvla_ros.learn.landmarks import Landmarks, patch_targets

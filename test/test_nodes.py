@@ -21,7 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import MarkerArray
 
-from worldvla_ros.checkpoint import save
+from worldvla_ros.checkpoint.folder import save
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.kinematics import forward
 from worldvla_ros.msg import ActionChunk, TaskState
@@ -525,7 +525,7 @@ def test_truncated_weights_are_refused_by_name(probe, tiny_folder, tmp_path):
 
 SHORT_OF_MEMORY = """
 import torch
-from worldvla_ros.model.fast import FastTransformer
+from worldvla_ros.inference.fast import FastTransformer
 from worldvla_ros.nodes.policy import main
 
 forward, passes = FastTransformer.forward, []

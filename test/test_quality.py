@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldvla_ros import quantise
-from worldvla_ros.checkpoint import demo_path, load
+from worldvla_ros.checkpoint import quantise
+from worldvla_ros.checkpoint.folder import demo_path, load
 from worldvla_ros.cli import main
 from worldvla_ros.data.episodes import Episode, save_episode, spread_observations
 from worldvla_ros.errors import CheckpointError, ConfigError, EpisodeError

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 import torch
 import yaml
 
-from worldvla_ros import checkpoint
+from worldvla_ros.checkpoint import folder as checkpoint
 from worldvla_ros.errors import ConfigError, EpisodeError
 from worldvla_ros.learn.mixture import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run

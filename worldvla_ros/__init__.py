@@ -11,8 +11,8 @@ test/test_imports.py reads this table, and holds it and README's tree to it.
     sequence                                    values to ids and back; no torch, no ROS
     chunk_player, guards, kinematics            pure; no torch, no ROS
     model                                       mathematics in torch
-    memory, caches, free_decoding, chunk_decoding, image_decoding, image_codes, engine
-    spec, weights, quantise, profiles, meta_layout, published, checkpoint, inspection, pull
+    inference                                   from a prompt to a chunk or to images
+    checkpoint                                  folders, meanings, precisions
     policy, world_model                         the two doors: act, imagine, surprise
     quality
     data                                        recordings in, episodes out

@@ -25,7 +25,7 @@ def _add_pull(verbs: argparse._SubParsersAction) -> None:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from worldvla_ros.pull import pull
+    from worldvla_ros.checkpoint.pull import pull
 
     print(pull(arguments.name, arguments.to))
     return 0
@@ -47,11 +47,11 @@ def _add_inspect(verbs: argparse._SubParsersAction) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from worldvla_ros.inspection import inspect, report_lines
+    from worldvla_ros.checkpoint.inspection import inspect, report_lines
 
     report = inspect(arguments.path, arguments.profile)
     if arguments.episodes and not report['missing']:
-        from worldvla_ros.checkpoint import load
+        from worldvla_ros.checkpoint.folder import load
         from worldvla_ros.learn.wording import known_words
 
         loaded = load(arguments.path, arguments.device, profile=arguments.profile)
@@ -72,7 +72,7 @@ def _add_convert(verbs: argparse._SubParsersAction) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from worldvla_ros.checkpoint import convert
+    from worldvla_ros.checkpoint.folder import convert
 
     print(convert(arguments.source, Path(arguments.target), arguments.profile))
     return 0

@@ -125,7 +125,7 @@ def _delay(text: str) -> float | None:
 
 
 def _eval_libero(arguments: argparse.Namespace) -> int:
-    from worldvla_ros.checkpoint import demo_path
+    from worldvla_ros.checkpoint.folder import demo_path
     from worldvla_ros.learn.evaluate_libero import LiberoSettings, evaluate
     from worldvla_ros.learn.libero_trials import first_error, report, table
 
@@ -227,8 +227,8 @@ def _eval_quantisation(arguments: argparse.Namespace) -> int:
 
 def _act_with(arguments: argparse.Namespace, dtype: str) -> dict[str, object]:
     """Load in one precision, act, and let go of the weights before the next is loaded."""
+    from worldvla_ros.checkpoint.quantise import weight_bytes
     from worldvla_ros.quality import answer
-    from worldvla_ros.quantise import weight_bytes
 
     checkpoint = load_checkpoint(argparse.Namespace(**vars(arguments) | {'dtype': dtype}))
     answers = answer(checkpoint, _observations(arguments, checkpoint.spec))

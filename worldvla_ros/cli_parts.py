@@ -63,7 +63,7 @@ def load_checkpoint(arguments: argparse.Namespace) -> object:
     """Load the checkpoint that the flags of `add_model` name."""
     import torch
 
-    from worldvla_ros.checkpoint import demo_path, load
+    from worldvla_ros.checkpoint.folder import demo_path, load
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import CheckpointError, ConfigError
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
-from worldvla_ros.spec import CheckpointSpec
 
 FAR_BINS = 8
 """From this many bins on, of 255 over an action's range, a number counts as far off."""

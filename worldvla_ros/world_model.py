@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.spec import IMAGINE
 from worldvla_ros.errors import ObservationError
-from worldvla_ros.image_decoding import Sampling
+from worldvla_ros.inference.images import Sampling
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import camera_images, check_task
-from worldvla_ros.spec import IMAGINE
 
 
 class WorldModel:

@@ -20,13 +20,13 @@ from worldvla_ros.benchmark.passes import (
     window_passes,
 )
 from worldvla_ros.benchmark.prompts import Prompts, Scene
-from worldvla_ros.checkpoint import Checkpoint
-from worldvla_ros.chunk_decoding import CHOICES
-from worldvla_ros.engine import WINDOW
+from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.quantise import weight_bytes
+from worldvla_ros.inference.chunks import CHOICES
+from worldvla_ros.inference.engine import WINDOW
 from worldvla_ros.model.cost import ActionHeadCost, Cost, TransformerCost, VQGANCost, total
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.policy import Policy
-from worldvla_ros.quantise import weight_bytes
 
 PROGRESS_AFTER_S = 5.0
 

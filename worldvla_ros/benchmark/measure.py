@@ -23,10 +23,10 @@ from worldvla_ros.benchmark.jobs import Job, Workbench
 from worldvla_ros.benchmark.prompts import SimulatedPrompts
 from worldvla_ros.benchmark.report import Comparison, Report, Row
 from worldvla_ros.benchmark.subject import Subject, open_subject, resize
-from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.quantise import AUTO, QUANTISED, weight_bytes
+from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.quantise import AUTO, QUANTISED, weight_bytes
-from worldvla_ros.spec import CheckpointSpec
 
 JOBS: dict[str, Callable[[Workbench], Job]] = {
     'prefill': Workbench.prefill,

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from worldvla_ros.benchmark.random_model import INSTRUCTION
-from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.checkpoint.folder import Checkpoint
 from worldvla_ros.data.episodes import Episode
 from worldvla_ros.observation import Observation
 from worldvla_ros.sequence import Sequence

@@ -10,18 +10,18 @@ import torch
 from torch import nn
 
 from worldvla_ros.benchmark.device import free_memory
-from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.profiles import Profile
+from worldvla_ros.checkpoint.published import EVALUATION_LENGTH
+from worldvla_ros.checkpoint.quantise import choose, quantiser
+from worldvla_ros.checkpoint.spec import CheckpointSpec
+from worldvla_ros.checkpoint.weights import StoredTensor, Tensors, read_network
 from worldvla_ros.errors import MemoryLimitError
 from worldvla_ros.model.cost import TransformerCost
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
-from worldvla_ros.profiles import Profile
-from worldvla_ros.published import EVALUATION_LENGTH
-from worldvla_ros.quantise import choose, quantiser
-from worldvla_ros.spec import CheckpointSpec
 from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
 from worldvla_ros.vocab import PUBLISHED
-from worldvla_ros.weights import StoredTensor, Tensors, read_network
 
 LOG = logging.getLogger(__name__)
 WIDTHS = {'int8': 1.0, 'float8': 1.0, 'int4': 0.5}

@@ -21,17 +21,17 @@ from worldvla_ros.benchmark.random_model import (
     random_spec,
     random_text,
 )
-from worldvla_ros.checkpoint import (
+from worldvla_ros.checkpoint.folder import (
     Checkpoint,
     demo_path,
     load,
     open_folder,
     sequence_builder,
 )
+from worldvla_ros.checkpoint.profiles import load_profile, profile_names
+from worldvla_ros.checkpoint.quantise import AUTO
+from worldvla_ros.checkpoint.spec import TASKS, CheckpointSpec
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.profiles import load_profile, profile_names
-from worldvla_ros.quantise import AUTO
-from worldvla_ros.spec import TASKS, CheckpointSpec
 from worldvla_ros.tokenizers.image import CODES_PER_CELL
 from worldvla_ros.tokenizers.text import TextTokenizer
 from worldvla_ros.vocab import MAX_GRID

@@ -11,7 +11,7 @@ import time
 
 import rclpy
 
-from worldvla_ros.checkpoint import demo_path, read_spec
+from worldvla_ros.checkpoint.folder import demo_path, read_spec
 from worldvla_ros.demo.report import write_report
 from worldvla_ros.graph import describe
 from worldvla_ros.nodes.demo_client import DemoClient, GraphError

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldvla_ros.checkpoint import CheckpointSpec, load, read_spec
+from worldvla_ros.checkpoint.folder import CheckpointSpec, load, read_spec
+from worldvla_ros.checkpoint.quantise import AUTO
 from worldvla_ros.errors import ConfigError, MissingDependencyError, RobotError
 from worldvla_ros.learn.libero_trials import LiberoTrial, append, read_record
 from worldvla_ros.learn.rollout import Rollout, Watch, roll_out
@@ -29,7 +30,6 @@ from worldvla_ros.learn.workers import work
 from worldvla_ros.observation import Observation
 from worldvla_ros.pictures import captioned, write_video
 from worldvla_ros.policy import Policy
-from worldvla_ros.quantise import AUTO
 from worldvla_ros.sim.libero import (
     CAMERAS,
     CONTROL_DT_S,

@@ -6,11 +6,11 @@ Knows names, defaults and meaning. Must not know how anything is trained.
 from dataclasses import dataclass
 from pathlib import Path
 
+from worldvla_ros.checkpoint.spec import ActionSpec, StateSpec, WorldSpec
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.sequence import Prompts
-from worldvla_ros.spec import ActionSpec, StateSpec, WorldSpec
 
 OPTIMISERS = ('adamw', 'muon')
 PRECISIONS = ('float32', 'bfloat16')

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from worldvla_ros import vocab
-from worldvla_ros.checkpoint import (
+from worldvla_ros.checkpoint.folder import (
     TEXT_FILE,
     Checkpoint,
     CheckpointSpec,

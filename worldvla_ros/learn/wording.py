@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worldvla_ros.checkpoint import Checkpoint
+from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.spec import ACT, IMAGINE
 from worldvla_ros.data.episodes import Episode, load_episodes
 from worldvla_ros.errors import EpisodeError
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.policy import camera_images
 from worldvla_ros.sequence import Sequence
-from worldvla_ros.spec import ACT, IMAGINE
 from worldvla_ros.vocab import BINS
 
 WORLD_WORDINGS = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from worldvla_ros.checkpoint import Checkpoint, demo_path, load
+from worldvla_ros.checkpoint.folder import Checkpoint, demo_path, load
 from worldvla_ros.errors import ConfigError, WorldVLAError
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.worker import Task, Worker
