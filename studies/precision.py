@@ -15,8 +15,8 @@ import torch
 from worldvla_ros.checkpoint.folder import demo_path, load
 from worldvla_ros.checkpoint.quantise import AUTO, WORDS, weight_bytes
 from worldvla_ros.errors import ConfigError, MissingDependencyError
+from worldvla_ros.evaluate.precision import made_observations
 from worldvla_ros.policy import Policy
-from worldvla_ros.quality import made_observations
 from worldvla_ros.world_model import WorldModel
 
 CHUNKS_PER_ROUND = 4

@@ -22,10 +22,10 @@ ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
 @pytest.fixture(scope='session')
 def tiny_spec():
     """What the tiny weights mean: 32 px images as 4 × 4 codes, 4 actions per chunk."""
-    from worldvla_ros import vocab
     from worldvla_ros.checkpoint.spec import ActionSpec, CheckpointSpec, StateSpec, WorldSpec
     from worldvla_ros.model.transformer import TransformerConfig
     from worldvla_ros.model.vqgan import VQGANConfig
+    from worldvla_ros.tokenizers import vocab
 
     vocabulary = vocab.compact(codebook_size=32, text_size=300)
     return CheckpointSpec(

@@ -50,7 +50,7 @@ def allowed(module, other):
         hidden |= set() if module == 'nodes.sim' else {'sim'}
         return other not in hidden and LEVEL[other] < LEVEL[own]
     if other in {'evaluate', 'benchmark', 'nodes'}:
-        return own.startswith(('cli', 'demo'))
+        return own in {'cli', 'demo'}
     if own in {'graph', 'processes'}:
         return other in {'errors', 'package_files', 'graph'}
     return LEVEL[other] < LEVEL[own] or (LEVEL[other] == LEVEL[own])
@@ -141,36 +141,53 @@ def test_a_circle_is_found():
     assert circle({'a': {'b', 'c'}, 'b': {'c'}, 'c': set()}) == []
 
 
+def test_the_tree_in_the_readme_draws_the_rooms_in_order():
+    tree = (PACKAGE.parent / 'README.md').read_text().split('```text\n')[-1].split('```')[0]
+    drawn = re.findall(r'^    [├└]── (\w+?)(?:/|\.py) ', tree, re.M)
+    assert [name for name in drawn if name != '__init__'] == list(LEVEL)
+
+
+@pytest.mark.parametrize('room', sorted(r for r in LEVEL if (PACKAGE / r).is_dir()))
+def test_a_room_says_what_it_must_not_know_and_where_to_begin(room):
+    words = ast.get_docstring(ast.parse((PACKAGE / room / '__init__.py').read_text()))
+    assert 'ust not know' in words
+    named = re.findall(r'[Rr]ead\s+`(\w+)`', words)
+    assert named
+    assert all((PACKAGE / room / f'{name}.py').is_file() for name in named)
+
+
 @pytest.mark.parametrize(
     ('module', 'line'),
     [
-        ('vocab', 'from worldvla_ros.sequence import Prompts'),
-        ('vocab', 'import worldvla_ros.tokenizers.text'),
-        ('vocab', 'from worldvla_ros import sequence'),
-        ('vocab', 'from . import errors'),
-        ('vocab', 'import torch'),
-        ('sequence', 'from torch import nn'),
-        ('sequence', 'def f():\n    import torch.nn.functional'),
-        ('sequence', 'from worldvla_ros.model import masks'),
+        ('tokenizers.vocab', 'from worldvla_ros.robot.description import RobotConfig'),
+        ('tokenizers.vocab', 'from . import errors'),
+        ('tokenizers.vocab', 'import torch'),
+        ('tokenizers.sequence', 'from torch import nn'),
+        ('tokenizers.sequence', 'def f():\n    import torch.nn.functional'),
+        ('tokenizers.sequence', 'from worldvla_ros.model import masks'),
+        ('robot.guards', 'import torch'),
         ('model.masks', 'from worldvla_ros.inference.engine import Engine'),
+        ('inference.engine', 'from worldvla_ros.checkpoint import load'),
         ('policy', 'import rclpy'),
         ('policy', 'from sensor_msgs.msg import Image'),
         ('policy', 'from worldvla_ros.msg import ActionChunk'),
         ('policy', 'from worldvla_ros.sim.tasks import corpus'),
+        ('data.episodes', 'from worldvla_ros.sim.tasks import corpus'),
         ('learn.train', 'import mujoco'),
-        ('learn.evaluate_libero', 'from libero.libero import benchmark'),
+        ('learn.train', 'from worldvla_ros.evaluate.success import trials'),
+        ('evaluate.libero', 'from libero.libero import benchmark'),
         ('sim.tabletop', 'import robosuite'),
         ('learn.train', 'from worldvla_ros.nodes import runtime'),
         ('learn.train', 'from worldvla_ros.processes import up'),
         ('learn.train', 'from worldvla_ros.benchmark.measure import bench'),
-        ('graph', 'from worldvla_ros.sequence import Prompts'),
+        ('graph', 'from worldvla_ros.tokenizers.sequence import Prompts'),
         ('nodes.policy', 'from worldvla_ros.model.masks import chunk_mask'),
         ('nodes.policy', 'from worldvla_ros.sim.tasks import corpus'),
         ('nodes.sim', 'from worldvla_ros.data.episodes import Episode'),
         ('nodes.sim', 'import mujoco'),
         ('policy', 'from worldvla_ros.benchmark.measure import bench'),
         ('nodes.policy', 'from worldvla_ros.benchmark.measure import bench'),
-        ('cli', 'from rclpy.node import Node'),
+        ('cli.verbs', 'from rclpy.node import Node'),
     ],
 )
 def test_breach_is_found(module, line):
@@ -180,7 +197,7 @@ def test_breach_is_found(module, line):
 @pytest.mark.parametrize(
     ('module', 'line'),
     [
-        ('sequence', 'from worldvla_ros import vocab'),
+        ('tokenizers.sequence', 'from worldvla_ros.tokenizers import vocab'),
         ('inference.engine', 'import torch'),
         ('sim.tabletop', 'import mujoco'),
         ('sim.libero', 'from libero.libero.envs import OffScreenRenderEnv'),
@@ -188,8 +205,8 @@ def test_breach_is_found(module, line):
         ('nodes.sim', 'from worldvla_ros.sim.tasks import kind_of'),
         ('demo.run', 'from worldvla_ros.graph import describe'),
         ('nodes.policy', 'from rclpy.node import Node'),
-        ('cli', 'from worldvla_ros.learn.train import run'),
-        ('cli_bench', 'from worldvla_ros.benchmark.measure import bench'),
+        ('cli.verbs', 'from worldvla_ros.learn.train import run'),
+        ('cli.bench', 'from worldvla_ros.benchmark.measure import bench'),
         ('benchmark.jobs', 'from worldvla_ros.sim.collect import expert_episode'),
     ],
 )
@@ -202,8 +219,8 @@ def test_lawful_import_is_no_breach(module, line):
     [
         ('policy', ['rclpy', 'mujoco']),
         ('world_model', ['rclpy', 'mujoco']),
-        ('sequence', ['torch', 'rclpy']),
-        ('guards', ['torch', 'rclpy']),
+        ('tokenizers.sequence', ['torch', 'rclpy']),
+        ('robot.guards', ['torch', 'rclpy']),
         ('graph', ['torch', 'rclpy', 'numpy']),
     ],
 )

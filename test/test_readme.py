@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from worldvla_ros.cli import parser
+from worldvla_ros.cli.verbs import parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text()

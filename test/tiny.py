@@ -7,9 +7,9 @@ import torch
 
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
-from worldvla_ros.sequence import Sequence
 from worldvla_ros.tokenizers.image import ImageTokenizer
-from worldvla_ros.vocab import compact
+from worldvla_ros.tokenizers.sequence import Sequence
+from worldvla_ros.tokenizers.vocab import compact
 
 VOCAB = compact(codebook_size=24, text_size=30)
 IMAGE = ImageTokenizer(VOCAB)

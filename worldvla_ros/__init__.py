@@ -1,27 +1,24 @@
 """WorldVLA for ROS 2: action chunks and imagined images from one transformer.
 
-A room imports only rooms above it; the rooms of one line know nothing of each other's insides.
-test/test_imports.py reads this table, and holds it and README's tree to it.
+A room imports only rooms above it, or beside it on its line, never in a circle; a room's own
+__init__ says what it must not know. test/test_imports.py reads this table, and holds the imports
+and README's tree to it.
 
-    errors, package_files, metrics, pictures    words and values
-    observation, config
-    vocab
-    robot
-    tokenizers
-    sequence                                    values to ids and back; no torch, no ROS
-    chunk_player, guards, kinematics            pure; no torch, no ROS
-    model                                       mathematics in torch
-    inference                                   from a prompt to a chunk or to images
-    checkpoint                                  folders, meanings, precisions
-    policy, world_model                         the two doors: act, imagine, surprise
-    quality
-    data                                        recordings in, episodes out
-    sim
-    learn                                       training
-    benchmark                                   times beside a computed lower bound
-    graph, processes                            what a launch starts, and who starts it
-    nodes                                       the only room with rclpy
-    demo, cli, cli_bench, cli_checkpoints, cli_eval, cli_parts
+    errors, observation, config, package_files, metrics, pictures    words and values
+    tokenizers     values to ids and back; no torch, no ROS
+    robot          descriptions, kinematics, guards, motion; no torch, no ROS
+    model          mathematics in torch
+    inference      from a prompt to a chunk or to images
+    checkpoint     folders, meanings, precisions
+    policy, world_model    the two doors: act, imagine, surprise
+    data           recordings in, episodes out
+    sim            the tabletop, tasks, experts, LIBERO; the only room with MuJoCo
+    learn          training
+    evaluate       measuring; nobody imports it but the command
+    benchmark      times beside a computed lower bound
+    graph, processes    what a launch starts, and who starts it
+    nodes          the only room with rclpy; never model, data, learn, evaluate
+    demo, cli      thin
 """
 
 from pkgutil import extend_path

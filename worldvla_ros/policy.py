@@ -13,7 +13,7 @@ from worldvla_ros.checkpoint.spec import ACT
 from worldvla_ros.errors import CheckpointError, ConfigError, ObservationError
 from worldvla_ros.inference.chunks import CHOICES, DecodedChunk
 from worldvla_ros.observation import ActionChunk, Observation, check_instruction
-from worldvla_ros.sequence import Sequence
+from worldvla_ros.tokenizers.sequence import Sequence
 
 DECODINGS = ('discrete', 'verified', 'continuous')
 NO_LOG_PROBS = np.zeros((0, 0), np.float32)

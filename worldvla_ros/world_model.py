@@ -30,7 +30,7 @@ class WorldModel:
         Args:
             checkpoint: The weights and what they mean.
             sampling: How codes are drawn; the likeliest are taken by default.
-            speculative: Whether to guess ahead, see image_decoding.py; the images are the same.
+            speculative: Whether to guess ahead, see images.py; the images are the same.
 
         Raises:
             CheckpointError: It was not trained to imagine.

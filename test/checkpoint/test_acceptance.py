@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from worldvla_ros.checkpoint.published import TEXT_FILE, open_text, tokenizer_folder
-from worldvla_ros.vocab import PUBLISHED, published_vocabulary
+from worldvla_ros.tokenizers.vocab import PUBLISHED, published_vocabulary
 
 ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / 'docs/acceptance.md').read_text()

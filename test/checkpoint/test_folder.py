@@ -19,7 +19,7 @@ from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim.tasks import corpus
 from worldvla_ros.tokenizers.text import train_text_tokenizer
-from worldvla_ros.vocab import compact
+from worldvla_ros.tokenizers.vocab import compact
 
 ALL_FILES = (SPEC_FILE, MODEL_FILE, VQGAN_FILE, TEXT_FILE)
 WEIGHTS = (MODEL_FILE, VQGAN_FILE)

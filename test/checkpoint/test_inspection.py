@@ -9,10 +9,10 @@ import pytest
 
 from worldvla_ros.checkpoint.folder import load
 from worldvla_ros.checkpoint.inspection import inspect, longest_sequence, report_lines
-from worldvla_ros.cli import main
+from worldvla_ros.cli.verbs import main
 from worldvla_ros.data.episodes import Episode, save_episode
 from worldvla_ros.errors import EpisodeError
-from worldvla_ros.learn.wording import WORLD_WORDINGS, known_words
+from worldvla_ros.evaluate.wording import WORLD_WORDINGS, known_words
 
 GOAL_256 = 'model_256/libero_goal'
 

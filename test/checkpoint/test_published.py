@@ -22,8 +22,8 @@ from worldvla_ros.learn.loss import Loss
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
-from worldvla_ros.robot import check_fits, load_robot
-from worldvla_ros.vocab import PUBLISHED, published_vocabulary
+from worldvla_ros.robot.description import check_fits, load_robot
+from worldvla_ros.tokenizers.vocab import PUBLISHED, published_vocabulary
 from worldvla_ros.world_model import WorldModel
 
 GOAL_256 = 'model_256/libero_goal'

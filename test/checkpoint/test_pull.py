@@ -9,7 +9,7 @@ import pytest
 
 from worldvla_ros.checkpoint.folder import load
 from worldvla_ros.checkpoint.pull import pull
-from worldvla_ros.cli import main
+from worldvla_ros.cli.verbs import main
 from worldvla_ros.errors import CheckpointError, ConfigError, MissingDependencyError
 
 NAME = 'worldvla_256_libero_goal'
@@ -152,7 +152,7 @@ def test_the_command_prints_where_the_folder_is(hub, tmp_path, capsys):
 
 def test_what_libraries_say_of_their_requests_is_not_shown():
     code = (
-        'import logging; from worldvla_ros.cli import main; main(["pull", "x"]); '
+        'import logging; from worldvla_ros.cli.verbs import main; main(["pull", "x"]); '
         'logging.getLogger("httpx").info("a request"); '
         'logging.getLogger("worldvla_ros.learn").info("a loss")'
     )

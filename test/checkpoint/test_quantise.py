@@ -14,9 +14,9 @@ from worldvla_ros.checkpoint.folder import demo_path, load, save
 from worldvla_ros.checkpoint.quantise import WORDS, choose, quantiser, weight_bytes
 from worldvla_ros.checkpoint.weights import StoredTensor, read_network
 from worldvla_ros.errors import CheckpointError, ConfigError, MissingDependencyError
+from worldvla_ros.evaluate.precision import made_observations
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.policy import Policy
-from worldvla_ros.quality import made_observations
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device('cpu')

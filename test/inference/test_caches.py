@@ -11,7 +11,7 @@ from worldvla_ros.errors import CheckpointError, MemoryLimitError
 from worldvla_ros.inference.caches import CACHES, Caches
 from worldvla_ros.inference.engine import Engine
 from worldvla_ros.inference.fast import FastTransformer
-from worldvla_ros.sequence import Sequence
+from worldvla_ros.tokenizers.sequence import Sequence
 
 
 def sequence(ids):

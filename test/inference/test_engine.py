@@ -13,8 +13,8 @@ from worldvla_ros.inference.engine import Engine
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.sequence import Sequence
-from worldvla_ros.vocab import BINS
+from worldvla_ros.tokenizers.sequence import Sequence
+from worldvla_ros.tokenizers.vocab import BINS
 
 SHAPES = [(horizon, dim) for horizon in range(1, 7) for dim in (6, 7)]
 

@@ -8,9 +8,9 @@ import pytest
 from tiny import VOCAB, make_model
 
 from worldvla_ros.inference.engine import Engine
-from worldvla_ros.sequence import PAST_ACTION_BLOCK, SHARED_BLOCK, Sequence
-from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
+from worldvla_ros.tokenizers.bins import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.tokenizers.sequence import PAST_ACTION_BLOCK, SHARED_BLOCK, Sequence
 
 MODELS, PROMPTS, LARGEST = 24, 44, 25
 

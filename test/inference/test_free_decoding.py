@@ -10,8 +10,8 @@ from worldvla_ros.inference.engine import Engine
 from worldvla_ros.inference.free_decoding import open_block, well_formed
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.sequence import Sequence
-from worldvla_ros.vocab import BINS
+from worldvla_ros.tokenizers.sequence import Sequence
+from worldvla_ros.tokenizers.vocab import BINS
 
 START, END, SEP, BIN = VOCAB.action_start, VOCAB.action_end, VOCAB.sep, VOCAB.action_bin_base
 WORD = VOCAB.text_base + 3

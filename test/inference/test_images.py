@@ -12,8 +12,8 @@ from worldvla_ros.errors import CheckpointError
 from worldvla_ros.inference.engine import Engine
 from worldvla_ros.inference.images import Sampling
 from worldvla_ros.observation import Observation
-from worldvla_ros.sequence import Sequence
 from worldvla_ros.sim.collect import expert_episode
+from worldvla_ros.tokenizers.sequence import Sequence
 from worldvla_ros.world_model import WorldModel
 
 CODES = slice(VOCAB.code_base, VOCAB.code_base + VOCAB.codebook_size)

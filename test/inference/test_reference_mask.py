@@ -14,10 +14,10 @@ import torch
 from worldvla_ros.inference.engine import Engine
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
-from worldvla_ros.sequence import PAST_ACTION_BLOCK, SHARED_BLOCK, Sequence
-from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
+from worldvla_ros.tokenizers.bins import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
-from worldvla_ros.vocab import BINS, PUBLISHED, compact
+from worldvla_ros.tokenizers.sequence import PAST_ACTION_BLOCK, SHARED_BLOCK, Sequence
+from worldvla_ros.tokenizers.vocab import BINS, PUBLISHED, compact
 
 SMALL = compact(codebook_size=24, text_size=30)
 FIRST_WORD = {PUBLISHED: 20000, SMALL: SMALL.text_base}

@@ -9,7 +9,7 @@ import numpy as np
 
 from worldvla_ros.model.cost import Cost, TransformerCost
 from worldvla_ros.tokenizers.image import STRUCTURE_IDS
-from worldvla_ros.vocab import BINS
+from worldvla_ros.tokenizers.vocab import BINS
 
 HEADER_IDS = STRUCTURE_IDS - 1
 """What precedes the codes of an image."""

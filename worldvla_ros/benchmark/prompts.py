@@ -15,7 +15,7 @@ from worldvla_ros.benchmark.random_model import INSTRUCTION
 from worldvla_ros.checkpoint.folder import Checkpoint
 from worldvla_ros.data.episodes import Episode
 from worldvla_ros.observation import Observation
-from worldvla_ros.sequence import Sequence
+from worldvla_ros.tokenizers.sequence import Sequence
 
 EPISODE = ('pick', 8500)
 """Task and seed of the episode."""

@@ -21,7 +21,7 @@ from worldvla_ros.model.cost import TransformerCost
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
-from worldvla_ros.vocab import PUBLISHED
+from worldvla_ros.tokenizers.vocab import PUBLISHED
 
 LOG = logging.getLogger(__name__)
 WIDTHS = {'int8': 1.0, 'float8': 1.0, 'int4': 0.5}

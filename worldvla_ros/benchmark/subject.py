@@ -34,7 +34,7 @@ from worldvla_ros.checkpoint.spec import TASKS, CheckpointSpec
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.tokenizers.image import CODES_PER_CELL
 from worldvla_ros.tokenizers.text import TextTokenizer
-from worldvla_ros.vocab import MAX_GRID
+from worldvla_ros.tokenizers.vocab import MAX_GRID
 
 DEMO, RANDOM = 'demo', '7b'
 SIMULATED = 'sim_panda'

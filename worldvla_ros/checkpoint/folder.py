@@ -38,9 +38,9 @@ from worldvla_ros.model.action_head import ActionHead
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.model.vqgan import VQGAN
 from worldvla_ros.package_files import share_folder
-from worldvla_ros.sequence import SequenceBuilder
-from worldvla_ros.tokenizers.action import action_tokenizer, state_tokenizer
+from worldvla_ros.tokenizers.bins import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.tokenizers.sequence import SequenceBuilder
 from worldvla_ros.tokenizers.text import TextTokenizer
 
 MODEL_FILE = 'model.safetensors'

@@ -16,7 +16,7 @@ from worldvla_ros.checkpoint.spec import SPEC_FILE, CheckpointSpec
 from worldvla_ros.checkpoint.weights import stored_dtype
 from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.tokenizers.image import STRUCTURE_IDS
-from worldvla_ros.vocab import published_vocabulary
+from worldvla_ros.tokenizers.vocab import published_vocabulary
 
 DTYPES = (torch.float32, torch.bfloat16)
 TEXT_ALLOWANCE = 64

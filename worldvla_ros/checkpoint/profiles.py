@@ -14,7 +14,7 @@ from worldvla_ros.checkpoint.spec import TASKS, ActionSpec, StateSpec, WorldSpec
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import CheckpointError, ConfigError
 from worldvla_ros.package_files import share_folder
-from worldvla_ros.sequence import Prompts
+from worldvla_ros.tokenizers.sequence import Prompts
 
 EXAMPLE = 'worldvla_256_libero_goal'
 

@@ -25,7 +25,7 @@ from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.tokenizers.text import TextTokenizer
-from worldvla_ros.vocab import PUBLISHED, published_vocabulary
+from worldvla_ros.tokenizers.vocab import PUBLISHED, published_vocabulary
 
 CONFIG_FILE = 'config.json'
 MODEL_FILE = 'model.safetensors'

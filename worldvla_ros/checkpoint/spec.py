@@ -13,9 +13,9 @@ from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
-from worldvla_ros.sequence import Prompts
 from worldvla_ros.tokenizers.image import CODES_PER_CELL
-from worldvla_ros.vocab import Vocabulary
+from worldvla_ros.tokenizers.sequence import Prompts
+from worldvla_ros.tokenizers.vocab import Vocabulary
 
 FORMAT = 1
 SPEC_FILE = 'worldvla.json'
@@ -39,7 +39,7 @@ class ActionSpec:
         dt: Time between actions [s].
         bin_choice: How a number is chosen among the bins: 'greedy', the likeliest one, as the
             published models do; or 'median', the middle of the probability, see
-            `chunk_decoding.median`.
+            `inference.chunks.median`.
     """
 
     names: tuple[str, ...]

@@ -27,8 +27,8 @@ from worldvla_ros.errors import DecodingError
 from worldvla_ros.inference.caches import Caches, Session, check_finite
 from worldvla_ros.inference.free_decoding import decode_freely, well_formed
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.sequence import SHARED_BLOCK, Sequence
-from worldvla_ros.vocab import BINS, Vocabulary
+from worldvla_ros.tokenizers.sequence import SHARED_BLOCK, Sequence
+from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 Choose = Callable[[Tensor], Tensor]
 FREE_IDS_PER_ACTION = 5

@@ -1,8 +1,8 @@
 """Decoding: from a prompt to a chunk or to images, and the surprise of what was seen.
 
 Only ids that the grammar leaves open are decoded, and only over the span that it allows; starts,
-ends, grid and new lines are forced. How chunks are decoded side by side says chunk_decoding.py,
-how images are guessed ahead image_decoding.py.
+ends, grid and new lines are forced. How chunks are decoded side by side says chunks.py,
+how images are guessed ahead images.py.
 
 Knows which device the weights are on. Must not know prompts' wording, pixels or robots.
 """
@@ -18,8 +18,8 @@ from worldvla_ros.inference.cuda_graphs import GraphedForward
 from worldvla_ros.inference.fast import FastTransformer
 from worldvla_ros.inference.images import ImageDecoder, Sampling, Shape
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.sequence import Sequence
-from worldvla_ros.vocab import Vocabulary
+from worldvla_ros.tokenizers.sequence import Sequence
+from worldvla_ros.tokenizers.vocab import Vocabulary
 
 WINDOW = {'cpu': 16, 'cuda': 1024}
 """Codes looked at in one pass: a GPU waits for weights, a CPU for arithmetic."""
@@ -89,7 +89,7 @@ class Engine:
             rows: Rows of codes of each image, even.
             columns: Columns of codes of each image, even.
             images: How many images, one per camera.
-            speculative: Whether to guess ahead, see image_decoding.py; the result is the same.
+            speculative: Whether to guess ahead, see images.py; the result is the same.
             sampling: How codes are drawn; the likeliest are taken by default.
 
         Yields:
@@ -122,7 +122,7 @@ class Engine:
             rows: Rows of codes of each image, even.
             columns: Columns of codes of each image, even.
             images: Images of each instant, one per camera.
-            speculative: Whether to guess ahead, see image_decoding.py; the result is the same.
+            speculative: Whether to guess ahead, see images.py; the result is the same.
             sampling: How codes are drawn; the likeliest are taken by default.
 
         Yields:

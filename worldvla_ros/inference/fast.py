@@ -43,7 +43,7 @@ class KVCache:
         self.length = length
         self.batch = batch
         self.graphs: dict[tuple, object] = {}
-        """What graphs.py captured for this cache, by shape."""
+        """What cuda_graphs.py captured for this cache, by shape."""
 
     def layer(self, index: int) -> Tensor:
         """Return keys and values of a layer: [2, b, s, n, k]."""

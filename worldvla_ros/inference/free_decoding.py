@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worldvla_ros.inference.caches import Session
-from worldvla_ros.vocab import BINS, Vocabulary
+from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 Logits = Callable[[Tensor], Tensor]
 

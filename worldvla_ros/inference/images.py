@@ -29,9 +29,9 @@ from torch import Tensor
 
 from worldvla_ros.inference.caches import UNKNOWN, Caches, Session, check_finite
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.sequence import SHARED_BLOCK, Sequence
 from worldvla_ros.tokenizers.image import ImageTokenizer
-from worldvla_ros.vocab import Vocabulary
+from worldvla_ros.tokenizers.sequence import SHARED_BLOCK, Sequence
+from worldvla_ros.tokenizers.vocab import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from worldvla_ros.learn.mixture import Batch
 from worldvla_ros.model.action_head import ActionHead
-from worldvla_ros.tokenizers.action import CENTRES
-from worldvla_ros.vocab import BINS, Vocabulary
+from worldvla_ros.tokenizers.bins import CENTRES
+from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 
 def head_error(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldvla_ros.vocab import BINS, Vocabulary
+from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 
 @dataclass(frozen=True)

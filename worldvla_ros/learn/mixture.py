@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from worldvla_ros.data.episodes import PLACE_DIM
-from worldvla_ros.sequence import Sequence, SequenceBuilder
+from worldvla_ros.tokenizers.sequence import Sequence, SequenceBuilder
 
 IGNORE = -100
 """Label of a token that is not supervised."""
@@ -36,7 +36,7 @@ class TokenEpisode:
         state: float32[T + 1, state_dim].
         action: float32[T, dim], what the expert would do.
         executed: float32[T, dim], what was done.
-        target: float32[T + 1, 5], where the object to move is, see `learn.episodes.Episode`; NaN
+        target: float32[T + 1, 5], where the object to move is, see `data.episodes.Episode`; NaN
             where nobody knows.
         instruction: Draws a sentence that names the task.
     """

@@ -10,7 +10,7 @@ from worldvla_ros.checkpoint.spec import ActionSpec, StateSpec, WorldSpec
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.model.vqgan import VQGANConfig
-from worldvla_ros.sequence import Prompts
+from worldvla_ros.tokenizers.sequence import Prompts
 
 OPTIMISERS = ('adamw', 'muon')
 PRECISIONS = ('float32', 'bfloat16')

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.vocab import BINS, Vocabulary
+from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 OWN_SHARE = 0.3
 """Standard deviation of what is drawn for each id alone, relative to the shared part."""

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldvla_ros import vocab
 from worldvla_ros.checkpoint.folder import (
     TEXT_FILE,
     Checkpoint,
@@ -36,6 +35,7 @@ from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.model.vqgan import VQGAN
 from worldvla_ros.sim.tasks import Goal, corpus, paraphrase
+from worldvla_ros.tokenizers import vocab
 from worldvla_ros.tokenizers.text import TextTokenizer, train_text_tokenizer
 
 LOG = logging.getLogger(__name__)

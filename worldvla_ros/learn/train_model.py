@@ -24,7 +24,7 @@ from worldvla_ros.learn.runs import Run, trapezoid
 from worldvla_ros.learn.settings import ModelTraining
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.vocab import BINS, Vocabulary
+from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 LOG = logging.getLogger(__name__)
 

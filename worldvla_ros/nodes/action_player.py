@@ -16,10 +16,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker, MarkerArray
 
-from worldvla_ros import guards
-from worldvla_ros.chunk_player import ChunkPlayer
 from worldvla_ros.errors import ConfigError, WorldVLAError
-from worldvla_ros.kinematics import forward, order_joints, rotation_matrix, solve_ik
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import message_to_chunk
 from worldvla_ros.nodes.runtime import (
@@ -31,7 +28,11 @@ from worldvla_ros.nodes.runtime import (
     seconds,
 )
 from worldvla_ros.observation import ActionChunk as Chunk
-from worldvla_ros.robot import RobotConfig, load_robot
+from worldvla_ros.robot import guards
+from worldvla_ros.robot.description import RobotConfig, load_robot
+from worldvla_ros.robot.kinematics import forward, rotation_matrix, solve_ik
+from worldvla_ros.robot.motion import ChunkPlayer
+from worldvla_ros.robot.state import order_joints
 
 OUTPUTS = ('twist', 'trajectory')
 NOTICED_CLAMP_M = 1e-4

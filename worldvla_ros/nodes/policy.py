@@ -15,9 +15,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
-from worldvla_ros import guards
 from worldvla_ros.errors import DecodingError, MemoryLimitError, WorldVLAError
-from worldvla_ros.kinematics import order_joints, state_from_joints
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
 from worldvla_ros.nodes.history import ImageHistory, Pairing
@@ -32,7 +30,9 @@ from worldvla_ros.nodes.runtime import (
 )
 from worldvla_ros.observation import Observation, check_instruction
 from worldvla_ros.policy import Policy
-from worldvla_ros.robot import check_fits, load_robot
+from worldvla_ros.robot import guards
+from worldvla_ros.robot.description import check_fits, load_robot
+from worldvla_ros.robot.state import order_joints, state_from_joints
 
 WARM_UP_INSTRUCTION = 'pick up the red cube'
 

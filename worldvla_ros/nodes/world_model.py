@@ -29,7 +29,7 @@ from worldvla_ros.nodes.runtime import (
 )
 from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.observation import Observation
-from worldvla_ros.robot import check_fits, load_robot
+from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_IMAGES = 60

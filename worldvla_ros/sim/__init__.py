@@ -1,1 +1,5 @@
-"""Simulated robots. MuJoCo lives here only; nothing below this layer imports it."""
+"""Simulated robots: the built-in tabletop with its tasks and experts, and LIBERO.
+
+Knows MuJoCo, which lives here only. Must not know models or ROS. Read `tabletop` first, then
+`tasks`.
+"""

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from worldvla_ros.data.episodes import Episode, episode_file, save_episode
 from worldvla_ros.errors import EpisodeError
-from worldvla_ros.sim.expert import expert_action
+from worldvla_ros.sim.experts import expert_action
 from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
 from worldvla_ros.sim.tasks import Goal, paraphrase
 

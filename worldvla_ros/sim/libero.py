@@ -25,7 +25,7 @@ import gymnasium
 import numpy as np
 
 from worldvla_ros.errors import ConfigError, EpisodeError, MissingDependencyError
-from worldvla_ros.kinematics import robosuite_axis_angle
+from worldvla_ros.robot.state import robosuite_axis_angle
 from worldvla_ros.sim.rendering import choose_backend
 
 MAX_STEPS = {'spatial': 220, 'object': 280, 'goal': 300, '10': 520, '90': 400}

@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 
 from worldvla_ros.errors import ConfigError, InstructionError
-from worldvla_ros.kinematics import DOWN, rotation_matrix, rotation_vector
+from worldvla_ros.robot.kinematics import DOWN, rotation_matrix, rotation_vector
 from worldvla_ros.sim.rendering import CameraRenderer, choose_backend
 from worldvla_ros.sim.scene import (
     COLOURS,

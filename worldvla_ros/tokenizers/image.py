@@ -14,7 +14,7 @@ from PIL import Image
 
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.observation import check_image
-from worldvla_ros.vocab import Vocabulary
+from worldvla_ros.tokenizers.vocab import Vocabulary
 
 CODES_PER_CELL = 2
 MAX_ASPECT = 4

@@ -1,0 +1,625 @@
+"""Nodes in processes of their own: what they do with good input, bad input and signals."""
+
+from copy import deepcopy
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from probe import Probe, running
+import publish
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from visualization_msgs.msg import MarkerArray
+
+from worldvla_ros.checkpoint.folder import save
+from worldvla_ros.graph import NodeSpec
+from worldvla_ros.msg import ActionChunk, TaskState
+from worldvla_ros.nodes.convert import array_to_image, time_message
+from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.robot.description import load_robot
+from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.srv import ResetScene
+
+ROBOT = load_robot('sim_panda')
+JOINTS = [*ROBOT.joints.names, *ROBOT.gripper.names]
+HOME = [0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4, 0.04, 0.04]
+
+
+@pytest.fixture(scope='module')
+def probe():
+    made = Probe()
+    for node in ('policy', 'world_model', 'action_player', 'sim'):
+        made.listen(DiagnosticArray, f'{node}/status', LATCHED_QOS)
+    made.listen(ActionChunk, 'action_chunk', RELIABLE_QOS)
+    made.listen(Image, 'imagined_image', RELIABLE_QOS)
+    made.listen(Image, 'imagined_strip', RELIABLE_QOS)
+    made.listen(Image, 'image', SENSOR_QOS)
+    made.listen(JointState, 'joint_states', SENSOR_QOS)
+    made.listen(TwistStamped, 'delta_twist_cmds', RELIABLE_QOS)
+    made.listen(JointTrajectory, 'joint_trajectory', RELIABLE_QOS)
+    made.listen(Float64MultiArray, 'gripper_command', RELIABLE_QOS)
+    made.listen(MarkerArray, 'planned_path', RELIABLE_QOS)
+    made.listen(TaskState, 'sim/task_state', RELIABLE_QOS)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def forget(probe):
+    probe.spin(0.1)
+    for messages in probe.heard.values():
+        messages.clear()
+
+
+def now_s(probe):
+    return probe.node.get_clock().now().nanoseconds * 1e-9
+
+
+def joint_state(probe, positions=HOME):
+    message = JointState(name=JOINTS, position=[float(p) for p in positions])
+    message.header.stamp = time_message(now_s(probe))
+    return message
+
+
+def camera_image(probe, seed=0, size=64):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return array_to_image(pixels, now_s(probe), 'camera')
+
+
+def chunk_message(probe, actions, **changes):
+    actions = np.asarray(actions, float)
+    message = ActionChunk(
+        chunk_id=1, model_id='test', instruction='go', dt=0.05, horizon=actions.shape[0], dim=7,
+        action_names=list(ROBOT.action.names), action_units=list(ROBOT.action.units),
+        action_scale=[0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], data=actions.ravel().tolist(),
+    )  # fmt: skip
+    message.header.stamp = time_message(now_s(probe))
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def change_state(probe, node, transition):
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return probe.call(ChangeState, f'{node}/change_state', request).success
+
+
+def wait_active(probe, node):
+    """Wait until a node takes input; it says 'configured' a moment before."""
+
+    def state():
+        return probe.call(GetState, f'{node}/get_state', GetState.Request()).current_state.label
+
+    probe.until(lambda: state() == 'active', f'{node} to be active')
+
+
+@pytest.fixture(scope='class')
+def model_process(probe, tiny_folder):
+    spec = NodeSpec('model', parameters={
+        'checkpoint': str(tiny_folder), 'max_rate': 50.0, 'max_image_age': 5.0,
+    })  # fmt: skip
+    with running(spec) as processes:
+        probe.status('policy', 'configured')
+        wait_active(probe, 'policy')
+        probe.status('world_model', 'configured')
+        wait_active(probe, 'world_model')
+        yield processes
+
+
+class TestModel:
+    """Policy and world model in one process, with random weights."""
+
+    def observe(self, probe, image=None, joints=None, instruction='pick up the red cube'):
+        probe.say(String(data=instruction), 'instruction', LATCHED_QOS)
+        probe.say(joints or joint_state(probe), 'joint_states', SENSOR_QOS)
+        probe.spin(0.2)
+        image = image or camera_image(probe)
+        probe.say(image, 'image', SENSOR_QOS)
+        return image
+
+    def test_an_image_is_answered_by_a_chunk_with_its_stamp(self, probe, model_process):
+        image = self.observe(probe)
+        chunk = probe.next('action_chunk')
+        assert chunk.header.stamp == image.header.stamp
+        assert (chunk.horizon, chunk.dim, len(chunk.data)) == (4, 7, 28)
+        assert chunk.instruction == 'pick up the red cube'
+        assert chunk.model_id.startswith('tiny@')
+        assert 0 < chunk.latency < 30
+        assert max(chunk.log_prob) <= 0
+        assert np.isfinite(chunk.data).all()
+
+    def test_a_chunk_is_imagined_at_the_times_that_it_reaches(self, probe, model_process):
+        image = self.observe(probe, camera_image(probe, 1))
+        start = seconds(image.header.stamp)
+
+        def stamps():
+            return {
+                round(seconds(m.header.stamp) - start, 4) for m in probe.heard['imagined_image']
+            }
+
+        probe.until(lambda: stamps() >= {0.1, 0.2}, 'both imagined images')
+        later = array_to_image(np.zeros((64, 64, 3), np.uint8), start + 0.1, 'camera')
+        probe.say(later, 'image', SENSOR_QOS)
+        strip = probe.next('imagined_strip')
+        assert (strip.height, strip.width) == (64, 3 * 64)
+
+    @pytest.mark.parametrize(
+        ('fault', 'words'),
+        [
+            ('encoding', 'image encoding'),
+            ('zero size', 'image without pixels'),
+            ('cut off', 'image data is cut off'),
+            ('old', 'image age'),
+            ('nan joint', 'joint'),
+            ('missing joint', 'joint'),
+            ('empty instruction', 'the instruction is empty'),
+            ('endless instruction', 'the instruction is too long'),
+        ],
+    )
+    def test_bad_input_is_named_and_brings_no_chunk(self, probe, model_process, fault, words):
+        image, joints, instruction = camera_image(probe, 2), joint_state(probe), 'lift it'
+        if fault == 'encoding':
+            image.encoding = 'plasma'
+        elif fault == 'zero size':
+            image = Image(encoding='rgb8', header=image.header)
+        elif fault == 'cut off':
+            image.data = image.data[:100]
+        elif fault == 'old':
+            image.header.stamp = time_message(now_s(probe) - 8)
+            self.observe(probe, image)  # a jump back empties the buffers: joints must come again
+        elif fault == 'nan joint':
+            joints = joint_state(probe, [np.nan, *HOME[1:]])
+        elif fault == 'missing joint':
+            joints.name, joints.position = joints.name[1:], joints.position[1:]
+        else:
+            instruction = '' if fault == 'empty instruction' else 'x' * 10000
+        self.observe(probe, image, joints, instruction)
+        assert probe.status('policy', 'no chunk')
+        assert words in probe.status('policy', words)
+        assert not probe.heard['action_chunk']
+        self.observe(probe, camera_image(probe, 3))
+        assert probe.next('action_chunk')
+
+    def test_disabled_means_no_chunks(self, probe, model_process):
+        assert probe.call(SetBool, 'policy/enable', SetBool.Request(data=False)).success
+        self.observe(probe)
+        probe.spin(0.5)
+        assert not probe.heard['action_chunk']
+        probe.call(SetBool, 'policy/enable', SetBool.Request(data=True))
+        self.observe(probe, camera_image(probe, 4))
+        assert probe.next('action_chunk')
+
+    def test_a_deactivated_policy_is_silent_and_can_be_activated_again(self, probe, model_process):
+        assert change_state(probe, 'policy', Transition.TRANSITION_DEACTIVATE)
+        self.observe(probe)
+        probe.spin(0.5)
+        assert not probe.heard['action_chunk']
+        assert change_state(probe, 'policy', Transition.TRANSITION_ACTIVATE)
+        self.observe(probe, camera_image(probe, 5))
+        assert probe.next('action_chunk')
+
+    def test_a_policy_can_be_configured_anew(self, probe, model_process):
+        for transition in (
+            Transition.TRANSITION_DEACTIVATE,
+            Transition.TRANSITION_CLEANUP,
+            Transition.TRANSITION_CONFIGURE,
+            Transition.TRANSITION_ACTIVATE,
+        ):
+            assert change_state(probe, 'policy', transition)
+        self.observe(probe, camera_image(probe, 6))
+        assert probe.next('action_chunk')
+
+
+def test_a_continuous_policy_keeps_to_the_range_of_training(probe, head_checkpoint, tmp_path):
+    old, model = head_checkpoint, deepcopy(head_checkpoint.model)
+    model.action_head.output_projection['model'].fc2.bias += 3
+    save(tmp_path, old.spec, model, old.vqgan, old.text)
+    parameters = {'checkpoint': str(tmp_path), 'max_image_age': 5.0}
+    with running(NodeSpec('policy', parameters=parameters)):
+        probe.status('policy', 'configured')
+        wait_active(probe, 'policy')
+        probe.until(
+            lambda: TestModel().observe(probe) and probe.heard['action_chunk'], 'an action chunk'
+        )
+        chunk = probe.heard['action_chunk'][-1]
+        assert max(chunk.data) == 1.0
+        assert len(chunk.data) == 28
+        assert len(chunk.log_prob) == 0
+
+
+def test_a_policy_without_a_head_cannot_be_continuous(probe, tiny_folder):
+    parameters = {'checkpoint': str(tiny_folder), 'decoding': 'continuous'}
+    with running(NodeSpec('policy', parameters=parameters)):
+        assert 'with an action head' in probe.status('policy', 'not configured')
+
+
+def test_a_verified_policy_says_when_the_answer_is_no_action(probe, tiny_folder):
+    # random weights answer with anything but actions
+    parameters = {'checkpoint': str(tiny_folder), 'decoding': 'verified', 'max_image_age': 5.0}
+    with running(NodeSpec('policy', parameters=parameters)):
+        wait_active(probe, 'policy')
+        TestModel().observe(probe)
+        assert 'no chunk: the answer of the model' in probe.status('policy', 'does not begin with')
+    assert not probe.heard['action_chunk']
+
+
+@pytest.fixture(scope='class')
+def player_process(probe):
+    with running(NodeSpec('action_player')) as processes:
+        probe.status('action_player', 'configured')
+        wait_active(probe, 'action_player')
+        yield processes
+
+
+class TestPlayer:
+    """The player alone."""
+
+    def play(self, probe, chunk, settle_s=0.6):
+        probe.call(Trigger, 'action_player/hold', Trigger.Request())
+        for messages in probe.heard.values():
+            messages.clear()
+        probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+        probe.spin(0.1)
+        probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+        chunk.header.stamp = time_message(now_s(probe))
+        probe.say(chunk, 'action_chunk', RELIABLE_QOS)
+        for _ in range(int(settle_s / 0.05)):
+            probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+            probe.spin(0.05)
+
+    def moves(self, probe):
+        linear = [m.twist.linear for m in probe.heard['delta_twist_cmds']]
+        return [(v.x, v.y, v.z) for v in linear if v.x or v.y or v.z]
+
+    def test_a_chunk_is_played_once_and_then_held(self, probe, player_process):
+        self.play(probe, chunk_message(probe, [[0.5, 0, 0, 0, 0, 0, 1]] * 20), 2.0)
+        moves = self.moves(probe)
+        assert len(moves) == 20
+        np.testing.assert_allclose(moves, [[0.2, 0, 0]] * 20, atol=1e-6)  # 0.5 · 0.02 m in 0.05 s
+        last = probe.heard['delta_twist_cmds'][-1].twist.linear
+        assert (last.x, last.y, last.z) == (0, 0, 0)
+        assert {m.data[0] for m in probe.heard['gripper_command']} == {0.0}
+
+    def test_the_path_to_come_is_shown(self, probe, player_process):
+        self.play(probe, chunk_message(probe, [[0, 0, -0.2, 0, 0, 0, -1]] * 20))
+        marker = probe.heard['planned_path'][0].markers[0]
+        start = forward(ROBOT, np.array(HOME[:7]))[:3, 3]
+        assert marker.header.frame_id == ROBOT.base_frame
+        assert marker.points[0].z == pytest.approx(start[2], abs=1e-6)
+        assert marker.points[-1].z == pytest.approx(start[2] - 0.08, abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ('changes', 'words'),
+        [
+            ({'data': [float('nan')] * 28}, 'finite'),
+            ({'data': [0.0] * 5}, '4 × 7'),
+            ({'data': [40.0] * 28}, 'chunk refused'),
+            ({'action_names': ['a'] * 7}, 'chunk refused'),
+            ({'dt': 0.0}, 'chunk refused'),
+            ({'latency': 9.0}, 'chunk refused'),
+        ],
+    )
+    def test_a_chunk_that_must_not_be_played_is_refused(
+        self, probe, player_process, changes, words
+    ):
+        self.play(probe, chunk_message(probe, [[0.1] * 7] * 4, **changes), 0.3)
+        assert not self.moves(probe)
+        assert words in probe.status('action_player', words)
+        assert player_process.dead() == {}
+
+    def test_a_late_chunk_is_refused(self, probe, player_process):
+        late = chunk_message(probe, [[0.1] * 7] * 4)
+        late.header.stamp = time_message(now_s(probe) - 5)
+        probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+        probe.say(late, 'action_chunk', RELIABLE_QOS)
+        assert probe.status('action_player', 'chunk refused')
+        assert not self.moves(probe)
+
+    def test_without_joint_states_it_holds(self, probe, player_process):
+        probe.spin(0.5)
+        probe.say(chunk_message(probe, [[0.1] * 7] * 4), 'action_chunk', RELIABLE_QOS)
+        assert probe.status('action_player', 'holding: no fresh joint state')
+        assert not self.moves(probe)
+
+    def test_a_nan_joint_state_is_refused_by_name(self, probe, player_process):
+        probe.say(joint_state(probe, [np.nan, *HOME[1:]]), 'joint_states', SENSOR_QOS)
+        assert 'joint state refused' in probe.status('action_player', 'joint state refused')
+
+    def test_hold_drops_the_chunk(self, probe, player_process):
+        self.play(probe, chunk_message(probe, [[0.1, 0, 0, 0, 0, 0, 0]] * 40), 0.2)
+        assert probe.call(Trigger, 'action_player/hold', Trigger.Request()).success
+        probe.spin(0.1)
+        probe.heard['delta_twist_cmds'].clear()
+        probe.spin(0.3)
+        assert not self.moves(probe)
+
+    def test_a_dry_run_sends_nothing(self, probe, player_process):
+        probe.call(SetBool, 'action_player/enable', SetBool.Request(data=False))
+        probe.spin(0.1)
+        probe.heard['delta_twist_cmds'].clear()
+        self.play(probe, chunk_message(probe, [[0.1] * 7] * 20))
+        assert not probe.heard['delta_twist_cmds']
+        probe.call(SetBool, 'action_player/enable', SetBool.Request(data=True))
+
+    def test_the_workspace_is_not_left(self, probe, player_process):
+        start = forward(ROBOT, np.array(HOME[:7]))[:3, 3]
+        room = ROBOT.limits.workspace_maximum[2] - start[2]
+        assert room > 0
+        self.play(probe, chunk_message(probe, [[0, 0, 1, 0, 0, 0, 0]] * 20), 2.0)
+        highest = start[2] + max(m[2] for m in self.moves(probe)) * 0.05
+        assert highest <= ROBOT.limits.workspace_maximum[2] + 1e-6
+
+
+def test_the_player_speaks_trajectories_to_ros2_control(probe):
+    with running(NodeSpec('action_player', parameters={'output': 'trajectory'})):
+        probe.status('action_player', 'configured')
+        wait_active(probe, 'action_player')
+        TestPlayer().play(probe, chunk_message(probe, [[0, 0, -0.2, 0, 0, 0, 0]] * 20), 2.0)
+        sent = probe.heard['joint_trajectory']
+    assert len(sent) == 20
+    assert list(sent[0].joint_names) == list(ROBOT.joints.names)
+    end = forward(ROBOT, np.array(sent[-1].points[0].positions))[:3, 3]
+    start = forward(ROBOT, np.array(HOME[:7]))[:3, 3]
+    np.testing.assert_allclose(end - start, [0, 0, -0.08], atol=5e-3)
+    assert not probe.heard['delta_twist_cmds']
+
+
+@pytest.fixture(scope='class')
+def sim_process(probe):
+    with running(NodeSpec('sim')) as processes:
+        probe.next('image')
+        yield processes
+
+
+class TestSim:
+    """The simulated arm alone."""
+
+    def height(self, message):
+        return forward(ROBOT, np.array(message.position[:7]))[2, 3]
+
+    def test_it_publishes_images_and_joints_at_the_same_times(self, probe, sim_process):
+        image = probe.next('image')
+        probe.spin(0.5)
+        images, joints = (
+            {(m.header.stamp.sec, m.header.stamp.nanosec) for m in probe.heard[topic]}
+            for topic in ('image', 'joint_states')
+        )
+        assert len(images & joints) >= len(images) - 2  # one may be lost at either end
+        assert (image.height, image.width, image.encoding) == (128, 128, 'rgb8')
+        assert probe.heard['joint_states'][0].name == JOINTS
+
+    def test_a_twist_moves_it_and_silence_stops_it(self, probe, sim_process):
+        before = self.height(probe.next('joint_states'))
+        twist = TwistStamped()
+        twist.twist.linear.z = -0.2
+        for _ in range(10):
+            probe.say(twist, 'delta_twist_cmds', RELIABLE_QOS)
+            probe.spin(0.05)
+        probe.spin(0.5)
+        after = self.height(probe.next('joint_states'))
+        assert -0.16 < after - before < -0.06
+        probe.spin(0.3)
+        assert self.height(probe.next('joint_states')) == pytest.approx(after, abs=1e-3)
+
+    def test_a_trajectory_moves_it(self, probe, sim_process):
+        goal = np.array(probe.next('joint_states').position[:7]) + 0.05
+        point = JointTrajectoryPoint(positions=goal.tolist())
+        message = JointTrajectory(joint_names=list(ROBOT.joints.names), points=[point])
+        probe.say(message, 'joint_trajectory', RELIABLE_QOS)
+        probe.spin(1.0)
+        reached = probe.next('joint_states').position[:7]
+        np.testing.assert_allclose(reached, goal, atol=0.02)
+
+    @pytest.mark.parametrize('topic', ['delta_twist_cmds', 'joint_trajectory', 'gripper_command'])
+    def test_garbage_does_not_move_it(self, probe, sim_process, topic):
+        twist = TwistStamped()
+        twist.twist.linear.x = float('nan')
+        garbage = {
+            'delta_twist_cmds': twist,
+            'joint_trajectory': JointTrajectory(joint_names=['nose']),
+            'gripper_command': Float64MultiArray(data=[1.0, 2.0]),
+        }[topic]
+        before = np.array(probe.next('joint_states').position)
+        probe.say(garbage, topic, RELIABLE_QOS)
+        assert 'refused' in probe.status('sim', 'refused')
+        probe.spin(0.3)
+        after = np.array(probe.next('joint_states').position)
+        np.testing.assert_allclose(after[:7], before[:7], atol=5e-3)
+
+    def test_a_reset_lays_out_the_scene_of_a_seed(self, probe, sim_process):
+        request = ResetScene.Request(
+            seed=8123, task='push', instruction='push the red cube to the left'
+        )
+        answer = probe.call(ResetScene, 'sim/reset', request)
+        assert answer.success, answer.message
+        state = probe.next('sim/task_state', lambda m: m.seed == 8123)
+        assert (state.task, state.success) == ('push', False)
+        assert answer.instruction == 'push the red cube to the left'
+
+    def test_a_reset_that_makes_no_sense_is_refused_with_a_reason(self, probe, sim_process):
+        request = ResetScene.Request(seed=8123, task='push', instruction='be nice')
+        answer = probe.call(ResetScene, 'sim/reset', request)
+        assert not answer.success
+        assert 'which cube' in answer.message
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('node', ['model', 'action_player', 'sim', 'recorder', 'say'])
+def test_a_signal_ends_a_node_cleanly(node, number, tiny_folder, tmp_path, monkeypatch):
+    known = {
+        'model': {'checkpoint': str(tiny_folder)},
+        'recorder': {'folder': str(tmp_path)},
+    }
+    with running(NodeSpec(node, parameters=known.get(node, {}))) as processes:
+        child = processes.children[node]
+        if node == 'say':
+            child.wait(40)  # it has nothing to say, and says so
+            assert child.returncode == 2
+            assert 'nothing to say' in processes.output.getvalue()
+            return
+        watcher = Probe()
+        watcher.listen(
+            DiagnosticArray, f'{"policy" if node == "model" else node}/status', LATCHED_QOS
+        )
+        if node != 'sim':
+            watcher.status('policy' if node == 'model' else node, '')
+        else:
+            watcher.listen(Image, 'image', SENSOR_QOS)
+            watcher.next('image')
+        watcher.close()
+        child.send_signal(number)
+        assert child.wait(15) == 0, processes.output.getvalue()
+        assert 'Traceback' not in processes.output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ('node', 'parameters', 'words'),
+    [
+        ('policy', {'checkpoint': '/nowhere'}, 'no checkpoint at /nowhere'),
+        ('policy', {'max_rate': -1.0}, 'parameter max_rate'),
+        ('policy', {'device': 'abacus'}, 'parameter device'),
+        ('policy', {'dtype': 'int9'}, 'precision int9'),
+        ('policy', {'robot': 'r2d2'}, "no robot description 'r2d2'"),
+        ('action_player', {'output': 'dance'}, 'twist or trajectory'),
+        ('action_player', {'control_rate': 'fast'}, 'parameter control_rate'),
+        ('sim', {'image_size': 7}, 'parameter image_size'),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named_and_the_node_lives(
+    probe, node, parameters, words
+):
+    with running(NodeSpec(node, parameters=parameters)) as processes:
+        said = probe.status(node, words)
+        assert said.startswith('not configured')
+        probe.spin(0.3)
+        assert processes.dead() == {}
+
+
+def test_quantised_weights_are_named_in_the_status(probe, tiny_folder):
+    pytest.importorskip('torchao')
+    parameters = {'checkpoint': str(tiny_folder), 'dtype': 'int8'}
+    with running(NodeSpec('policy', parameters=parameters)):
+        values = probe.next('policy/status', lambda m: m.status[0].message == 'configured')
+        assert {v.key: v.value for v in values.status[0].values}['model'].endswith('/int8')
+
+
+def test_truncated_weights_are_refused_by_name(probe, tiny_folder, tmp_path):
+    for file in tiny_folder.iterdir():
+        content = file.read_bytes()
+        (tmp_path / file.name).write_bytes(
+            content[:200] if file.suffix == '.safetensors' else content
+        )
+    with running(NodeSpec('policy', parameters={'checkpoint': str(tmp_path)})):
+        assert 'model.safetensors' in probe.status('policy', 'not configured')
+
+
+SHORT_OF_MEMORY = """
+import torch
+from worldvla_ros.inference.fast import FastTransformer
+from worldvla_ros.nodes.policy import main
+
+forward, passes = FastTransformer.forward, []
+
+def limited(*arguments):
+    passes.append(1)
+    if len(passes) > 7:  # a chunk of warming up is let through
+        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+    return forward(*arguments)
+
+FastTransformer.forward = limited
+raise SystemExit(main())
+"""
+
+
+def test_a_shortage_of_memory_stops_the_policy_with_one_message(probe, tiny_folder):
+    command = [
+        sys.executable,
+        '-c',
+        SHORT_OF_MEMORY,
+        '--ros-args',
+        '-p',
+        f'checkpoint:={tiny_folder}',
+    ]
+    process = subprocess.Popen([*command, '-p', 'max_image_age:=5.0'])
+    try:
+        wait_active(probe, 'policy')
+        probe.say(String(data='pick up the red cube'), 'instruction', LATCHED_QOS)
+        probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+        probe.spin(0.2)
+        probe.say(camera_image(probe), 'image', SENSOR_QOS)
+        said = probe.status('policy', 'out of memory')
+        assert 'Tried to allocate 2.00 GiB' in said
+        assert 'dtype' in said
+        request = GetState.Request()
+        probe.until(
+            lambda: (
+                probe.call(GetState, 'policy/get_state', request).current_state.label == 'inactive'
+            ),
+            'the policy to be inactive',
+        )
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_when_the_policy_is_killed_the_arm_holds_still(probe, tiny_folder):
+    policy = NodeSpec('policy', parameters={'checkpoint': str(tiny_folder), 'max_rate': 20.0})
+    with running(NodeSpec('sim'), policy, NodeSpec('action_player')) as processes:
+        probe.next('image')
+        probe.say(String(data='pick up the red cube'), 'instruction', LATCHED_QOS)
+        probe.next('action_chunk')
+        processes.children['policy'].kill()
+        probe.spin(1.5)
+        before = np.array(probe.next('joint_states').position)
+        probe.spin(0.5)
+        after = np.array(probe.next('joint_states').position)
+        np.testing.assert_allclose(after[:7], before[:7], atol=1e-3)
+        assert set(processes.dead()) == {'policy'}
+
+
+def test_a_published_folder_under_another_name_is_configured_with_its_profile(probe, tmp_path):
+    folder = publish.write_published(tmp_path, 'mine')
+    parameters = {'checkpoint': str(folder), 'robot': 'libero'}
+    with running(NodeSpec('policy', 'policy', parameters=parameters)):
+        assert 'name its profile' in probe.status('policy', 'not configured')
+    parameters['profile'] = 'worldvla_256_libero_goal'
+    probe.heard['policy/status'].clear()
+    with running(NodeSpec('policy', 'policy', parameters=parameters)) as processes:
+        assert probe.status('policy', 'configured') == 'configured'
+        words = 'active, waiting for images of camera front on topic image'
+        probe.until(lambda: words in processes.output.getvalue(), words)
+
+
+def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
+    folder = publish.write_published(tmp_path, 'VLA_model_256/libero_goal')
+    spec = NodeSpec('policy', 'policy', parameters={
+        'checkpoint': str(folder), 'robot': 'libero', 'max_image_age': 10.0,
+        'max_camera_skew': 10.0, 'max_rate': 50.0,
+    })  # fmt: skip
+    with running(spec):
+        assert probe.status('policy', 'configured') == 'configured'
+        wait_active(probe, 'policy')
+        probe.say(String(data='turn on the stove'), 'instruction', LATCHED_QOS)
+        seeds = iter(range(10**6))
+
+        def answered():
+            probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
+            probe.say(camera_image(probe, next(seeds), 256), 'wrist_image', SENSOR_QOS)
+            probe.say(camera_image(probe, next(seeds), 256), 'image', SENSOR_QOS)
+            probe.spin(0.05)
+            return probe.heard['action_chunk']
+
+        chunk = probe.until(answered, 'a chunk')[0]
+    assert chunk.model_id.startswith('rynnvla_vla_256_libero_goal@')
+    assert (chunk.horizon, chunk.dim) == (5, 7)
+    assert list(chunk.action_scale)[:4] == pytest.approx([0.05, 0.05, 0.05, 0.5])

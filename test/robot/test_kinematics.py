@@ -1,0 +1,265 @@
+"""Kinematics: against MuJoCo's, against differences, and there and back."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+import numpy as np
+import pytest
+
+from worldvla_ros.checkpoint.profiles import load_profile
+from worldvla_ros.errors import ObservationError
+from worldvla_ros.robot import kinematics
+from worldvla_ros.robot.description import load_robot
+from worldvla_ros.sim.tabletop import TabletopEnv
+
+ROBOT = load_robot('sim_panda')
+LOW, HIGH = np.array(ROBOT.joints.minimum), np.array(ROBOT.joints.maximum)
+HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4])
+NAMES = [*ROBOT.joints.names, *ROBOT.gripper.names]
+
+
+@pytest.fixture(scope='module')
+def env():
+    env = TabletopEnv(cameras=(), image_size=0)
+    env.reset(seed=8000)
+    yield env
+    env.close()
+
+
+def random_joints(count):
+    return np.random.default_rng(0).uniform(LOW, HIGH, (count, 7))
+
+
+def simulated_pose(env, joints):
+    import mujoco
+
+    for name, value in zip(ROBOT.joints.names, joints, strict=True):
+        env.data.joint(name).qpos[0] = value
+    mujoco.mj_forward(env.model, env.data)
+    return env.tcp_pose()
+
+
+def test_the_tip_is_where_mujoco_has_it(env):
+    for joints in random_joints(50):
+        position, rotation = simulated_pose(env, joints)
+        pose = kinematics.forward(ROBOT, joints)
+        np.testing.assert_allclose(pose[:3, 3], position, atol=1e-6)
+        np.testing.assert_allclose(pose[:3, :3], rotation, atol=1e-6)
+
+
+def test_joint_limits_are_those_of_the_simulation(env):
+    limits = [env.model.joint(name).range for name in ROBOT.joints.names]
+    np.testing.assert_allclose(limits, np.stack([LOW, HIGH], axis=1))
+
+
+def test_there_is_one_link_pose_per_joint_and_one_of_the_tip():
+    poses = kinematics.link_poses(ROBOT, HOME)
+    assert len(poses) == 8
+    np.testing.assert_array_equal(poses[-1], kinematics.forward(ROBOT, HOME))
+    np.testing.assert_allclose(poses[0][:3, 3], [0, 0, ROBOT.kinematics.d[0]])
+
+
+def test_the_jacobian_is_the_derivative_of_the_tip():
+    step = 1e-6
+    for joints in random_joints(10):
+        matrix = kinematics.jacobian(ROBOT, joints)
+        for i, offset in enumerate(step * np.eye(7)):
+            after, before = (kinematics.forward(ROBOT, joints + s * offset) for s in (1, -1))
+            linear = (after[:3, 3] - before[:3, 3]) / (2 * step)
+            turn = kinematics.rotation_vector(after[:3, :3] @ before[:3, :3].T) / (2 * step)
+            np.testing.assert_allclose(matrix[:, i], [*linear, *turn], atol=1e-6)
+
+
+def test_inverse_kinematics_reaches_poses_near_home():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        target = kinematics.forward(ROBOT, HOME + rng.uniform(-0.2, 0.2, 7))
+        joints = kinematics.solve_ik(ROBOT, HOME, target)
+        reached = kinematics.forward(ROBOT, joints)
+        np.testing.assert_allclose(reached, target, atol=1e-4)
+
+
+def test_inverse_kinematics_stays_within_limits_where_it_cannot_reach():
+    target = np.eye(4)
+    target[:3, :3] = kinematics.DOWN
+    for target[:3, 3] in ([3.0, 0.0, 0.2], [0.0, 0.0, -1.0], [-0.5, 0.5, 0.1]):
+        joints = kinematics.solve_ik(ROBOT, HOME, target, iterations=30)
+        assert (joints >= LOW).all()
+        assert (joints <= HIGH).all()
+
+
+def test_inverse_kinematics_does_not_move_where_it_already_is():
+    joints = kinematics.solve_ik(ROBOT, HOME, kinematics.forward(ROBOT, HOME))
+    np.testing.assert_allclose(joints, HOME, atol=1e-9)
+
+
+components = st.floats(-10, 10, allow_subnormal=False)
+vectors = arrays(float, 3, elements=components)
+
+
+@given(vectors)
+def test_a_rotation_matrix_is_a_rotation(vector):
+    matrix = kinematics.rotation_matrix(vector)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(matrix) == pytest.approx(1)
+
+
+@given(vectors)
+def test_the_vector_of_a_rotation_gives_the_rotation_back(vector):
+    matrix = kinematics.rotation_matrix(vector)
+    again = kinematics.rotation_vector(matrix)
+    assert np.linalg.norm(again) <= np.pi + 1e-9
+    np.testing.assert_allclose(kinematics.rotation_matrix(again), matrix, atol=1e-6)
+
+
+@given(vectors.filter(lambda v: np.linalg.norm(v) > 1e-6), st.floats(1e-6, 3.1))
+def test_turns_below_pi_come_back_as_they_were(direction, angle):
+    vector = direction / np.linalg.norm(direction) * angle
+    back = kinematics.rotation_vector(kinematics.rotation_matrix(vector))
+    np.testing.assert_allclose(back, vector, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    'axis', [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.6, -0.8, 0), (-0.6, 0, 0.8), (0.48, -0.6, 0.64)]
+)
+def test_half_turns_keep_their_axis(axis):
+    turn = np.pi * np.array(axis)
+    back = kinematics.rotation_vector(2 * np.outer(axis, axis) - np.eye(3))
+    np.testing.assert_allclose(min(back @ turn, -back @ turn), -(np.pi**2), atol=1e-6)
+
+
+@settings(max_examples=30)
+@given(st.permutations([*range(9), 9, 10]))
+def test_joints_are_ordered_by_name(order):
+    names = [*NAMES, 'wheel', 'lid']
+    values = np.arange(11) / 10
+    joints, width = kinematics.order_joints(ROBOT, [names[i] for i in order], values[order])
+    np.testing.assert_allclose(joints, values[:7])
+    assert width == pytest.approx(0.7 + 0.8)
+
+
+def test_a_missing_joint_is_named():
+    names = [n for n in NAMES if n != 'panda_joint4']
+    with pytest.raises(ObservationError, match='panda_joint4 is missing'):
+        kinematics.order_joints(ROBOT, names, np.zeros(8))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_joint_that_is_not_finite_is_named(value):
+    positions = np.zeros(9)
+    positions[7] = value
+    with pytest.raises(ObservationError, match='panda_finger_joint1 is not finite'):
+        kinematics.order_joints(ROBOT, NAMES, positions)
+
+
+def test_other_joints_need_not_be_finite():
+    joints, _ = kinematics.order_joints(ROBOT, [*NAMES, 'lid'], np.append(np.zeros(9), np.nan))
+    np.testing.assert_array_equal(joints, np.zeros(7))
+
+
+def test_names_without_positions_are_refused():
+    with pytest.raises(ObservationError, match='expected 9 positions, one per name, got 7'):
+        kinematics.order_joints(ROBOT, NAMES, np.zeros(7))
+
+
+def test_the_state_from_joints_is_the_state_of_the_simulation(env):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(9)
+    names = [NAMES[i] for i in order]
+    for width in (0.0, 0.02, 0.04):
+        env.data.joint('panda_finger_joint2').qpos[0] = width
+        simulated_pose(env, HOME + rng.uniform(-0.3, 0.3, 7))
+        positions = env.joint_positions()[order]
+        state = kinematics.state_from_joints(ROBOT, 'tcp_pose_width', names, positions)
+        assert state.dtype == np.float32
+        np.testing.assert_allclose(state, env.state(), atol=2e-6)
+
+
+LIBERO = load_robot('libero')
+LIBERO_HOME = np.array([0.0, -0.161037389, 0.0, -2.44459747, 0.0, 2.2267522, np.pi / 4])
+
+
+def test_the_quaternion_of_the_tip_is_its_rotation():
+    for joints in random_joints(20):
+        w, *axis = kinematics.tip_quaternion(LIBERO, joints)
+        sine = np.linalg.norm(axis)
+        turn = np.asarray(axis) / sine * 2 * np.arctan2(sine, w)
+        rotation = kinematics.forward(LIBERO, joints)[:3, :3]
+        np.testing.assert_allclose(kinematics.rotation_matrix(turn), rotation, atol=1e-9)
+
+
+def test_the_quaternion_of_the_tip_is_the_one_that_mujoco_has(env):
+    import mujoco
+
+    for joints in random_joints(20):
+        for name, value in zip(ROBOT.joints.names, joints, strict=True):
+            env.data.joint(name).qpos[0] = value
+        mujoco.mj_forward(env.model, env.data)
+        expected = np.zeros(4)
+        hand = env.model.joint('panda_joint7').bodyid[0]
+        mujoco.mju_mulQuat(
+            expected, env.data.xquat[hand], [np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8)]
+        )
+        np.testing.assert_allclose(kinematics.tip_quaternion(ROBOT, joints), expected, atol=1e-6)
+
+
+def test_the_state_at_liberos_start_is_within_the_published_statistics():
+    fingers = [0.02, 0.02]
+    state = kinematics.state_from_joints(
+        LIBERO, 'libero_pose_fingers',
+        [*LIBERO.joints.names, *LIBERO.gripper.names], np.append(LIBERO_HOME, fingers),
+    )  # fmt: skip
+    assert state.dtype == np.float32
+    np.testing.assert_allclose(state[:3], [-0.21, 0.0, 1.17], atol=0.02)
+    np.testing.assert_allclose(state[3:6], [np.pi, 0, 0], atol=0.15)
+    np.testing.assert_allclose(state[6:], [0.02, -0.02])
+    wanted = load_profile('rynnvla_vla_256_libero_goal').state
+    assert (state >= np.array(wanted.minimum)).all()
+    assert (state <= np.array(wanted.maximum)).all()
+
+
+def test_an_unknown_state_recipe_is_refused():
+    with pytest.raises(ObservationError, match="expected one of .*, got 'joints'"):
+        kinematics.state_from_joints(ROBOT, 'joints', NAMES, np.zeros(9))
+
+
+def test_the_tool_offset_lengthens_the_arm():
+    longer = replace(ROBOT.kinematics, tool_offset=ROBOT.kinematics.tool_offset + 0.1)
+    near = kinematics.forward(ROBOT, HOME)
+    far = kinematics.forward(replace(ROBOT, kinematics=longer), HOME)
+    np.testing.assert_allclose(far[:3, 3] - near[:3, 3], 0.1 * near[:3, 2], atol=1e-9)
+
+
+def quaternion(axis, angle):
+    """Return (x, y, z, w) of a turn about a unit axis."""
+    return np.append(np.sin(angle / 2) * np.asarray(axis, float), np.cos(angle / 2))
+
+
+@given(angle=st.floats(0.01, 2 * np.pi - 0.01), tilt=st.floats(0, np.pi), turn=st.floats(0, 6.28))
+def test_axis_angle_of_robosuite_keeps_angles_beyond_pi(angle, tilt, turn):
+    axis = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
+    found = kinematics.robosuite_axis_angle(quaternion(axis, angle))
+    np.testing.assert_allclose(found, angle * axis, atol=1e-6)
+
+
+def test_a_quaternion_and_its_negative_are_told_apart_though_they_are_one_rotation():
+    turn = quaternion([1, 0, 0], 3.0)
+    one, other = (kinematics.robosuite_axis_angle(q) for q in (turn, -turn))
+    np.testing.assert_allclose(one, [3.0, 0, 0])
+    np.testing.assert_allclose(other, [3.0 - 2 * np.pi, 0, 0])
+    np.testing.assert_allclose(
+        kinematics.rotation_matrix(one), kinematics.rotation_matrix(other), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize('w', [1.0, 1.0000001, -1.0, -1.0000001])
+def test_axis_angle_of_robosuite_is_zero_where_there_is_no_axis(w):
+    np.testing.assert_array_equal(kinematics.robosuite_axis_angle([0, 0, 0, w]), np.zeros(3))
+
+
+def test_axis_angle_of_robosuite_leaves_the_quaternion_alone():
+    turn = np.array([0.0, 0.0, 0.0, 1.5])
+    kinematics.robosuite_axis_angle(turn)
+    assert turn[3] == 1.5

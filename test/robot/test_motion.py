@@ -1,0 +1,150 @@
+"""The chunk player: order, holding, splicing and clocks."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from worldvla_ros.observation import ActionChunk
+from worldvla_ros.robot.motion import REMEMBERED, ChunkPlayer
+
+DT = 0.05
+
+
+def chunk(stamp_s=0.0, number=0, horizon=4):
+    """Return a chunk whose actions are (number, index)."""
+    actions = np.array([(number, i) for i in range(horizon)], np.float32).reshape(horizon, 2)
+    return ActionChunk(
+        actions, ('a', 'b'), ('1', '1'), np.ones(2, np.float32), DT, stamp_s, chunk_id=number
+    )
+
+
+def played(player, times):
+    return [None if a is None else tuple(a) for a in map(player.next_action, times)]
+
+
+@pytest.fixture
+def player():
+    return ChunkPlayer()
+
+
+def test_a_player_without_a_chunk_holds(player):
+    assert player.next_action(0.0) is None
+    assert player.chunk is None
+    assert player.remaining.shape == (0, 0)
+
+
+def test_actions_come_in_order_and_then_it_holds(player):
+    assert player.offer(chunk(horizon=3))
+    assert played(player, [0.1, 0.15, 0.2, 0.25, 0.3]) == [(0, 0), (0, 1), (0, 2), None, None]
+
+
+def test_remaining_shrinks_as_actions_are_sent(player):
+    player.offer(chunk(horizon=3))
+    player.next_action(0.1)
+    np.testing.assert_array_equal(player.remaining, [(0, 1), (0, 2)])
+
+
+def test_a_new_chunk_goes_on_after_the_actions_sent_since_its_stamp(player):
+    player.offer(chunk(stamp_s=0.0))
+    played(player, [0.10, 0.15, 0.20])
+    player.offer(chunk(stamp_s=0.15, number=1))
+    assert played(player, [0.25, 0.30, 0.35]) == [(1, 2), (1, 3), None]
+
+
+def test_holding_since_the_stamp_skips_nothing(player):
+    player.offer(chunk(stamp_s=0.0, horizon=1))
+    assert played(player, [0.10, 0.15, 0.20]) == [(0, 0), None, None]
+    player.offer(chunk(stamp_s=0.12, number=1))
+    assert played(player, [0.25]) == [(1, 0)]
+
+
+def test_actions_of_several_chunks_since_the_stamp_count_together(player):
+    player.offer(chunk(stamp_s=0.0))
+    played(player, [0.10])
+    player.offer(chunk(stamp_s=0.02, number=1))
+    played(player, [0.15])
+    player.offer(chunk(stamp_s=0.05, number=2))
+    assert played(player, [0.20]) == [(2, 2)]
+
+
+def test_a_chunk_wholly_overtaken_holds(player):
+    player.offer(chunk(stamp_s=0.0))
+    played(player, [0.10, 0.15, 0.20])
+    assert player.offer(chunk(stamp_s=0.05, number=1, horizon=2))
+    assert played(player, [0.25]) == [None]
+
+
+def test_an_older_chunk_is_refused(player):
+    player.offer(chunk(stamp_s=1.0))
+    assert not player.offer(chunk(stamp_s=0.9, number=1))
+    assert player.chunk.chunk_id == 0
+    assert played(player, [1.1]) == [(0, 0)]
+
+
+def test_the_same_chunk_offered_again_does_not_start_over(player):
+    player.offer(chunk(stamp_s=1.0))
+    played(player, [1.1, 1.15])
+    player.offer(chunk(stamp_s=1.0))
+    assert played(player, [1.2]) == [(0, 2)]
+
+
+def test_a_clock_that_jumps_back_clears(player):
+    player.offer(chunk(stamp_s=5.0))
+    player.next_action(5.1)
+    assert player.next_action(1.0) is None
+    assert player.chunk is None
+    assert player.offer(chunk(stamp_s=0.9, number=1))
+    assert played(player, [1.05]) == [(1, 0)]
+
+
+def test_two_ticks_at_one_time_are_no_jump(player):
+    player.offer(chunk())
+    assert played(player, [0.1, 0.1]) == [(0, 0), (0, 1)]
+
+
+def test_clear_holds_and_forgets_what_was_sent(player):
+    player.offer(chunk())
+    played(player, [0.1, 0.15])
+    player.clear()
+    assert player.next_action(0.2) is None
+    player.offer(chunk(number=1))
+    assert played(player, [0.25]) == [(1, 0)]
+
+
+def test_more_actions_than_are_remembered_keep_the_latest(player):
+    player.offer(chunk(horizon=REMEMBERED + 10))
+    times = np.arange(REMEMBERED + 5) * DT
+    played(player, times)
+    player.offer(chunk(stamp_s=times[-3], number=1))
+    assert played(player, [times[-1] + DT]) == [(1, 3)]
+
+
+ticks = st.tuples(st.just('tick'), st.integers(0, 3))
+offers = st.tuples(st.just('offer'), st.integers(-8, 0), st.integers(1, 6))
+
+
+@given(st.lists(ticks | offers, max_size=60))
+def test_whatever_happens_actions_come_once_each_from_the_newest_chunk(events):
+    player, now, newest, number = ChunkPlayer(), 0, None, 0
+    sent, returned = [], set()
+    cursor = 0
+    for kind, value, *rest in events:
+        if kind == 'offer':
+            number += 1
+            offered = chunk(stamp_s=float(now + value), number=number, horizon=rest[0])
+            taken = newest is None or offered.stamp_s >= newest.stamp_s
+            assert player.offer(offered) == taken
+            if taken:
+                newest, cursor = offered, sum(s >= offered.stamp_s for s in sent)
+            continue
+        now += value
+        due = newest is not None and cursor < newest.horizon
+        action = player.next_action(float(now))
+        assert (action is not None) == due
+        if due:
+            assert tuple(action) == (newest.chunk_id, cursor)
+            assert tuple(action) not in returned
+            returned.add(tuple(action))
+            sent.append(float(now))
+            cursor += 1

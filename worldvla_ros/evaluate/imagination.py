@@ -1,0 +1,47 @@
+"""Imagined images against what was really seen, where it changed, along the expert's episodes.
+
+    start image, actions ─ imagine ─ compare with the observed image on the pixels that changed
+
+Knows simulation and world model. Must not know ROS.
+"""
+
+import numpy as np
+from tqdm import tqdm
+
+from worldvla_ros.evaluate.comparison import compare, rounded
+from worldvla_ros.metrics import changed_pixels, pooled_psnr
+from worldvla_ros.sim.collect import expert_episode
+from worldvla_ros.world_model import WorldModel
+
+
+def imagination(
+    world: WorldModel, task: str, episodes: int, seed: int, horizon: int, *, progress: bool = True
+) -> dict[str, object]:
+    """Return pooled PSNR [dB] of images `horizon` actions ahead, over starts all along episodes.
+
+    Raises:
+        EpisodeError: A seed is outside 0 … 8999.
+    """
+    errors: dict[str, list[np.ndarray]] = {
+        'imagined': [],
+        'nothing_moves': [],
+        'reconstructed': [],
+    }
+    for each in tqdm(range(seed, seed + episodes), desc='imagination', disable=not progress):
+        episode = expert_episode(task, each, world.checkpoint.spec.cameras)
+        for start in range(0, episode.length - horizon + 1, horizon):
+            made = compare(world, episode, start, horizon)
+            observed = made.observed[-1].astype(float)
+            mask = changed_pixels(made.start, made.observed[-1])
+            candidates = (made.imagined[-1], made.start, made.reconstructed[-1])
+            for found, image in zip(errors.values(), candidates, strict=True):
+                found.append(np.square(image.astype(float) - observed)[mask])
+    pooled = {f'psnr_{name}': rounded(pooled_psnr(found)) for name, found in errors.items()}
+    known = pooled['psnr_imagined'] is not None and pooled['psnr_nothing_moves'] is not None
+    gain = pooled['psnr_imagined'] - pooled['psnr_nothing_moves'] if known else None
+    return {
+        'actions_ahead': horizon,
+        'starts': len(errors['imagined']),
+        **pooled,
+        'gain': round(gain, 2) if known else None,
+    }

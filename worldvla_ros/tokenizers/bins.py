@@ -1,0 +1,137 @@
+"""Numbers ⇄ bins ⇄ token ids, for actions and for robot state.
+
+"256 bins" of the papers means 256 *edges*, linspace(-1, 1, 256): 255 intervals, and one boundary
+bin for values at or beyond the upper edge. Bin d (1…256) holds edges[d-1] ≤ n < edges[d]; bin 256
+decodes to the same centre as bin 255 (WorldVLA `data/item_processor.py`, `numpy.digitize`).
+
+Knows the range of each dimension. Must not know what the numbers mean.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldvla_ros.errors import CheckpointError
+from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
+
+EDGES = np.linspace(-1.0, 1.0, BINS)
+CENTRES = (EDGES.astype(np.float32)[:-1] + EDGES.astype(np.float32)[1:]) / 2
+RANGE_EPSILON = 1e-8
+"""Keeps the range of a constant dimension from being zero (same value as the reference)."""
+
+
+@dataclass(frozen=True)
+class BinTokenizer:
+    """One block of numbers: `[start, bin, …, bin, end]`, dim + 2 ids.
+
+    Attributes:
+        minimum: Lower end of each dimension's range.
+        maximum: Upper end of each dimension's range.
+        start: Id before the bins.
+        end: Id after the bins.
+        bin_base: Id of bin d is `bin_base + d`.
+    """
+
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    start: int
+    end: int
+    bin_base: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            CheckpointError: The two ends differ in length, or a range is empty.
+        """
+        if len(self.minimum) != len(self.maximum) or np.any(self._low > self._high):
+            raise CheckpointError(
+                'statistics of a quantised block',
+                expected='minimum <= maximum for each dimension',
+                got=f'{self.minimum} and {self.maximum}',
+            )
+
+    @property
+    def dim(self) -> int:
+        """Numbers per block."""
+        return len(self.minimum)
+
+    @property
+    def block_length(self) -> int:
+        """Ids per block."""
+        return self.dim + 2
+
+    @property
+    def _low(self) -> np.ndarray:
+        return np.asarray(self.minimum, np.float64)
+
+    @property
+    def _high(self) -> np.ndarray:
+        return np.asarray(self.maximum, np.float64)
+
+    @property
+    def _span(self) -> np.ndarray:
+        return self._high - self._low + RANGE_EPSILON
+
+    def bins(self, values: np.ndarray) -> np.ndarray:
+        """Quantise values: float[..., dim] → int64[..., dim] in 1…256; out of range is clipped."""
+        normalised = 2 * (np.asarray(values, np.float64) - self._low) / self._span - 1
+        clipped = np.clip(normalised, -1, 1)
+        return np.searchsorted(EDGES, clipped, side='right').astype(np.int64)
+
+    def values(self, bins: np.ndarray) -> np.ndarray:
+        """Return the centres of bins: int[..., dim] in 1…256 → float32[..., dim]."""
+        return self.denormalise(CENTRES[np.clip(np.asarray(bins) - 1, 0, BINS - 2)])
+
+    def denormalise(self, normalised: np.ndarray) -> np.ndarray:
+        """Scale from [-1, 1] to the range of each dimension: float[..., dim] → float32[..., dim].
+
+        What lies outside [-1, 1] stays outside the range, as in the reference.
+        """
+        return ((np.asarray(normalised, np.float64) + 1) / 2 * self._span + self._low).astype(
+            np.float32
+        )
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return blocks of ids: float[..., dim] → int64[..., dim + 2].
+
+        Raises:
+            ValueError: The last dimension is not `dim`, or a value is NaN.
+        """
+        values = np.asarray(values)
+        if values.shape[-1:] != (self.dim,):
+            raise ValueError(f'expected [..., {self.dim}] values, got {list(values.shape)}')
+        if np.isnan(values).any():
+            raise ValueError('a value is NaN')
+        edge = np.ones((*values.shape[:-1], 1), np.int64)
+        ids = self.bins(values) + self.bin_base
+        return np.concatenate([edge * self.start, ids, edge * self.end], axis=-1)
+
+    def decode(self, ids: np.ndarray) -> np.ndarray:
+        """Return the values of blocks: int64[..., dim + 2] → float32[..., dim].
+
+        An id that is no bin is clipped to the nearest one, as the reference does.
+
+        Raises:
+            ValueError: The last dimension is not `dim + 2`.
+        """
+        ids = np.asarray(ids)
+        if ids.shape[-1:] != (self.block_length,):
+            raise ValueError(f'expected [..., {self.block_length}] ids, got {list(ids.shape)}')
+        return self.values(ids[..., 1:-1] - self.bin_base)
+
+
+def action_tokenizer(
+    vocab: Vocabulary, minimum: tuple[float, ...], maximum: tuple[float, ...]
+) -> BinTokenizer:
+    """Return the tokenizer of action blocks."""
+    return BinTokenizer(
+        minimum, maximum, vocab.action_start, vocab.action_end, vocab.action_bin_base
+    )
+
+
+def state_tokenizer(
+    vocab: Vocabulary, minimum: tuple[float, ...], maximum: tuple[float, ...]
+) -> BinTokenizer:
+    """Return the tokenizer of robot-state blocks."""
+    return BinTokenizer(minimum, maximum, vocab.state_start, vocab.state_end, vocab.state_bin_base)

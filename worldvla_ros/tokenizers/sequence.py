@@ -1,0 +1,171 @@
+"""Prompts and responses as token ids: the only place that knows wording and layout.
+
+    action  bos, text(instruction), [state], image × m, sep │ action block × K, sep
+    world   bos, text, image × cameras, action block × n, sep │ image × cameras, sep
+
+What is right of │ is the response and is supervised; the prompt is not. `blocks` says which
+part of the chunk mask a token belongs to: 0 is seen by all later tokens, k ≥ 1 is action k,
+-1 is an action of the past inside a prompt, which the chunk may not see (see model/masks.py).
+
+Must not know of torch, of pixels or of robots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldvla_ros.errors import CheckpointError, InstructionError
+from worldvla_ros.tokenizers.bins import BinTokenizer
+from worldvla_ros.tokenizers.image import ImageTokenizer
+from worldvla_ros.tokenizers.text import TextTokenizer
+from worldvla_ros.tokenizers.vocab import Vocabulary
+
+SHARED_BLOCK = 0
+PAST_ACTION_BLOCK = -1
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Wording of the two tasks; `{task}` stands for the instruction."""
+
+    action: str = 'What action should the robot take to {task}?'
+    world: str = 'Generate the image based on the current image and the action.'
+
+    def __post_init__(self) -> None:
+        """Check that the instruction has its place.
+
+        Raises:
+            CheckpointError: `{task}` is missing, or there is another place.
+        """
+        try:
+            fits = self.action.format(task='<task>') != self.action
+        except (KeyError, IndexError, ValueError):
+            fits = False
+        if not fits:
+            raise CheckpointError(
+                'wording of the action prompt',
+                expected='a sentence with {task} in it',
+                got=repr(self.action),
+            )
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Token ids with what the model must know beside them.
+
+    Attributes:
+        ids: int64[t].
+        blocks: int64[t], part of the chunk mask (module docstring).
+        prompt_length: How many ids belong to the prompt.
+    """
+
+    ids: np.ndarray
+    blocks: np.ndarray
+    prompt_length: int
+
+
+@dataclass(frozen=True)
+class SequenceBuilder:
+    """Builds the sequences of both tasks from codes, numbers and text."""
+
+    vocab: Vocabulary
+    text: TextTokenizer
+    action: BinTokenizer
+    state: BinTokenizer | None
+    image: ImageTokenizer
+    prompts: Prompts
+    world_action: BinTokenizer | None = None
+    """Of the actions in world prompts, where they are quantised with other statistics."""
+
+    def action_prompt(
+        self,
+        instruction: str,
+        codes: list[np.ndarray],
+        state: np.ndarray | None = None,
+        past_actions: list[np.ndarray] | None = None,
+    ) -> Sequence:
+        """Return the prompt that asks for actions.
+
+        Args:
+            instruction: One sentence.
+            codes: int[rows, columns] per image, oldest instant first, cameras within an instant.
+            state: float[state_dim], if the checkpoint has a state recipe.
+            past_actions: float[n, dim] for each instant but the newest, executed after it and laid
+                out behind its images; none by default. The chunk does not see them.
+
+        Raises:
+            InstructionError: The instruction holds the name of a token that is not text.
+            ValueError: A state is missing, or given to a checkpoint without a state recipe; or the
+                images do not divide into instants.
+        """
+        past = past_actions or []
+        cameras, rest = divmod(len(codes), len(past) + 1)
+        if rest:
+            raise ValueError(f'{len(codes)} images do not divide into {len(past) + 1} instants')
+        if (state is None) != (self.state is None):
+            raise ValueError('a state must be given exactly where the checkpoint has a recipe')
+        parts = [[self.vocab.bos], self._text(self.prompts.action.format(task=instruction))]
+        if state is not None:
+            parts.append(self.state.encode(state))
+        images = [self.image.encode(c) for c in codes]
+        marks = [SHARED_BLOCK] * len(parts)
+        for i, actions in enumerate(past):
+            parts += [
+                *images[i * cameras : (i + 1) * cameras],
+                self.action.encode(actions).ravel(),
+            ]
+            marks += [SHARED_BLOCK] * cameras + [PAST_ACTION_BLOCK]
+        parts += [*images[len(past) * cameras :], [self.vocab.sep]]
+        return _prompt(parts, marks)
+
+    def world_prompt(self, codes: list[np.ndarray], actions: np.ndarray) -> Sequence:
+        """Return the prompt that asks for the next image of each camera.
+
+        Args:
+            codes: int[rows, columns] per camera, the present images.
+            actions: float[n, dim], executed between the present and the asked-for images.
+        """
+        parts = [[self.vocab.bos], self._text(self.prompts.world)]
+        parts += [self.image.encode(c) for c in codes]
+        numbers = self.world_action or self.action
+        parts += [numbers.encode(actions).reshape(-1), [self.vocab.sep]]
+        return _prompt(parts)
+
+    def with_actions(self, prompt: Sequence, actions: np.ndarray) -> Sequence:
+        """Append the response of an action prompt: float[K, dim] → K blocks and sep."""
+        blocks = np.repeat(np.arange(1, len(actions) + 1), self.action.block_length)
+        ids = np.append(self.action.encode(actions).reshape(-1), self.vocab.sep)
+        return _append(prompt, ids, np.append(blocks, SHARED_BLOCK))
+
+    def with_images(self, prompt: Sequence, codes: list[np.ndarray]) -> Sequence:
+        """Append the response of a world prompt: one image block per camera and sep."""
+        ids = np.concatenate([*(self.image.encode(c) for c in codes), [self.vocab.sep]])
+        return _append(prompt, ids, np.full(len(ids), SHARED_BLOCK))
+
+    def _text(self, text: str) -> list[int]:
+        ids = self.text.encode(text)
+        foreign = [i for i in ids if not self.vocab.is_text(i)]
+        if foreign:
+            raise InstructionError(
+                f'the text {text!r} holds a token that is not text',
+                expected='plain words',
+                got=f'token id {foreign[0]}',
+                remedy='Leave names in angle brackets such as <reserved08706> out.',
+            )
+        return ids
+
+
+def _prompt(parts: list, marks: list[int] | None = None) -> Sequence:
+    """Join parts; `marks` are their blocks, those of what all may see where not given or left."""
+    ids = np.concatenate([np.asarray(p, np.int64) for p in parts])
+    marks = (marks or []) + [SHARED_BLOCK] * (len(parts) - len(marks or []))
+    blocks = np.repeat(np.array(marks, np.int64), [len(p) for p in parts])
+    return Sequence(ids, blocks, len(ids))
+
+
+def _append(prompt: Sequence, ids: np.ndarray, blocks: np.ndarray) -> Sequence:
+    return Sequence(
+        np.concatenate([prompt.ids, ids]),
+        np.concatenate([prompt.blocks, blocks]),
+        prompt.prompt_length,
+    )
