@@ -12,6 +12,7 @@ from worldvla_ros.checkpoint.profiles import load_profile
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot import kinematics
 from worldvla_ros.robot.description import load_robot
+from worldvla_ros.robot.state import order_joints, robosuite_axis_angle, state_from_joints
 from worldvla_ros.sim.tabletop import TabletopEnv
 
 ROBOT = load_robot('sim_panda')
@@ -135,7 +136,7 @@ def test_half_turns_keep_their_axis(axis):
 def test_joints_are_ordered_by_name(order):
     names = [*NAMES, 'wheel', 'lid']
     values = np.arange(11) / 10
-    joints, width = kinematics.order_joints(ROBOT, [names[i] for i in order], values[order])
+    joints, width = order_joints(ROBOT, [names[i] for i in order], values[order])
     np.testing.assert_allclose(joints, values[:7])
     assert width == pytest.approx(0.7 + 0.8)
 
@@ -143,7 +144,7 @@ def test_joints_are_ordered_by_name(order):
 def test_a_missing_joint_is_named():
     names = [n for n in NAMES if n != 'panda_joint4']
     with pytest.raises(ObservationError, match='panda_joint4 is missing'):
-        kinematics.order_joints(ROBOT, names, np.zeros(8))
+        order_joints(ROBOT, names, np.zeros(8))
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
@@ -151,17 +152,17 @@ def test_a_joint_that_is_not_finite_is_named(value):
     positions = np.zeros(9)
     positions[7] = value
     with pytest.raises(ObservationError, match='panda_finger_joint1 is not finite'):
-        kinematics.order_joints(ROBOT, NAMES, positions)
+        order_joints(ROBOT, NAMES, positions)
 
 
 def test_other_joints_need_not_be_finite():
-    joints, _ = kinematics.order_joints(ROBOT, [*NAMES, 'lid'], np.append(np.zeros(9), np.nan))
+    joints, _ = order_joints(ROBOT, [*NAMES, 'lid'], np.append(np.zeros(9), np.nan))
     np.testing.assert_array_equal(joints, np.zeros(7))
 
 
 def test_names_without_positions_are_refused():
     with pytest.raises(ObservationError, match='expected 9 positions, one per name, got 7'):
-        kinematics.order_joints(ROBOT, NAMES, np.zeros(7))
+        order_joints(ROBOT, NAMES, np.zeros(7))
 
 
 def test_the_state_from_joints_is_the_state_of_the_simulation(env):
@@ -172,7 +173,7 @@ def test_the_state_from_joints_is_the_state_of_the_simulation(env):
         env.data.joint('panda_finger_joint2').qpos[0] = width
         simulated_pose(env, HOME + rng.uniform(-0.3, 0.3, 7))
         positions = env.joint_positions()[order]
-        state = kinematics.state_from_joints(ROBOT, 'tcp_pose_width', names, positions)
+        state = state_from_joints(ROBOT, 'tcp_pose_width', names, positions)
         assert state.dtype == np.float32
         np.testing.assert_allclose(state, env.state(), atol=2e-6)
 
@@ -207,7 +208,7 @@ def test_the_quaternion_of_the_tip_is_the_one_that_mujoco_has(env):
 
 def test_the_state_at_liberos_start_is_within_the_published_statistics():
     fingers = [0.02, 0.02]
-    state = kinematics.state_from_joints(
+    state = state_from_joints(
         LIBERO, 'libero_pose_fingers',
         [*LIBERO.joints.names, *LIBERO.gripper.names], np.append(LIBERO_HOME, fingers),
     )  # fmt: skip
@@ -222,7 +223,7 @@ def test_the_state_at_liberos_start_is_within_the_published_statistics():
 
 def test_an_unknown_state_recipe_is_refused():
     with pytest.raises(ObservationError, match="expected one of .*, got 'joints'"):
-        kinematics.state_from_joints(ROBOT, 'joints', NAMES, np.zeros(9))
+        state_from_joints(ROBOT, 'joints', NAMES, np.zeros(9))
 
 
 def test_the_tool_offset_lengthens_the_arm():
@@ -240,13 +241,13 @@ def quaternion(axis, angle):
 @given(angle=st.floats(0.01, 2 * np.pi - 0.01), tilt=st.floats(0, np.pi), turn=st.floats(0, 6.28))
 def test_axis_angle_of_robosuite_keeps_angles_beyond_pi(angle, tilt, turn):
     axis = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
-    found = kinematics.robosuite_axis_angle(quaternion(axis, angle))
+    found = robosuite_axis_angle(quaternion(axis, angle))
     np.testing.assert_allclose(found, angle * axis, atol=1e-6)
 
 
 def test_a_quaternion_and_its_negative_are_told_apart_though_they_are_one_rotation():
     turn = quaternion([1, 0, 0], 3.0)
-    one, other = (kinematics.robosuite_axis_angle(q) for q in (turn, -turn))
+    one, other = (robosuite_axis_angle(q) for q in (turn, -turn))
     np.testing.assert_allclose(one, [3.0, 0, 0])
     np.testing.assert_allclose(other, [3.0 - 2 * np.pi, 0, 0])
     np.testing.assert_allclose(
@@ -256,10 +257,10 @@ def test_a_quaternion_and_its_negative_are_told_apart_though_they_are_one_rotati
 
 @pytest.mark.parametrize('w', [1.0, 1.0000001, -1.0, -1.0000001])
 def test_axis_angle_of_robosuite_is_zero_where_there_is_no_axis(w):
-    np.testing.assert_array_equal(kinematics.robosuite_axis_angle([0, 0, 0, w]), np.zeros(3))
+    np.testing.assert_array_equal(robosuite_axis_angle([0, 0, 0, w]), np.zeros(3))
 
 
 def test_axis_angle_of_robosuite_leaves_the_quaternion_alone():
     turn = np.array([0.0, 0.0, 0.0, 1.5])
-    kinematics.robosuite_axis_angle(turn)
+    robosuite_axis_angle(turn)
     assert turn[3] == 1.5
