@@ -6,7 +6,6 @@ simulators.
 """
 
 from collections.abc import Iterator, Mapping
-import contextlib
 from dataclasses import dataclass, replace
 import time
 
@@ -15,7 +14,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
-from worldvla_ros.errors import DecodingError, MemoryLimitError, WorldVLAError
+from worldvla_ros.errors import MemoryLimitError, WorldVLAError
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
 from worldvla_ros.nodes.history import ImageHistory, Pairing
@@ -28,13 +27,11 @@ from worldvla_ros.nodes.runtime import (
     run,
     seconds,
 )
-from worldvla_ros.observation import Observation, check_instruction
+from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.state import order_joints, state_from_joints
-
-WARM_UP_INSTRUCTION = 'pick up the red cube'
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class PolicyNode(ModelNode):
         self._history = ImageHistory(spec.cameras, spec.history - 1, spec.action.dt)
         self._pairing = Pairing(spec.cameras, self._max_age_s)
         self._frozen = {name: guards.FrozenCamera() for name in spec.cameras}
-        self._warm_up()
+        self._policy.warm_up()
         self._listen()
         self._task = self._host.worker.add(self._act, urgent=True)
         self._host.worker.start()
@@ -200,7 +197,10 @@ class PolicyNode(ModelNode):
         if self.active:
             self._chunks.publish(message)
             self.status.ok(
-                'acting', latency=f'{chunk.latency_s:.3f} s', instruction=chunk.instruction
+                'acting',
+                latency=f'{chunk.latency_s:.3f} s',
+                instruction=chunk.instruction,
+                free_from='' if chunk.free_from is None else chunk.free_from,
             )
         yield
 
@@ -227,19 +227,8 @@ class PolicyNode(ModelNode):
         state = None
         if self._spec.state is not None:
             state = state_from_joints(self._robot, self._spec.state.recipe, names, positions)
-        instruction = check_instruction(snapshot.instruction)
-        return Observation(images, instruction, state, history, stamp_s=stamps[0]), None
-
-    def _warm_up(self) -> None:
-        """Act once on a grey image, so that the first real chunk is not a slow one."""
-        size = self._spec.image_size
-        grey = np.full((size, size, 3), 128, np.uint8)
-        state = np.zeros(len(self._spec.state.names), np.float32) if self._spec.state else None
-        images = dict.fromkeys(self._spec.cameras, grey)
-        history = (images,) * (self._spec.history - 1)
-        # a grey image need not be answered well
-        with contextlib.suppress(DecodingError):
-            self._policy.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
+        sentence = snapshot.instruction
+        return Observation(images, sentence, state, history, stamp_s=stamps[0]), None
 
     def _reset_inputs(self) -> None:
         """Forget images and joints, at the start and when the clock jumps back."""

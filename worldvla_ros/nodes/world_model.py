@@ -67,7 +67,7 @@ class WorldModelNode(ModelNode):
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras)
         self._spec, self._world = spec, WorldModel(checkpoint)
         if checkpoint.device.type == 'cuda':
-            self._warm_up()
+            self._world.warm_up()
         topics = {c.name: c.topic for c in robot.cameras}
         self._frame = robot.base_frame
         self._image_publisher = self.create_publisher(Image, 'imagined_image', RELIABLE_QOS)
@@ -86,13 +86,6 @@ class WorldModelNode(ModelNode):
         self._task = self._host.worker.add(self._imagine, urgent=False)
         self._host.worker.start()
         self.status.ok('configured', model=checkpoint.model_id)
-
-    def _warm_up(self) -> None:
-        """Imagine one image from grey ones, so that passes are captured before the first chunk."""
-        size, action = self._spec.image_size, self._spec.action
-        grey = np.full((size, size, 3), 128, np.uint8)
-        actions = np.zeros((self._spec.world.actions_per_image, action.dim))
-        self._world.imagine(Observation(dict.fromkeys(self._spec.cameras, grey)), actions)
 
     def deactivate(self) -> None:
         """Forget what waits."""
