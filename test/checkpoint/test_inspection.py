@@ -140,7 +140,6 @@ def episode(spec, seed=0, steps=12, size=32, **changes):
         'instruction': 'turn on the stove',
         'seed': seed,
         'success': True,
-        'dt_s': spec.action.dt,
     } | changes
     return Episode(**values)
 
