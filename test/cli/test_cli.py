@@ -67,7 +67,7 @@ def test_a_published_folder_under_another_name_is_loaded_by_its_profile(verb, re
     assert loaded.spec.name == 'worldvla_256_libero_goal'
 
 
-def test_seeds_kept_for_others_are_refused(capsys, tmp_path):
+def test_a_negative_seed_is_one_message_and_status_2(capsys, tmp_path):
     command = [
         'collect',
         '--task',
@@ -75,12 +75,12 @@ def test_seeds_kept_for_others_are_refused(capsys, tmp_path):
         '--episodes',
         '2',
         '--seed',
-        '8999',
+        '-1',
         '--out',
         str(tmp_path),
     ]
     assert main(command) == 2
-    assert '0 … 8999' in capsys.readouterr().err
+    assert 'from 0 up' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -139,7 +139,7 @@ def test_an_unknown_precision_is_one_message_and_status_2(verb, tiny_folder, cap
 
 def test_imagine_draws_a_picture_and_writes_figures(tiny_folder, tmp_path):
     picture, figures = tmp_path / 'a/strip.png', tmp_path / 'a/strip.json'
-    command = ['imagine', '--episode', '8000', '--horizon', '4', '--out', str(picture)]
+    command = ['imagine', '--episode', '8000', '--ahead', '4', '--out', str(picture)]
     assert main([*command, '--json', str(figures), '--checkpoint', str(tiny_folder)]) == 0
     assert picture.read_bytes().startswith(b'\x89PNG')
     images = json.loads(figures.read_text())['images']
@@ -165,7 +165,7 @@ def test_the_flags_of_the_contract_parse():
         'eval libero --suite goal --checkpoint d --delay measured --resolution 512 --videos v',
         'eval world --episodes-dir e --checkpoint d --lpips l.pt --fvd f.pt --json j',
         'eval quantisation --checkpoint d --dtype int8 --against bfloat16 --json f',
-        'imagine --episode 8000 --horizon 10 --out p.png --json f',
+        'imagine --episode 8000 --ahead 10 --out p.png --json f',
         'up --dtype int8',
         'pull worldvla_256_libero_goal --to d',
         'inspect d --json f',
