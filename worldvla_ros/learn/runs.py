@@ -45,10 +45,10 @@ class Run:
         if not self._state.is_file():
             return None
         try:
-            return torch.load(self._state, weights_only=True)
+            return torch.load(self._state, map_location='cpu', weights_only=True)
         except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             raise ConfigError(
-                f'the state of the run in {self._state} cannot be read: {error}',
+                f'the state of the run in {self._state} cannot be read',
                 remedy='Start anew, without --resume.',
             ) from error
 
