@@ -51,6 +51,8 @@ def allowed(module, other):
         return other not in hidden and LEVEL[other] < LEVEL[own]
     if other in {'evaluate', 'benchmark', 'nodes'}:
         return own in {'cli', 'demo'}
+    if own == 'learn' and other == 'sim':  # sources of episodes are handed over
+        return False
     if own in {'graph', 'processes'}:
         return other in {'errors', 'package_files', 'graph'}
     return LEVEL[other] < LEVEL[own] or (LEVEL[other] == LEVEL[own])
@@ -174,6 +176,7 @@ def test_a_room_says_what_it_must_not_know_and_where_to_begin(room):
         ('policy', 'from worldvla_ros.sim.tasks import corpus'),
         ('data.episodes', 'from worldvla_ros.sim.tasks import corpus'),
         ('learn.train', 'import mujoco'),
+        ('learn.train', 'from worldvla_ros.sim.tasks import corpus'),
         ('learn.train', 'from worldvla_ros.evaluate.success import trials'),
         ('evaluate.libero', 'from libero.libero import benchmark'),
         ('sim.tabletop', 'import robosuite'),

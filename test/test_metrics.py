@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from worldvla_ros.metrics import (
-    CHANGED_LEVELS,
+    COVARIANCE_RIDGE,
+    SSIM_SIGMA,
+    SSIM_STABILITY,
+    SSIM_WINDOW,
     changed_pixels,
     frechet_distance,
     pooled_psnr,
@@ -54,12 +57,18 @@ def test_psnr_of_no_pixel_is_nan(picture):
 
 def test_a_pixel_changes_when_one_channel_differs_by_more_than_the_limit():
     before, after = flat(100), flat(100)
-    after[0, 0, 1] += CHANGED_LEVELS
-    after[1, 2, 2] += CHANGED_LEVELS + 1
-    after[3, 5, 0] -= CHANGED_LEVELS + 1
+    after[0, 0, 1] += 24
+    after[1, 2, 2] += 25
+    after[3, 5, 0] -= 25
     found = changed_pixels(before, after)
     assert found.shape == (4, 6)
     assert np.argwhere(found).tolist() == [[1, 2], [3, 5]]
+
+
+def test_published_figures_were_taken_with_these_numbers():
+    assert (SSIM_WINDOW, SSIM_SIGMA) == (11, 1.5)
+    assert pytest.approx((6.5025, 58.5225)) == SSIM_STABILITY
+    assert COVARIANCE_RIDGE == 1e-6
 
 
 def test_differences_do_not_wrap_around():

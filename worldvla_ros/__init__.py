@@ -13,7 +13,7 @@ and README's tree to it.
     policy, world_model    the two doors: act, imagine, surprise
     data           recordings in, episodes out
     sim            the tabletop, tasks, experts, LIBERO; the only room with MuJoCo
-    learn          training
+    learn          training; never sim, whose wording is handed over
     evaluate       measuring; nobody imports it but the command
     benchmark      times beside a computed lower bound
     graph, processes    what a launch starts, and who starts it

@@ -135,12 +135,11 @@ def episode(spec, seed=0, steps=12, size=32, **changes):
         'images': dict.fromkeys(spec.cameras, images),
         'state': np.zeros((steps + 1, width), np.float32),
         'action': action,
-        'executed': action,
+        'executed': changes.get('action', action),
         'task': 'KITCHEN_SCENE3_turn_on_the_stove',
         'instruction': 'turn on the stove',
         'seed': seed,
         'success': True,
-        'dt_s': spec.action.dt,
     } | changes
     return Episode(**values)
 

@@ -18,7 +18,7 @@ from worldvla_ros.checkpoint import folder as checkpoint
 from worldvla_ros.checkpoint import profiles
 from worldvla_ros.checkpoint.folder import load
 from worldvla_ros.errors import CheckpointError, ConfigError, InstructionError, WorldVLAError
-from worldvla_ros.learn.loss import Loss
+from worldvla_ros.learn.loss import CrossEntropy
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
@@ -591,7 +591,7 @@ def test_responses_weigh_in_the_loss_what_they_do_in_the_reference(goal, codes, 
         prompt = goal.sequences.world_prompt(image, np.zeros((1, 7)))
         whole = goal.sequences.with_images(prompt, image)
     labels = torch.from_numpy(whole.ids[whole.prompt_length :])
-    weights = Loss(PUBLISHED, 0.04, 1e-5, 0.0).class_weights(labels)
+    weights = CrossEntropy(PUBLISHED, image_weight=0.04).class_weights(labels)
     assert weights.sum().item() == pytest.approx(weight, abs=1e-3)
 
 

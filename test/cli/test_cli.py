@@ -5,9 +5,13 @@ import sys
 
 import publish
 import pytest
+import yaml
 
-from worldvla_ros.cli.parts import load_checkpoint
+from worldvla_ros.cli.parts import check_outputs, load_checkpoint, use_threads
 from worldvla_ros.cli.verbs import main, parser
+from worldvla_ros.errors import ConfigError
+from worldvla_ros.package_files import share_folder
+from worldvla_ros.sim.wording import TabletopWording
 
 VERBS = (
     ['up'],
@@ -67,7 +71,7 @@ def test_a_published_folder_under_another_name_is_loaded_by_its_profile(verb, re
     assert loaded.spec.name == 'worldvla_256_libero_goal'
 
 
-def test_seeds_kept_for_others_are_refused(capsys, tmp_path):
+def test_a_negative_seed_is_one_message_and_status_2(capsys, tmp_path):
     command = [
         'collect',
         '--task',
@@ -75,12 +79,12 @@ def test_seeds_kept_for_others_are_refused(capsys, tmp_path):
         '--episodes',
         '2',
         '--seed',
-        '8999',
+        '-1',
         '--out',
         str(tmp_path),
     ]
     assert main(command) == 2
-    assert '0 … 8999' in capsys.readouterr().err
+    assert 'from 0 up' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -137,9 +141,119 @@ def test_an_unknown_precision_is_one_message_and_status_2(verb, tiny_folder, cap
     assert 'precision int9: expected one of auto, float32' in capsys.readouterr().err
 
 
+WRITERS = (
+    ['collect', '--task', 'pick', '--out'],
+    ['demo', '--out'],
+    ['eval', 'sim', '--task', 'pick', '--json'],
+    ['eval', 'imagination', '--task', 'pick', '--json'],
+    ['eval', 'libero', '--suite', 'goal', '--json'],
+    ['eval', 'libero', '--suite', 'goal', '--videos'],
+    ['eval', 'world', '--episodes-dir', 'data', '--json'],
+    ['eval', 'quantisation', '--json'],
+    ['bench', '--json'],
+    ['imagine', '--episode', '8000', '--out'],
+    ['imagine', '--episode', '8000', '--out', 'strip.png', '--json'],
+    ['inspect', 'checkpoint', '--json'],
+)
+
+
+@pytest.mark.parametrize('verb', WRITERS, ids=' '.join)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(verb, capsys, tmp_path):
+    (tmp_path / 'file').write_text('no folder')
+    arguments = parser().parse_args([*verb, str(tmp_path / 'file/below')])
+    with pytest.raises(ConfigError, match=f'{verb[-1]} cannot be written'):
+        check_outputs(arguments)
+    assert main([*verb, str(tmp_path / 'file/below')]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert f'{verb[-1]} cannot be written' in said[0]
+
+
+def test_training_refuses_folders_that_it_cannot_write(capsys, tmp_path):
+    content = yaml.safe_load((share_folder() / 'config/train/demo.yaml').read_text())
+    (tmp_path / 'file').write_text('no folder')
+    for name in ('work', 'checkpoint'):
+        places = {'work': str(tmp_path / 'work'), 'checkpoint': str(tmp_path / 'checkpoint')}
+        places[name] = str(tmp_path / 'file/below')
+        file = tmp_path / 'train.yaml'
+        file.write_text(yaml.safe_dump(content | places))
+        assert main(['train', str(file)]) == 2
+        assert f'{name} cannot be written' in capsys.readouterr().err
+
+
+def test_training_is_told_how_the_tabletop_words_its_tasks(monkeypatch, tmp_path, capsys):
+    told = {}
+    monkeypatch.setattr('worldvla_ros.learn.train.run', lambda *_, **o: told.update(o) or tmp_path)
+    assert main(['train', 'x.yaml', '--resume']) == 0
+    assert told['resume'] is True
+    assert list(told['wordings']) == ['tabletop']
+    assert isinstance(told['wordings']['tabletop'], TabletopWording)
+
+
+THREADED = (
+    ['eval', 'sim', '--task', 'pick'],
+    ['eval', 'imagination', '--task', 'pick'],
+    ['eval', 'libero', '--suite', 'goal'],
+    ['eval', 'world', '--episodes-dir', 'data'],
+    ['eval', 'quantisation'],
+    ['bench'],
+    ['imagine', '--episode', '8000', '--out', 'strip.png'],
+)
+
+
+@pytest.mark.parametrize('verb', THREADED, ids=lambda verb: ' '.join(verb[:2]))
+def test_verbs_take_one_thread_and_no_negative_number(verb, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parser().parse_args(verb).threads == 1
+    assert main([*verb, '--threads', '-1']) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert 'threads' in said[0]
+    assert '0 (PyTorch chooses) or more, got -1' in said[0]
+
+
+def test_threads_are_set_unless_pytorch_is_to_choose(monkeypatch):
+    counts = []
+    monkeypatch.setattr('torch.set_num_threads', counts.append)
+    for count in (1, 0, 3):
+        use_threads(count)
+    assert counts == [1, 3]
+
+
+@pytest.mark.parametrize('start', ['100000', '-1'])
+def test_a_start_beyond_the_episode_is_one_message(start, tiny_folder, tmp_path, capsys):
+    command = ['imagine', '--episode', '8000', '--start', start, '--out', str(tmp_path / 'x.png')]
+    assert main([*command, '--checkpoint', str(tiny_folder)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert 'start: expected a step in 0 … ' in said[-1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'verb',
+    [
+        ['eval', 'imagination', '--task', 'pick', '--episodes', '1', '--ahead', '0'],
+        ['eval', 'imagination', '--task', 'pick', '--episodes', '0'],
+        ['eval', 'imagination', '--task', 'pick', '--seed', '-1'],
+        ['eval', 'sim', '--task', 'pick', '--seed', '-1'],
+        ['eval', 'sim', '--task', 'pick', '--episodes', '-2'],
+        ['eval', 'quantisation', '--observations', '-1', '--dtype', 'float32'],
+        ['eval', 'quantisation', '--seed', '-1', '--dtype', 'float32'],
+        ['imagine', '--episode', '-1', '--out', 'never.png'],
+        ['imagine', '--episode', '8000', '--ahead', '-1', '--out', 'never.png'],
+    ],
+    ids=lambda verb: ' '.join(verb),
+)
+def test_numbers_out_of_range_are_one_message(verb, tiny_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*verb, '--checkpoint', str(tiny_folder)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith('worldvla: ')
+    assert not list(tmp_path.iterdir())
+
+
 def test_imagine_draws_a_picture_and_writes_figures(tiny_folder, tmp_path):
     picture, figures = tmp_path / 'a/strip.png', tmp_path / 'a/strip.json'
-    command = ['imagine', '--episode', '8000', '--horizon', '4', '--out', str(picture)]
+    command = ['imagine', '--episode', '8000', '--ahead', '4', '--out', str(picture)]
     assert main([*command, '--json', str(figures), '--checkpoint', str(tiny_folder)]) == 0
     assert picture.read_bytes().startswith(b'\x89PNG')
     images = json.loads(figures.read_text())['images']
@@ -165,7 +279,7 @@ def test_the_flags_of_the_contract_parse():
         'eval libero --suite goal --checkpoint d --delay measured --resolution 512 --videos v',
         'eval world --episodes-dir e --checkpoint d --lpips l.pt --fvd f.pt --json j',
         'eval quantisation --checkpoint d --dtype int8 --against bfloat16 --json f',
-        'imagine --episode 8000 --horizon 10 --out p.png --json f',
+        'imagine --episode 8000 --ahead 10 --out p.png --json f',
         'up --dtype int8',
         'pull worldvla_256_libero_goal --to d',
         'inspect d --json f',

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worldvla_ros.data.episodes import Episode
-from worldvla_ros.errors import ObservationError
+from worldvla_ros.errors import ConfigError, ObservationError
 from worldvla_ros.evaluate.comparison import Comparison, compare, compare_views
 from worldvla_ros.observation import Observation
 from worldvla_ros.world_model import WorldModel
@@ -28,7 +28,7 @@ def episode():
     actions = np.zeros((10, 7), np.float32)
     return Episode(
         {'front': images}, np.zeros((11, 7), np.float32), actions, actions,
-        task='pick', instruction='pick up the red cube', seed=0, success=True, dt_s=0.05,
+        task='pick', instruction='pick up the red cube', seed=0, success=True,
     )  # fmt: skip
 
 
@@ -74,6 +74,18 @@ def test_later_starts_compare_later_images(world, episode):
 def test_an_episode_too_short_is_refused(world, episode):
     with pytest.raises(ObservationError, match='at least 2 finite actions'):
         compare(world, episode, episode.length - 1, 4)
+
+
+@pytest.mark.parametrize('start', [-1, 10, 100_000])
+def test_a_step_that_the_episode_lacks_is_refused(world, episode, start):
+    with pytest.raises(ConfigError, match=rf'start: expected a step in 0 … 9, got {start}'):
+        compare(world, episode, start, 4)
+
+
+@pytest.mark.parametrize('ahead', [0, -4])
+def test_looking_ahead_by_nothing_is_refused(world, episode, ahead):
+    with pytest.raises(ConfigError, match='ahead: expected at least 1 action'):
+        compare(world, episode, 0, ahead)
 
 
 def test_figures_look_at_what_changed():

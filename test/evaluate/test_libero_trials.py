@@ -89,7 +89,11 @@ class TestTrials:
 
     def test_defaults_are_those_of_the_published_results(self):
         settings = LiberoSettings('spatial', Path('x'))
-        assert (settings.trials, settings.delay_s, settings.resolution) == (50, 0.0, 256)
+        assert (settings.trials, settings.delay_s, settings.threads) == (50, 0.0, 1)
+        assert libero.MAX_STEPS == {
+            'spatial': 220, 'object': 280, 'goal': 300, '10': 520, '90': 400,
+        }  # fmt: skip
+        assert (libero.SETTLE_STEPS, libero.CONTROL_DT_S, libero.SEED) == (10, 0.05, 0)
         assert (settings.wording, settings.tasks) == ('language', ())
 
     def test_the_model_is_asked_with_both_cameras_and_the_step_before(self, settings, asked):
@@ -100,6 +104,23 @@ class TestTrials:
         assert second.images['front'].shape == (256, 256, 3)
         shown = [int(i['front'][-1, -1, 0]) for i in (*second.history, second.images)]
         assert shown == [13, 14]
+
+    @pytest.mark.parametrize(
+        ('image_size', 'rendered'), [(32, 256), (256, 256), (288, 512), (512, 512), (1024, 512)]
+    )
+    def test_images_are_rendered_as_large_as_the_checkpoint_needs(
+        self, tiny_spec, image_size, rendered
+    ):
+        spec = replace(tiny_spec, image_size=image_size)
+        assert evaluate_libero.default_resolution(spec) == rendered
+
+    def test_a_512_px_checkpoint_is_shown_512_px(self, settings, libero_folder, tmp_path, asked):
+        folder = tmp_path / 'large'
+        shutil.copytree(libero_folder, folder)
+        spec = json.loads((folder / 'worldvla.json').read_text())
+        (folder / 'worldvla.json').write_text(json.dumps(spec | {'image_size': 512}))
+        run(replace(settings, checkpoint=folder, tasks=(0,), trials=1))
+        assert asked[0].images['front'].shape == (512, 512, 3)
 
     def test_images_are_rendered_at_the_asked_for_size(self, settings, asked):
         run(replace(settings, tasks=(0,), trials=1, resolution=512))
@@ -209,8 +230,12 @@ class TestRecord:
 
     def test_lines_that_are_no_trials_are_refused(self, settings, tmp_path):
         record = tmp_path / 'x.jsonl'
-        for line, wanted in (('{', 'no record of a trial'), ('{"a": 1}', "unknown key 'a'")):
-            record.write_text(f'{line}\n')
+        for line, wanted in (
+            ('{', 'no record of a trial'), ('{"a": 1}', "unknown key 'a'"),
+            ('[' * 100_000, 'no record of a trial'), ('{"task": NaN}', 'NaN is no figure'),
+            ('\xe9', 'cannot be read'),
+        ):  # fmt: skip
+            record.write_bytes(f'{line}\n'.encode('latin1'))
             with pytest.raises(ConfigError, match=wanted):
                 run(settings, record=record)
 
@@ -272,7 +297,7 @@ class TestRefusals:
         'options',
         [
             {'trials': 0}, {'delay_s': -1.0}, {'delay_s': float('nan')}, {'resolution': 128},
-            {'wording': 'rude'},
+            {'wording': 'rude'}, {'threads': -1},
         ],
     )  # fmt: skip
     def test_settings_out_of_range_never_construct(self, options):

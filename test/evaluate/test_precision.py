@@ -11,7 +11,15 @@ from worldvla_ros.checkpoint.folder import demo_path, load
 from worldvla_ros.cli.verbs import main
 from worldvla_ros.data.episodes import Episode, save_episode, spread_observations
 from worldvla_ros.errors import CheckpointError, ConfigError, EpisodeError
-from worldvla_ros.evaluate.precision import GATE, Answers, compare, made_observations, quality
+from worldvla_ros.evaluate.precision import (
+    FAR_BINS,
+    GATE,
+    Answers,
+    Gate,
+    answer,
+    compare,
+    made_observations,
+)
 
 OBSERVATIONS = 4
 needs_torchao = pytest.mark.skipif(
@@ -41,8 +49,12 @@ def episode(seed, length, success=True):
         state=np.full((length + 1, 7), seed, np.float32),
         action=np.zeros((length, 7), np.float32),
         executed=np.zeros((length, 7), np.float32),
-        task='pick', instruction='go', seed=seed, success=success, dt_s=0.05,
+        task='pick', instruction='go', seed=seed, success=success,
     )  # fmt: skip
+
+
+def quality(reference, candidate, observations):
+    return compare(answer(reference, observations), answer(candidate, observations))
 
 
 # figures
@@ -103,10 +115,30 @@ def test_the_gate_bounds_the_mean_and_the_share_of_far_numbers(off, passes):
     still = np.full((1, 1, 100), 100)
     found = compare(answers(still), answers(still + np.asarray(off)))
     assert found.passes() is passes
-    assert (found.mean_bins <= GATE.mean_bins and found.far <= GATE.far) is passes
+
+
+def test_the_gate_has_these_numbers():
+    assert Gate(mean_bins=1.5, far=0.025) == GATE
+    assert FAR_BINS == 8
+
+
+@pytest.mark.parametrize(
+    ('off', 'passes'),
+    [([1, 2] * 100, True), ([1, 2] * 99 + [2, 2], False), ([8] * 5 + [0] * 195, True),
+     ([8] * 6 + [0] * 194, False), ([7] * 6 + [0] * 194, True)],
+)  # fmt: skip
+def test_the_gate_takes_what_lies_on_its_bounds(off, passes):
+    still = np.full((1, 1, 200), 100)
+    assert compare(answers(still), answers(still - np.asarray(off))).passes() is passes
 
 
 # observations
+
+
+@pytest.mark.parametrize(('count', 'seed'), [(0, 0), (-3, 0), (1, -1)])
+def test_impossible_requests_are_refused(tiny_spec, count, seed):
+    with pytest.raises(ConfigError, match='expected at least'):
+        made_observations(tiny_spec, count, seed)
 
 
 def test_made_observations_depend_on_the_seed_alone(tiny_spec):
@@ -130,11 +162,14 @@ def test_made_observations_have_the_history_that_a_checkpoint_looks_back_on(tiny
 def test_recorded_observations_are_spread_over_all_successful_episodes(tmp_path):
     for seed, length, success in ((1, 4, True), (2, 9, False), (3, 6, True)):
         save_episode(episode(seed, length, success), tmp_path)
-    found = spread_observations(tmp_path, 3, history=2)
+    found = spread_observations(tmp_path, 3, images_per_camera=2)
     assert [o.state[0] for o in found] == [1, 3, 3]
     assert [int(o.images['front'].max()) for o in found] == [0, 0, 5]
     assert [int(o.history[0]['front'].max()) for o in found] == [0, 0, 4]
     assert len(spread_observations(tmp_path, 99)) == 10
+    for count in (0, -1):
+        with pytest.raises(ConfigError, match='observations: expected at least 1'):
+            spread_observations(tmp_path, count)
 
 
 def test_a_folder_without_success_gives_no_observations(tmp_path):

@@ -62,7 +62,7 @@ def made_episode(seed, length):
     actions = np.zeros((length, 7), np.float32)
     return Episode(
         {'front': images}, np.zeros((length + 1, 7), np.float32), actions, actions,
-        task='pick', instruction='pick up the red cube', seed=seed, success=seed != 1, dt_s=0.05,
+        task='pick', instruction='pick up the red cube', seed=seed, success=seed != 1,
     )  # fmt: skip
 
 
@@ -86,8 +86,8 @@ class TestEvaluation:
         ]  # fmt: skip
         assert (found['videos'], found['images'], found['actions_per_image']) == (3, 9, 2)
 
-    def test_the_horizon_shortens_all(self, world, folder):
-        found = run(world, folder, horizon=4)
+    def test_looking_less_far_ahead_shortens_all(self, world, folder):
+        found = run(world, folder, ahead=4)
         assert [row['images'] for row in found['episodes']] == [2, 2, 2]
 
     def test_figures_are_means_over_images_then_over_videos(self, world, folder):
@@ -144,11 +144,11 @@ class TestEvaluation:
         found = run(world, folder)
         assert json.loads(json.dumps(found)) == found
 
-    def test_no_episodes_and_no_horizon_are_refused(self, world, folder, tmp_path):
+    def test_no_episodes_and_nothing_ahead_are_refused(self, world, folder, tmp_path):
         with pytest.raises(EpisodeError, match='no episodes'):
             run(world, tmp_path / 'nowhere')
-        with pytest.raises(ConfigError, match='horizon: expected at least 1 action, got 0'):
-            run(world, folder, horizon=0)
+        with pytest.raises(ConfigError, match='ahead: expected at least 1 action, got 0'):
+            run(world, folder, ahead=0)
 
 
 class TestFigures:
@@ -164,6 +164,10 @@ class TestFigures:
         found = video_figures(images, observed, None)
         assert found['psnr'] == pytest.approx((34.1514 + 24.0484) / 2, abs=1e-3)
         assert found['mse'] == pytest.approx((25 + 256) / 2 / 255**2)
+
+    def test_equal_images_have_80_db_since_the_floor_is_1e_8(self):
+        assert module.MSE_FLOOR == 1e-8
+        assert (module.MAX_SIDE, module.MIN_CLIP) == (256, 22)
 
     def test_large_images_are_halved_by_areas_and_small_ones_kept(self):
         fine = np.zeros((2, 512, 512, 3), np.uint8)
@@ -237,7 +241,7 @@ class TestCommand:
         file = tmp_path / 'out/world.json'
         command = [
             'eval', 'world', '--episodes-dir', str(folder), '--checkpoint', str(tiny_folder),
-            '--horizon', '4', '--lpips', str(weights / 'lpips.pt'), '--json', str(file),
+            '--ahead', '4', '--lpips', str(weights / 'lpips.pt'), '--json', str(file),
         ]  # fmt: skip
         assert main(command) == 0
         said = capsys.readouterr().out.splitlines()
@@ -254,7 +258,7 @@ class TestCommand:
             episode = load_episode(file)
             images = episode.images | {'wrist': episode.images['front']}
             save_episode(replace(episode, images=images), folder)
-        assert main(['eval', 'world', '--episodes-dir', str(folder), '--horizon', '2']) == 0
+        assert main(['eval', 'world', '--episodes-dir', str(folder), '--ahead', '2']) == 0
         said = [line.split('  ')[0] for line in capsys.readouterr().out.splitlines()]
         assert said[:4] == [
             'video imagined', 'video reconstructed', 'video nothing_moves', 'video imagined front',

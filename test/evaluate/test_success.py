@@ -106,6 +106,21 @@ def test_a_few_actions_of_each_chunk_are_executed(policy, monkeypatch):
     assert (calls[0].state != calls[1].state).any()
 
 
+def test_four_actions_of_a_chunk_are_executed_in_the_judged_protocol(policy, monkeypatch):
+    monkeypatch.setitem(tabletop.MAX_STEPS, 'pick', 12)
+    asked, stepped = [], []
+    act, step = Policy.act, TabletopEnv.step
+    monkeypatch.setattr(
+        Policy, 'act', lambda self, seen: asked.append(len(stepped)) or act(self, seen)
+    )
+    monkeypatch.setattr(
+        TabletopEnv, 'step', lambda self, action: stepped.append(action) or step(self, action)
+    )
+    run(policy, episodes=1)
+    assert asked == [0, 4, 8]
+    assert len(stepped) == 12
+
+
 @pytest.mark.parametrize('options', [{'wording': 'rude'}, {'cube': 'any'}])
 def test_unknown_wordings_and_cubes_are_refused(policy, options):
     (name, value), *_ = options.items()
@@ -113,16 +128,22 @@ def test_unknown_wordings_and_cubes_are_refused(policy, options):
         run(policy, **options)
 
 
-@pytest.mark.parametrize(('seed', 'episodes'), [(9000, 1), (8999, 2), (-1, 1), (8000, 0)])
-def test_seeds_outside_are_refused(policy, world, seed, episodes):
-    with pytest.raises(EpisodeError, match='seeds in 0 … 8999'):
+@pytest.mark.parametrize(('seed', 'episodes'), [(-1, 1), (8000, 0), (-1, 0)])
+def test_impossible_seeds_are_refused(policy, world, seed, episodes):
+    with pytest.raises(EpisodeError, match='from 0 up|at least 1'):
         run(policy, seed=seed, episodes=episodes)
+    with pytest.raises(EpisodeError, match='from 0 up|at least 1'):
+        imagination.imagination(world, 'pick', episodes, seed, 4, progress=False)
 
 
-@pytest.mark.parametrize('seed', [9000, -1])
-def test_imagining_of_seeds_outside_is_refused(world, seed):
-    with pytest.raises(EpisodeError, match='seeds in 0 … 8999'):
-        imagination.imagination(world, 'pick', 1, seed, 4, progress=False)
+def test_seeds_from_9000_on_are_everybodys(policy, world):
+    assert [t.seed for t in run(policy, seed=123456, episodes=1)] == [123456]
+    assert imagination.imagination(world, 'pick', 1, 9000, 4, progress=False)['starts'] > 0
+
+
+def test_looking_ahead_by_nothing_is_refused(world):
+    with pytest.raises(ConfigError, match='ahead: expected at least 1 action, got 0'):
+        imagination.imagination(world, 'pick', 1, 8000, 0, progress=False)
 
 
 def test_an_instruction_without_a_goal_is_refused(policy):

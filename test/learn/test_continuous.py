@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from worldvla_ros.learn.continuous import head_error, labelled_actions
-from worldvla_ros.learn.mixture import Example, Mixture, TokenEpisode, collate, thin
+from worldvla_ros.learn.batches import Example, Mixture, TokenEpisode, collate, thin
+from worldvla_ros.learn.continuous import HeadError, labelled_actions
+from worldvla_ros.learn.forward import forward
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import HeadSettings, ModelTraining
-from worldvla_ros.learn.train_model import Trainer, answers
+from worldvla_ros.learn.train_model import ModelLearner, model_objective, model_trainer
+from worldvla_ros.model.action_head import ActionHead
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.tokenizers.bins import CENTRES
 
-HORIZON, DIM, CODES = 4, 7, 16
+HORIZON, DIM = 4, 7
 NOWHERE = np.full(5, np.nan, np.float32)
 SENTENCES = ('pick up the red cube', 'robot, try to take the blue block off the table')
 
@@ -59,8 +61,12 @@ def action_example(sequences, episode, kept, sentence=SENTENCES[0]):
     return Example(*thin(whole, np.array(kept)), NOWHERE)
 
 
+def head_error(model, batches, vocab):
+    return HeadError(1.0, vocab)(forward(model, tuple(batches), head=True))
+
+
 def hidden_states(model, batch):
-    return model(batch.ids, batch.positions, sequence_mask(batch.positions, batch.blocks))
+    return model(batch.ids, batch.positions, sequence_mask(batch.positions, batch.roles))
 
 
 @pytest.mark.parametrize('kept', [[1, 2, 3, 4], [2, 4], [3]])
@@ -81,31 +87,28 @@ def test_labels_are_bin_centres_of_the_kept_actions(sequences, vocab, kept):
 def test_error_is_the_mean_distance_of_chunks_alone(head_checkpoint, sequences, batches, vocab):
     model = head_checkpoint.model
     states = [hidden_states(model, batch) for batch in batches]
-    found = head_error(model.action_head, batches, states, vocab)
+    found = head_error(model, batches, vocab)
     action, distances = batches[0], []
     for row, prompt in enumerate(action.prompt_lengths):
         made = model.action_head(states[0][row, :prompt][None])[0]
         for k in range(1, HORIZON + 1):
-            ids = action.labels[row][action.blocks[row] == k]
+            ids = action.labels[row][action.roles[row] == k]
             if len(ids):
                 true = sequences.action.decode(ids.numpy())  # a range of [-1, 1]: normalised
                 distances.append((made[k - 1] - torch.from_numpy(true)).abs())
     assert len(distances) == len(action.ids) * 2
     torch.testing.assert_close(found, torch.stack(distances).mean(), rtol=1e-4, atol=1e-6)
-    alone = head_error(model.action_head, batches[:1], states[:1], vocab)
+    alone = head_error(model, batches[:1], vocab)
     torch.testing.assert_close(alone, found)
 
 
 def test_world_sequences_alone_have_no_error(head_checkpoint, batches, vocab):
-    model = head_checkpoint.model
-    states = [hidden_states(model, batches[1])]
-    assert head_error(model.action_head, batches[1:], states, vocab) == 0
+    assert head_error(head_checkpoint.model, batches[1:], vocab) == 0
 
 
 def test_one_action_is_a_chunk(head_checkpoint, sequences, vocab):
     batch = collate([action_example(sequences, token_episode(), [3])], vocab.pad)
-    states = [hidden_states(head_checkpoint.model, batch)]
-    assert head_error(head_checkpoint.head, (batch,), states, vocab) > 0
+    assert head_error(head_checkpoint.model, (batch,), vocab) > 0
 
 
 def test_error_does_not_depend_on_the_longest_prompt(head_checkpoint, sequences, vocab):
@@ -115,7 +118,7 @@ def test_error_does_not_depend_on_the_longest_prompt(head_checkpoint, sequences,
 
     def error(*chosen):
         batch = collate(list(chosen), vocab.pad)
-        return head_error(model.action_head, (batch,), [hidden_states(model, batch)], vocab)
+        return head_error(model, (batch,), vocab)
 
     together, alone = error(*examples), [error(e) for e in examples]
     torch.testing.assert_close(together, sum(alone) / 2, rtol=1e-4, atol=1e-6)
@@ -124,15 +127,21 @@ def test_error_does_not_depend_on_the_longest_prompt(head_checkpoint, sequences,
 def test_gradient_flows_into_the_transformer(head_checkpoint, batches, vocab):
     model = Transformer(head_checkpoint.spec.transformer, head_checkpoint.spec.action_head)
     model.initialise(std=0.2)
-    answers(model, batches, vocab, CODES).head_error.backward()
+    head_error(model, batches, vocab).backward()
     assert model.model.embed_tokens.weight.grad[vocab.image_start].abs().max() > 0
     assert model.model.layers[0].mlp.up_proj.weight.grad.abs().max() > 0
     assert model.action_head.action_token_embeddings.weight.grad.abs().max() > 0
     assert model.lm_head.weight.grad is None
 
 
-def test_model_without_a_head_has_no_error(tiny_checkpoint, batches, vocab):
-    assert answers(tiny_checkpoint.model, batches, vocab, CODES).head_error is None
+def test_a_head_that_nobody_asks_is_not_run(head_checkpoint, batches, monkeypatch):
+    monkeypatch.setattr(ActionHead, 'forward', lambda *_: pytest.fail('was asked'))
+    assert forward(head_checkpoint.model, batches).head == ()
+
+
+def test_a_model_without_a_head_has_no_such_term(tiny_checkpoint, mixture):
+    objective = model_objective(tiny_checkpoint.model, ModelTraining(), mixture)
+    assert 'head_error' not in objective
 
 
 def new_trainer(head_checkpoint, mixture, folder, **changes):
@@ -144,7 +153,8 @@ def new_trainer(head_checkpoint, mixture, folder, **changes):
         steps=60, batch=8, learning_rate=5e-3, warmup=5, evaluate_every=60, average=0.9,
         validation_batches=2, **changes,
     )  # fmt: skip
-    return Trainer(model, settings, mixture, mixture, Run(folder, 'model'), torch.device('cpu'))
+    learner = ModelLearner(model, settings, mixture, mixture, torch.device('cpu'))
+    return model_trainer(learner, settings, Run(folder, 'model'))
 
 
 @pytest.mark.parametrize(
@@ -156,17 +166,18 @@ def test_a_few_steps_lower_the_error(head_checkpoint, mixture, tmp_path, changes
     one = replace(mixture, episodes=(episode,), action_share=1.0, actions_kept=HORIZON)
     trainer = new_trainer(head_checkpoint, one, tmp_path, **changes)
     before = trainer.evaluate()['head_error']
-    trained = trainer.train()
+    trainer.train()
+    trained = trainer.learner.with_weights(trainer.weights)
     after = trainer.evaluate()['head_error']
     assert before > 0.3
     assert after < 0.3 * before
-    assert trained.action_head.config == trainer.model.action_head.config
+    assert trained.action_head.config == trainer.learner.module.action_head.config
     assert not trained.action_head.training
 
 
 def test_loss_holds_the_error_with_its_weight(head_checkpoint, mixture, tmp_path):
     none, weighed, default = (
-        new_trainer(head_checkpoint, mixture, tmp_path / name, **changes).step(0)
+        new_trainer(head_checkpoint, mixture, tmp_path / name, **changes).step(0).total.item()
         for name, changes in (('a', {'head_weight': 0.0}), ('b', {'head_weight': 1.0}), ('c', {}))
     )
     assert weighed > none

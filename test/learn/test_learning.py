@@ -10,14 +10,15 @@ import yaml
 
 from worldvla_ros.checkpoint.folder import sequence_builder
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.learn.grounding import Grounding
+from worldvla_ros.learn.batches import IGNORE, Example, Mixture, TokenEpisode, collate, thin
+from worldvla_ros.learn.forward import Outputs, forward
+from worldvla_ros.learn.grounding import Grounding, first_patches, prompt_ends
 from worldvla_ros.learn.landmarks import Landmarks, patch_targets
-from worldvla_ros.learn.loss import Loss, bin_targets
-from worldvla_ros.learn.mixture import IGNORE, Example, Mixture, TokenEpisode, collate, thin
-from worldvla_ros.learn.runs import Run, trapezoid
+from worldvla_ros.learn.loss import CrossEntropy, ZLoss, bin_targets, token_figures
+from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import ModelTraining, read_settings
 from worldvla_ros.learn.start import start_distances, start_tables, waves
-from worldvla_ros.learn.train_model import answers, figures, first_patches
+from worldvla_ros.learn.trainer import trapezoid
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.tokenizers.vocab import BINS, PUBLISHED
@@ -52,15 +53,19 @@ def is_bin(labels, vocab):
     return (labels > vocab.action_bin_base) & (labels <= vocab.action_bin_base + BINS)
 
 
+def cross_entropy(vocab, logits, labels, image_weight=1.0, bin_spread=0.0):
+    return CrossEntropy(vocab, image_weight, bin_spread)(Outputs(logits, labels))
+
+
 class TestLoss:
     def test_without_extras_it_is_cross_entropy(self, vocab, scored):
-        loss = Loss(vocab, image_weight=1.0, z_loss=0.0, bin_spread=0.0)
-        torch.testing.assert_close(loss(*scored), functional.cross_entropy(*scored))
+        expected = functional.cross_entropy(*scored)
+        torch.testing.assert_close(cross_entropy(vocab, *scored), expected)
 
     def test_the_span_of_class_weights_is_that_of_the_codes_or_the_references(self):
         last = PUBLISHED.code_base + PUBLISHED.codebook_size - 1
         labels = torch.tensor([PUBLISHED.code_base - 1, PUBLISHED.code_base, last, last + 1])
-        ours, reference = (Loss(PUBLISHED, 0.04, 0.0, 0.0, span) for span in (False, True))
+        ours, reference = (CrossEntropy(PUBLISHED, 0.04, 0.0, s) for s in (False, True))
         ones = [w == 1 for w in ours.class_weights(labels).tolist()]
         assert ones == [True, False, False, True]
         ones = [w == 1 for w in reference.class_weights(labels).tolist()]
@@ -72,13 +77,12 @@ class TestLoss:
         each = functional.cross_entropy(logits, labels, reduction='none')
         weights = torch.where(is_code(labels, vocab), weight, 1.0)
         expected = (each * weights).sum() / weights.sum()
-        torch.testing.assert_close(Loss(vocab, weight, 0.0, 0.0)(logits, labels), expected)
+        torch.testing.assert_close(cross_entropy(vocab, logits, labels, weight), expected)
 
     def test_large_scores_are_penalised(self, vocab, scored):
         logits, labels = scored
-        plain, penalised = (Loss(vocab, 1.0, z, 0.0)(logits, labels) for z in (0.0, 0.01))
-        expected = 0.01 * logits.logsumexp(-1).square().mean()
-        torch.testing.assert_close(penalised - plain, expected)
+        expected = logits.logsumexp(-1).square().mean()
+        torch.testing.assert_close(ZLoss(0.01)(Outputs(logits, labels)), expected)
 
     def test_a_spread_bin_is_cross_entropy_with_soft_targets(self, vocab, scored):
         logits, labels = scored
@@ -88,13 +92,14 @@ class TestLoss:
         first = vocab.action_bin_base + 1
         targets[:, first : first + BINS] = bin_targets(1.5, CPU)[labels - first]
         expected = functional.cross_entropy(logits, targets)
-        torch.testing.assert_close(Loss(vocab, 1.0, 0.0, 1.5)(logits, labels), expected)
+        found = cross_entropy(vocab, logits, labels, bin_spread=1.5)
+        torch.testing.assert_close(found, expected)
 
     def test_spreading_changes_nothing_but_action_bins(self, vocab, scored):
         logits, labels = scored
         chosen = ~is_bin(labels, vocab)
         one_hot, spread = (
-            Loss(vocab, 1.0, 0.0, s)(logits[chosen], labels[chosen]) for s in (0.0, 1.5)
+            cross_entropy(vocab, logits[chosen], labels[chosen], bin_spread=s) for s in (0.0, 1.5)
         )
         torch.testing.assert_close(one_hot, spread)
 
@@ -103,7 +108,9 @@ class TestLoss:
         logits = torch.zeros(3, vocab.size)
         for row, bin_number in enumerate((100, 101, 130)):
             logits[row, vocab.action_bin_base + bin_number] = 10.0
-        hit, near, far = (Loss(vocab, 1.0, 0.0, 1.5)(row[None], labels) for row in logits)
+        hit, near, far = (
+            cross_entropy(vocab, row[None], labels, bin_spread=1.5) for row in logits
+        )
         assert hit < near < far
 
     @pytest.mark.parametrize('spread', [0.5, 1.5, 5.0])
@@ -162,7 +169,7 @@ class TestMixture:
         action, world = mixture.batches(8, np.random.default_rng(0))
         assert (len(action.ids), len(world.ids)) == (6, 2)
         for batch in (action, world):
-            shapes = {t.shape for t in (batch.ids, batch.positions, batch.blocks, batch.labels)}
+            shapes = {t.shape for t in (batch.ids, batch.positions, batch.roles, batch.labels)}
             assert shapes == {batch.ids.shape}
             assert batch.ids.dtype == batch.labels.dtype == torch.int64
             assert batch.targets.shape == (len(batch.ids), 5)
@@ -276,7 +283,7 @@ class TestThinning:
         scores = []
         for sequence, positions in ((whole, np.arange(len(whole.ids))), (thinned, places)):
             batch = collate([Example(sequence, positions, NOWHERE)], pad=1)
-            mask = sequence_mask(batch.positions, batch.blocks)
+            mask = sequence_mask(batch.positions, batch.roles)
             made = model.logits(model(batch.ids, batch.positions, mask))
             scores.append(made[0, : len(positions)])
         same = thinned.roles > 0
@@ -289,10 +296,9 @@ class TestThinning:
         short = Example(*thin(whole, np.array([2])), NOWHERE)
         long = Example(*thin(whole, np.array([1, 2, 3])), NOWHERE)
         model = tiny_checkpoint.model
-        vocab = sequences.vocab
-        made = answers(model, (collate([short], 1),), vocab, GRID * GRID)
+        made = forward(model, (collate([short], 1),))
         alone, labels = made.logits, made.labels
-        padded = answers(model, (collate([short, long], 1),), vocab, GRID * GRID).logits
+        padded = forward(model, (collate([short, long], 1),)).logits
         assert len(alone) == len(labels) == BLOCK + 1
         torch.testing.assert_close(padded[: len(alone)], alone, rtol=0, atol=1e-4)
 
@@ -300,13 +306,13 @@ class TestThinning:
 class TestFigures:
     def test_perfect_scores_have_no_error(self, vocab, scored):
         _, labels = scored
-        found = figures(functional.one_hot(labels, vocab.size).float(), labels, vocab)
+        found = token_figures(functional.one_hot(labels, vocab.size).float(), labels, vocab)
         assert found == {'action_error': 0.0, 'action_accuracy': 1.0, 'code_accuracy': 1.0}
 
     def test_errors_are_in_action_units(self, vocab):
         labels = vocab.action_bin_base + torch.tensor([1, 100, 200])
         best = vocab.action_bin_base + torch.tensor([256, 101, 200])
-        found = figures(functional.one_hot(best, vocab.size).float(), labels, vocab)
+        found = token_figures(functional.one_hot(best, vocab.size).float(), labels, vocab)
         assert found['action_error'] == pytest.approx((2 + 2 / 255) / 3)
         assert found['action_accuracy'] == pytest.approx(2 / 3)
 
@@ -542,10 +548,10 @@ class TestGrounding:
     def test_the_summary_is_the_state_of_the_last_prompt_token(self, tiny_checkpoint, mixture):
         model = tiny_checkpoint.model
         batches = mixture.batches(4, np.random.default_rng(0))
-        made = answers(model, batches, mixture.sequences.vocab, GRID * GRID)
         batch = batches[0]
-        mask = sequence_mask(batch.positions, batch.blocks)
+        mask = sequence_mask(batch.positions, batch.roles)
         states = model(batch.ids, batch.positions, mask)
         at_sep = batch.ids[0, : batch.prompt_lengths[0]][-1]
         assert at_sep == mixture.sequences.vocab.sep
-        torch.testing.assert_close(made.summaries[0], states[0, batch.prompt_lengths[0] - 1])
+        found = prompt_ends(batch, states)[0]
+        torch.testing.assert_close(found, states[0, batch.prompt_lengths[0] - 1])

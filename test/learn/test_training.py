@@ -1,5 +1,6 @@
 """One whole tiny run, from episodes to a checkpoint, and going on after an interruption."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -11,20 +12,23 @@ import yaml
 
 from worldvla_ros.checkpoint import folder as checkpoint
 from worldvla_ros.errors import ConfigError, EpisodeError
-from worldvla_ros.learn.mixture import Mixture, TokenEpisode
+from worldvla_ros.learn.batches import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import ModelTraining
-from worldvla_ros.learn.train import run
-from worldvla_ros.learn.train_model import Trainer
+from worldvla_ros.learn.train import run as train
+from worldvla_ros.learn.train_model import ModelLearner, model_trainer
+from worldvla_ros.learn.trainer import Trainer
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim.collect import collect
 from worldvla_ros.sim.tasks import Goal, paraphrase
+from worldvla_ros.sim.wording import SOURCE, TabletopWording
 from worldvla_ros.world_model import WorldModel
 
 pytestmark = pytest.mark.slow
 
+run = functools.partial(train, wordings={SOURCE: TabletopWording()})
 STEPS, SAVED_AT, INTERRUPTED_AT = 8, 4, 5
 SCHEDULE = {
     'steps': STEPS,
@@ -94,6 +98,41 @@ def whole_run(write_config, tmp_path_factory):
     return folder
 
 
+def watch_steps(monkeypatch, watch):
+    """Call `watch` with the number of each step of the unified model before it is taken."""
+    step = Trainer.step
+
+    def watched(self, number):
+        if self.learner.name == 'model':
+            watch(number)
+        return step(self, number)
+
+    monkeypatch.setattr(Trainer, 'step', watched)
+
+
+def interrupt(monkeypatch):
+    """Interrupt the unified model's training once; return the numbers of the steps begun."""
+    taken = []
+
+    def watch(number):
+        taken.append(number)
+        if taken == [*range(INTERRUPTED_AT + 1)]:
+            raise KeyboardInterrupt
+
+    watch_steps(monkeypatch, watch)
+    return taken
+
+
+def trained(trainer):
+    """Train to the end; return the averaged weights."""
+    trainer.train()
+    return trainer.weights
+
+
+def state_of(trainer):
+    return {k: v.clone() for k, v in trainer.learner.module.state_dict().items()}
+
+
 def log(folder, stage='model'):
     lines = (folder / 'work' / f'{stage}.jsonl').read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -151,13 +190,8 @@ def test_training_lowers_the_loss(whole_run):
 
 
 def test_without_resume_a_run_starts_anew(whole_run, write_config, tmp_path, monkeypatch):
-    config, step, taken = write_config(tmp_path), Trainer.step, []
-
-    def counted(self, number):
-        taken.append(number)
-        return step(self, number)
-
-    monkeypatch.setattr(Trainer, 'step', counted)
+    config, taken = write_config(tmp_path), []
+    watch_steps(monkeypatch, taken.append)
     for _ in range(2):
         run(config)
     assert taken == [*range(STEPS)] * 2
@@ -193,36 +227,28 @@ def new_trainer(tiny_spec, tiny_checkpoint):
         model = Transformer(tiny_spec.transformer)
         model.initialise()
         settings = ModelTraining(**SCHEDULE | changes)
-        device = torch.device('cpu')
-        return Trainer(model, settings, mixture, mixture, Run(folder, 'model'), device)
+        learner = ModelLearner(model, settings, mixture, mixture, torch.device('cpu'))
+        return model_trainer(learner, settings, Run(folder, 'model'))
 
     return make
 
 
 def test_interrupted_training_ends_with_the_same_weights(new_trainer, tmp_path, monkeypatch):
-    whole = new_trainer(tmp_path / 'whole').train().state_dict()
-    step, taken = Trainer.step, []
-
-    def interrupted(self, number):
-        taken.append(number)
-        if taken == [*range(INTERRUPTED_AT + 1)]:
-            raise KeyboardInterrupt
-        return step(self, number)
-
-    monkeypatch.setattr(Trainer, 'step', interrupted)
+    whole = trained(new_trainer(tmp_path / 'whole'))
+    taken = interrupt(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         new_trainer(tmp_path / 'parts').train()
-    resumed = new_trainer(tmp_path / 'parts').train().state_dict()
+    resumed = trained(new_trainer(tmp_path / 'parts'))
     assert taken == [*range(INTERRUPTED_AT + 1), *range(SAVED_AT, STEPS)]
     for name, values in whole.items():
         assert torch.equal(values, resumed[name]), name
 
 
 def test_finished_training_takes_no_more_steps(new_trainer, tmp_path, monkeypatch):
-    trained = new_trainer(tmp_path).train().state_dict()
+    first = trained(new_trainer(tmp_path))
     monkeypatch.setattr(Trainer, 'step', lambda *_: pytest.fail('a step was taken'))
-    again = new_trainer(tmp_path).train().state_dict()
-    assert all(torch.equal(values, again[name]) for name, values in trained.items())
+    again = trained(new_trainer(tmp_path))
+    assert all(torch.equal(values, again[name]) for name, values in first.items())
 
 
 def test_resuming_a_finished_run_changes_nothing(whole_run):
@@ -237,15 +263,7 @@ def test_resuming_a_finished_run_changes_nothing(whole_run):
 def test_an_interrupted_run_ends_with_the_same_weights(
     whole_run, write_config, tmp_path, monkeypatch
 ):
-    config, step, taken = write_config(tmp_path), Trainer.step, []
-
-    def interrupted(self, number):
-        taken.append(number)
-        if number == INTERRUPTED_AT and len(taken) == INTERRUPTED_AT + 1:
-            raise KeyboardInterrupt
-        return step(self, number)
-
-    monkeypatch.setattr(Trainer, 'step', interrupted)
+    config, taken = write_config(tmp_path), interrupt(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run(config)
     assert not (tmp_path / 'checkpoint').exists()
@@ -261,11 +279,7 @@ def test_a_run_can_start_from_a_checkpoint(whole_run, write_config, tmp_path, mo
     config.write_text(yaml.safe_dump(content))
     seen = []
 
-    def no_training(self):
-        seen.append({k: v.clone() for k, v in self.model.state_dict().items()})
-        return self.averaged()
-
-    monkeypatch.setattr(Trainer, 'train', no_training)
+    monkeypatch.setattr(Trainer, 'train', lambda self: seen.append(state_of(self)))
     made = checkpoint.load(run(config))
     before = checkpoint.load(whole_run / 'checkpoint')
     for name, tensor in before.model.state_dict().items():
@@ -319,11 +333,7 @@ def test_a_head_goes_on_with_its_own_sizes_alone(head_run, write_config, tmp_pat
         with pytest.raises(ConfigError, match='action_head differs from the checkpoint'):
             run(write_config(tmp_path, action_head=other, start=start))
 
-    def no_training(self):
-        seen.append({k: v.clone() for k, v in self.model.state_dict().items()})
-        return self.averaged()
-
-    monkeypatch.setattr(Trainer, 'train', no_training)
+    monkeypatch.setattr(Trainer, 'train', lambda self: seen.append(state_of(self)))
     run(write_config(tmp_path, action_head=HEAD, start=start))
     for name, tensor in checkpoint.load(start).model.state_dict().items():
         assert torch.equal(seen[0][name], tensor), name
@@ -340,7 +350,7 @@ def test_starting_anew_leaves_other_files_alone(write_config, tmp_path, monkeypa
     work.mkdir(parents=True, exist_ok=True)
     (work / 'thesis.txt').write_text('years of work')
     (work / 'model.pt').write_text('left by an earlier run')
-    monkeypatch.setattr('worldvla_ros.learn.train._text_tokenizer', lambda settings: 1 / 0)
+    monkeypatch.setattr('worldvla_ros.learn.train._text_tokenizer', lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(config)
     assert (work / 'thesis.txt').exists()
@@ -348,11 +358,13 @@ def test_starting_anew_leaves_other_files_alone(write_config, tmp_path, monkeypa
 
 
 def test_bfloat16_and_compiled_layers_give_nearly_the_same_loss(new_trainer, tmp_path):
-    plain = new_trainer(tmp_path / 'plain').step(0)
-    lower = new_trainer(tmp_path / 'lower', precision='bfloat16').step(0)
+    def loss(name, **changes):
+        return new_trainer(tmp_path / name, **changes).step(0).total.item()
+
+    plain, lower = loss('plain'), loss('lower', precision='bfloat16')
     assert lower != plain
     assert lower == pytest.approx(plain, rel=0.01)
-    compiled = new_trainer(tmp_path / 'compiled', compile=True).step(0)
+    compiled = loss('compiled', compile=True)
     assert compiled == pytest.approx(plain, rel=1e-4)
 
 

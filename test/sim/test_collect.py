@@ -1,10 +1,12 @@
 """Recording: files per seed, going on, reproducing, and refusing what is damaged."""
 
 from dataclasses import replace
+import json
 
 import numpy as np
 import pytest
 
+from worldvla_ros.data import episodes
 from worldvla_ros.data.episodes import (
     ARRAYS,
     META,
@@ -13,15 +15,14 @@ from worldvla_ros.data.episodes import (
     episode_files,
     load_episode,
     load_episodes,
+    read_info,
     save_episode,
 )
 from worldvla_ros.errors import ConfigError, EpisodeError
 from worldvla_ros.sim.collect import (
-    SEEDS_END,
     START_NOISE,
     WIDE_START,
     ExecutionNoise,
-    check_seeds,
     collect,
     start_options,
 )
@@ -55,7 +56,7 @@ def episode():
         instruction='pick up the red cube',
         seed=7,
         success=True,
-        dt_s=0.05,
+        source='laboratory',
     )
 
 
@@ -82,7 +83,7 @@ def test_an_episode_tells_what_was_seen_and_done(recorded):
         assert episode.images['front'].shape == (episode.length + 1, 128, 128, 3)
         assert episode.images['front'].dtype == np.uint8
         assert episode.state.shape == (episode.length + 1, 7)
-        assert episode.dt_s == 0.05
+        assert episode.source == 'tabletop'
         assert Goal.from_text(episode.task, episode.instruction).kind == 'pick'
 
 
@@ -137,17 +138,27 @@ def test_other_seeds_give_other_episodes(recorded):
 
 
 @pytest.mark.parametrize(
-    ('seed', 'episodes'), [(-1, 2), (9000, 1), (8999, 2), (0, 9001), (12345, 1), (0, 0)]
+    ('seed', 'episodes', 'message'),
+    [(-1, 2, r'from 0 up.*8000–8999 for validation\), got -1'), (0, 0, 'at least 1, got 0')],
 )
-def test_seeds_outside_are_refused_before_anything_is_written(tmp_path, seed, episodes):
-    with pytest.raises(EpisodeError, match=r'seeds in 0 … 8999.*8000–8999 for validation'):
+def test_impossible_seeds_are_refused_before_anything_is_written(
+    tmp_path, seed, episodes, message
+):
+    with pytest.raises(EpisodeError, match=message):
         record(tmp_path / 'out', episodes, seed)
     assert not (tmp_path / 'out').exists()
 
 
-def test_the_last_allowed_seed_is_allowed():
-    check_seeds(SEEDS_END - 1, 1)
-    check_seeds(0, SEEDS_END)
+@pytest.mark.parametrize('seed', [8999, 9000, 123456])
+def test_seeds_are_everybodys(tmp_path, seed):
+    assert record(tmp_path, 1, seed)[0] == 1
+    assert [load_episode(f).seed for f in episode_files(tmp_path)] == [seed]
+
+
+def test_files_are_ordered_by_seed(episode, tmp_path):
+    for seed in (100000, 99999, 3):
+        save_episode(replace(episode, seed=seed), tmp_path)
+    assert [load_episode(f).seed for f in episode_files(tmp_path)] == [3, 99999, 100000]
 
 
 def test_an_unknown_task_is_refused(tmp_path):
@@ -202,6 +213,88 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     np.savez(file, numbers=np.arange(3))
     with pytest.raises(EpisodeError, match='meta'):
         load_episode(file)
+
+
+def rewrite(file, **changes):
+    """Change arrays of a file, or leave them out where they are None."""
+    with np.load(file) as content:
+        arrays = dict(content) | changes
+    np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'state': np.full((4, 7), np.nan, np.float32)}, 'state: expected finite numbers'),
+        ({'action': np.full((3, 7), np.inf, np.float32)}, 'action: expected finite numbers'),
+        ({'executed': np.full((3, 7), -np.inf, np.float32)}, 'executed: expected finite'),
+        ({'state': np.zeros((4, 2000), np.float32)}, r'state: expected float\[n, 1 … 1024\]'),
+        ({'state': np.zeros((4, 7), int)}, r'got int64\[4, 7\]'),
+        ({'state': np.zeros(4, np.float32)}, r'got float32\[4\]'),
+        ({'executed': np.zeros((3, 6), np.float32)}, 'as many numbers as action'),
+        ({'image_front': np.zeros((4, 2, 2), np.uint8)}, r'expected uint8\[n, h, w, 3\]'),
+        ({'image_front': np.zeros((4, 2, 2, 3), np.float32)}, r'got float32\[4, 2, 2, 3\]'),
+        ({'image_front': np.zeros((4, 1, 5000, 3), np.uint8)}, r'1 … 4096 px, got \[1, 5000\]'),
+        ({'image_front': np.zeros((4, 0, 2, 3), np.uint8)}, r'got \[0, 2\]'),
+        ({'places': np.zeros((4, 2, 5), np.float32)}, r'places: expected float\[n, 0, 5\]'),
+        ({'meta': np.array('[1]')}, 'expected a mapping'),
+        ({'meta': np.array('[' * 100_000)}, 'recursion'),
+        ({'meta': np.array('{"task": 1}')}, 'missing'),
+        ({'noise': np.zeros(3)}, 'noise'),
+    ],
+)  # fmt: skip
+def test_values_that_no_robot_has_are_refused(episode, tmp_path, changes, message):
+    file = save_episode(episode, tmp_path)
+    rewrite(file, **changes)
+    with pytest.raises(EpisodeError, match=message):
+        load_episode(file)
+
+
+@pytest.mark.parametrize(
+    'meta', [{'seed': -1}, {'seed': 1.5}, {'success': 'yes'}, {'task': 3}, {'objects': [1]}]
+)
+def test_facts_of_a_wrong_type_are_refused(episode, tmp_path, meta):
+    file = save_episode(episode, tmp_path)
+    facts = {name: getattr(episode, name) for name in META}
+    rewrite(file, meta=np.array(json.dumps(facts | meta)))
+    for read in (load_episode, read_info):
+        with pytest.raises(EpisodeError, match='no readable episode.*must be'):
+            read(file)
+
+
+def test_places_may_be_unknown_but_not_infinite(episode):
+    places = np.full((4, 1, 5), np.nan, np.float32)
+    known = replace(episode, objects=('red',), places=places)
+    assert np.isnan(known.target).all()
+    with pytest.raises(EpisodeError, match='numbers or NaN, got infinity'):
+        replace(known, places=np.where(np.isnan(places), np.inf, places))
+    with pytest.raises(EpisodeError, match='those of 1 objects'):
+        replace(episode, objects=('red',))
+
+
+def test_a_file_that_would_fill_the_memory_is_refused_unread(episode, tmp_path, monkeypatch):
+    file = save_episode(episode, tmp_path)
+    monkeypatch.setattr(episodes, 'MAX_BYTES', 1000)
+    monkeypatch.setattr(np, 'load', lambda *_, **__: pytest.fail('was unpacked'))
+    for read in (load_episode, read_info):
+        with pytest.raises(EpisodeError, match='bytes, more than 1000'):
+            read(file)
+
+
+def test_the_largest_file_is_8_gib():
+    assert episodes.MAX_BYTES == 8 * 1024**3
+
+
+def test_facts_are_read_without_the_arrays(episode, tmp_path):
+    info = read_info(save_episode(episode, tmp_path))
+    assert {name: getattr(episode, name) for name in META} == vars(info)
+
+
+def test_a_file_of_an_earlier_version_has_no_source(episode, tmp_path):
+    file = save_episode(episode, tmp_path)
+    facts = {name: getattr(episode, name) for name in META if name != 'source'} | {'dt_s': 0.05}
+    rewrite(file, meta=np.array(json.dumps(facts)))
+    assert_same(load_episode(file), replace(episode, source=''))
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -91,6 +91,19 @@ class TestInitialStates:
         with pytest.raises(EpisodeError, match='holds no readable initial states'):
             read_init_states(tmp_path / 'x.pruned_init')
 
+    @pytest.mark.parametrize('value', [np.nan, np.inf])
+    def test_numbers_that_are_not_finite_are_refused(self, tmp_path, value):
+        torch.save(np.array([[0.0, value]]), tmp_path / 'x.pruned_init')
+        with pytest.raises(EpisodeError, match='a number is not finite'):
+            read_init_states(tmp_path / 'x.pruned_init')
+
+    def test_a_file_that_would_fill_the_memory_is_refused(self, tmp_path, monkeypatch):
+        torch.save(np.zeros((50, 100)), tmp_path / 'x.pruned_init')
+        assert read_init_states(tmp_path / 'x.pruned_init').shape == (50, 100)
+        monkeypatch.setattr(libero, 'MAX_STATES_BYTES', 1000)
+        with pytest.raises(EpisodeError, match='bytes, more than 1000'):
+            read_init_states(tmp_path / 'x.pruned_init')
+
     def test_damaged_and_missing_files_are_refused(self, fake_libero, tmp_path):
         file = fake_libero([FOREVER])
         file.write_bytes(file.read_bytes()[:100])
@@ -121,6 +134,10 @@ class TestEnvironment:
         observed, _ = env.reset()
         assert env.observation_space.contains(observed)
         assert env.action_space.contains(np.zeros(7, np.float32))
+
+    def test_a_negative_seed_is_refused(self, env):
+        with pytest.raises(EpisodeError, match='from 0 up'):
+            env.reset(seed=-1)
 
     def test_ten_steps_with_an_open_gripper_settle_the_scene(self, env, calls):
         _, info = env.reset()

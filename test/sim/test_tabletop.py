@@ -4,7 +4,7 @@ from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
 
-from worldvla_ros.errors import ConfigError, InstructionError
+from worldvla_ros.errors import ConfigError, EpisodeError, InstructionError
 from worldvla_ros.robot import kinematics
 from worldvla_ros.sim import tabletop
 from worldvla_ros.sim.experts import expert_action
@@ -86,6 +86,11 @@ def test_another_environment_has_the_same_scenes(seeing):
     again, _ = other.reset(seed=8002)
     other.close()
     assert_same(observed, again)
+
+
+def test_a_negative_seed_is_refused(blind):
+    with pytest.raises(EpisodeError, match='from 0 up.*got -1'):
+        blind.reset(seed=-1)
 
 
 def test_another_seed_gives_another_scene(seeing):
@@ -278,6 +283,73 @@ def test_a_cube_that_the_scene_lacks_takes_the_place_of_another(blind):
     for index, colour in enumerate(blind.colours):
         shown = blind.model.geom(f'cube{index}').rgba[:3]
         np.testing.assert_allclose(shown, COLOURS[colour], atol=1e-6)
+
+
+def test_the_protocol_has_these_numbers():
+    assert tabletop.MAX_STEPS == {'pick': 300, 'push': 300, 'put': 400}
+    assert CONTROL_DT_S == 0.05
+    np.testing.assert_array_equal(ACTION_SCALE, [0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1])
+
+
+class TestJudge:
+    """What counts as success, by where the cubes are."""
+
+    def move(self, env, colour, offset):
+        """Put a cube somewhere else than where it began [m]."""
+        index = env.colours.index(colour)
+        env.data.body(f'cube{index}').xpos[:] = env._start_cubes[index] + offset
+
+    @pytest.mark.parametrize(('height', 'holds'), [(0.0599, False), (0.0601, True)])
+    def test_a_picked_cube_is_6_cm_up(self, blind, height, holds):
+        blind.reset(seed=8000, options={'task': 'pick'})
+        self.move(blind, blind.goal.colour, [0, 0, height])
+        assert blind._goal_holds() is holds
+
+    @pytest.mark.parametrize(
+        ('direction', 'travel', 'holds'),
+        [
+            ('right', 0.0599, False), ('right', 0.0601, True), ('right', -0.1, False),
+            ('left', -0.0599, False), ('left', -0.0601, True), ('left', 0.1, False),
+        ],
+    )  # fmt: skip
+    def test_a_pushed_cube_is_6_cm_to_its_side(self, blind, direction, travel, holds):
+        blind.reset(seed=8000, options={'task': 'push'})
+        blind.set_goal(f'push the {blind.colours[0]} cube to the {direction}')
+        self.move(blind, blind.colours[0], [0, travel, 0])
+        assert blind._goal_holds() is holds
+
+    @pytest.mark.parametrize(
+        ('across', 'up', 'fingers', 'holds'),
+        [
+            (0.0, 0.0, 0.04, True), (CUBE_HALF - 1e-4, 0.0079, 0.04, True),
+            (CUBE_HALF + 1e-4, 0.0, 0.04, False), (0.0, 0.0081, 0.04, False),
+            (0.0, -0.0081, 0.04, False), (0.0, 0.0, CUBE_HALF, False),
+            (0.0, 0.0, CUBE_HALF + 0.0074, False), (0.0, 0.0, CUBE_HALF + 0.0076, True),
+        ],
+    )  # fmt: skip
+    def test_a_stacked_cube_lies_on_the_other_and_is_let_go(
+        self, blind, across, up, fingers, holds
+    ):
+        blind.reset(seed=8000, options={'task': 'put'})
+        below = blind.cube(blind.goal.target)
+        index = blind.colours.index(blind.goal.colour)
+        place = below + [across, 0, 2 * CUBE_HALF + up]
+        blind.data.body(f'cube{index}').xpos[:] = place
+        blind.data.qpos[blind._fingers] = fingers
+        assert blind._goal_holds() is holds
+
+    @pytest.mark.parametrize(('task', 'steps'), [('pick', 5), ('put', 5), ('push', 1)])
+    def test_a_goal_must_hold_for_some_steps(self, blind, monkeypatch, task, steps):
+        blind.reset(seed=8000, options={'task': task})
+        monkeypatch.setattr(blind, '_goal_holds', lambda: True)
+        found = [blind.step(HOLD)[2] for _ in range(6)]
+        assert found == [False] * (steps - 1) + [True] * (7 - steps)
+
+    def test_steps_in_which_it_holds_must_follow_each_other(self, blind, monkeypatch):
+        blind.reset(seed=8000, options={'task': 'pick'})
+        holds = iter([True] * 4 + [False] + [True] * 5)
+        monkeypatch.setattr(blind, '_goal_holds', lambda: next(holds))
+        assert [blind.step(HOLD)[2] for _ in range(10)] == [False] * 9 + [True]
 
 
 def test_a_new_goal_starts_its_own_time(blind):

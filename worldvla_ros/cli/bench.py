@@ -2,7 +2,15 @@
 
 import argparse
 
-from worldvla_ros.cli.parts import DTYPE_HELP, add_verb, write_json
+from worldvla_ros.cli.parts import (
+    DTYPE_HELP,
+    JSON_HELP,
+    add_output,
+    add_threads,
+    add_verb,
+    use_threads,
+    write_json,
+)
 
 ROWS = ('prefill', 'chunk', 'image', 'surprise', 'encode', 'decode', 'end-to-end')
 
@@ -35,19 +43,14 @@ def add_bench(verbs: argparse._SubParsersAction) -> None:
     bench.add_argument(
         '--repeats', type=int, default=None, help='times of each row; by default what 1 s allows'
     )
-    bench.add_argument(
-        '--threads', type=int, default=0, help='CPU threads of torch; 0: its choice'
-    )
-    bench.add_argument('--json', default='', help='file for the figures')
+    add_threads(bench)
+    add_output(bench, '--json', default='', help=JSON_HELP)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    import torch
-
     from worldvla_ros.benchmark.measure import Settings, bench
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     report = bench(
         Settings(
             model=arguments.model,

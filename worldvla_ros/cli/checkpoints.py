@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from worldvla_ros.cli.parts import add_profile, add_verb, write_json
+from worldvla_ros.cli.parts import add_output, add_profile, add_verb, write_json
 
 
 def add_checkpoints(verbs: argparse._SubParsersAction) -> None:
@@ -43,7 +43,7 @@ def _add_inspect(verbs: argparse._SubParsersAction) -> None:
         help='folder of episodes: also measure which wordings of the prompts the weights know',
     )  # fmt: skip
     inspect.add_argument('--device', default='cpu', help='torch device for measuring wordings')
-    inspect.add_argument('--json', default='', help='file for what is said')
+    add_output(inspect, '--json', default='', help='file for what is said')
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from worldvla_ros.cli.parts import (
     add_episodes,
     add_model,
+    add_output,
     add_verb,
     load_checkpoint,
     print_figures,
@@ -52,7 +53,7 @@ def _add_imagination(kinds: argparse._SubParsersAction) -> None:
         'worldvla eval imagination --task pick --episodes 10 --seed 8500',
     )  # fmt: skip
     add_episodes(imagination, episodes=10, seed=8500)
-    imagination.add_argument('--horizon', type=int, default=10, help='actions to look ahead')
+    imagination.add_argument('--ahead', type=int, default=10, help='actions to look ahead')
     add_model(imagination)
 
 
@@ -78,7 +79,7 @@ def _eval_imagination(arguments: argparse.Namespace) -> int:
 
     found = imagination(
         WorldModel(load_checkpoint(arguments)), arguments.task, arguments.episodes, arguments.seed,
-        arguments.horizon,
+        arguments.ahead,
     )  # fmt: skip
     write_json(arguments.json, found)
     print_figures(found)
@@ -91,7 +92,7 @@ def _add_libero(kinds: argparse._SubParsersAction) -> None:
         'worldvla eval libero --suite goal --checkpoint CKPT --workers 4 --json goal.json',
     )  # fmt: skip
     libero.add_argument(
-        '--suite', required=True, choices=['spatial', 'object', 'goal', '10', '90'], help='tasks'
+        '--suite', required=True, choices=['spatial', 'object', 'goal', '10', '90'], help='suite'
     )
     libero.add_argument(
         '--tasks', type=int, nargs='+', default=[], help='numbers of tasks, from 0; all by default'
@@ -103,7 +104,10 @@ def _add_libero(kinds: argparse._SubParsersAction) -> None:
         '--delay', type=_delay, default=0.0, metavar='SECONDS',
         help='how long thinking takes while the world goes on; or: measured',
     )  # fmt: skip
-    libero.add_argument('--resolution', type=int, default=256, choices=[256, 512], help='images')
+    libero.add_argument(
+        '--resolution', type=int, default=None, choices=[256, 512],
+        help='side of the rendered images [px]; by default as the checkpoint needs',
+    )  # fmt: skip
     libero.add_argument(
         '--wording', default='language', choices=['language', 'folder'],
         help='folder: the name of the task, with its scene, as training data of suite 10 has it',
@@ -113,7 +117,7 @@ def _add_libero(kinds: argparse._SubParsersAction) -> None:
         help='auto: the action head where there is one; discrete: bins under the grammar; '
         'verified: proven to be what free decoding gives',
     )  # fmt: skip
-    libero.add_argument('--videos', default='', help='folder for one video per trial')
+    add_output(libero, '--videos', folder=True, default='', help='folder for one video per trial')
     libero.add_argument(
         '--workers', type=int, default=1, help='processes, each with a copy of the weights'
     )
@@ -162,7 +166,9 @@ def _add_world(kinds: argparse._SubParsersAction) -> None:
         'worldvla eval world --episodes-dir data/pick --checkpoint CKPT --json world.json',
     )  # fmt: skip
     world.add_argument('--episodes-dir', required=True, help='folder of recorded episodes')
-    world.add_argument('--horizon', type=int, default=0, help='actions to imagine of each; 0: all')
+    world.add_argument(
+        '--ahead', type=int, default=0, help='actions to look ahead in each episode; 0: all'
+    )
     world.add_argument('--lpips', default='', help='TorchScript file of LPIPS')
     world.add_argument('--fvd', default='', help='TorchScript file of the I3D network for FVD')
     add_model(world)
@@ -178,7 +184,7 @@ def _eval_world(arguments: argparse.Namespace) -> int:
     features = VideoFeatures(arguments.fvd, device) if arguments.fvd else None
     found = evaluate_world(
         WorldModel(load_checkpoint(arguments)), arguments.episodes_dir,
-        horizon=arguments.horizon or None, lpips=lpips, features=features,
+        ahead=arguments.ahead or None, lpips=lpips, features=features,
     )  # fmt: skip
     write_json(arguments.json, found)
     views = found['by_camera'] if len(found['by_camera']) > 1 else {}
@@ -197,7 +203,9 @@ def _add_quantisation(kinds: argparse._SubParsersAction) -> None:
         'worldvla eval quantisation --dtype int8 --against bfloat16 --json int8.json',
     )  # fmt: skip
     gate.add_argument('--against', default='auto', help='precision to compare with, as --dtype')
-    gate.add_argument('--observations', type=int, default=32, help='how many are compared')
+    gate.add_argument(
+        '--observations', type=int, default=32, help='number of observations to compare'
+    )
     gate.add_argument('--seed', type=int, default=0, help='seed of observations that are made')
     gate.add_argument(
         '--episodes-dir', default='', help='folder of recorded episodes to take observations from'

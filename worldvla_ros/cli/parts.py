@@ -7,12 +7,16 @@ import argparse
 from collections.abc import Callable
 import json
 from pathlib import Path
+from typing import Any
+
+from worldvla_ros.errors import ConfigError
 
 DTYPE_HELP = (
     'precision of the weights: float32, bfloat16, float16, int8, int4 or float8; '
     'auto: float32 on a CPU, as stored elsewhere'
 )
 TASKS = ('pick', 'push', 'put')
+JSON_HELP = 'file for the figures'
 Verb = Callable[[argparse.Namespace], int]
 
 
@@ -31,13 +35,37 @@ def add_verb(
     return added
 
 
+def add_output(
+    to: argparse.ArgumentParser, flag: str, *, folder: bool = False, **options: Any
+) -> None:
+    """Add a flag that names a file or folder to write, which `check_outputs` finds."""
+    added = to.add_argument(flag, **options)
+    known = to.get_default('outputs') or ()
+    to.set_defaults(outputs=(*known, (flag, added.dest, folder)))
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse files and folders that cannot be written, before a verb begins its work.
+
+    Raises:
+        ConfigError: One cannot be.
+    """
+    from worldvla_ros.data.outputs import check_file, check_folder
+
+    for flag, name, folder in getattr(arguments, 'outputs', ()):
+        value = getattr(arguments, name)
+        if value:
+            (check_folder if folder else check_file)(value, flag)
+
+
 def add_episodes(to: argparse.ArgumentParser, episodes: int, seed: int) -> None:
     """Add the flags that choose episodes of the built-in simulation."""
-    to.add_argument('--task', required=True, choices=TASKS, help='what to do')
-    to.add_argument('--episodes', type=int, default=episodes, help='how many')
+    to.add_argument('--task', required=True, choices=TASKS, help='task to do')
+    to.add_argument('--episodes', type=int, default=episodes, help='number of episodes')
     to.add_argument(
         '--seed', type=int, default=seed,
-        help='scene of the first; the i-th uses SEED + i (0–7999 training, 8000–8999 validation)',
+        help='seed of the first scene, from 0 up; the i-th uses SEED + i (by convention 0–7999 '
+        'are for training, 8000–8999 for validation)',
     )  # fmt: skip
 
 
@@ -47,8 +75,8 @@ def add_model(to: argparse.ArgumentParser) -> None:
     add_profile(to)
     to.add_argument('--device', default='cpu', help='torch device')
     to.add_argument('--dtype', default='auto', help=DTYPE_HELP)
-    to.add_argument('--threads', type=int, default=0, help='CPU threads of torch; 0: its choice')
-    to.add_argument('--json', default='', help='file for the figures')
+    add_threads(to)
+    add_output(to, '--json', default='', help=JSON_HELP)
 
 
 def add_profile(to: argparse.ArgumentParser) -> None:
@@ -59,14 +87,36 @@ def add_profile(to: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def load_checkpoint(arguments: argparse.Namespace) -> object:
-    """Load the checkpoint that the flags of `add_model` name."""
+def add_threads(to: argparse.ArgumentParser) -> None:
+    """Add the flag for CPU threads.
+
+    One by default, as nodes have: the threads of small models wait for each other by spinning,
+    which takes many times as long where anything else runs.
+    """
+    to.add_argument(
+        '--threads', type=int, default=1, help='CPU threads; 0: as many as PyTorch chooses'
+    )
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many CPU threads; 0 leaves the choice to PyTorch.
+
+    Raises:
+        ConfigError: The number is negative.
+    """
     import torch
 
+    if count < 0:
+        raise ConfigError('--threads', expected='0 (PyTorch chooses) or more', got=count)
+    if count:
+        torch.set_num_threads(count)
+
+
+def load_checkpoint(arguments: argparse.Namespace) -> object:
+    """Load the checkpoint that the flags of `add_model` name."""
     from worldvla_ros.checkpoint.folder import demo_path, load
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     folder = arguments.checkpoint or demo_path()
     return load(folder, arguments.device, arguments.dtype, arguments.profile)
 

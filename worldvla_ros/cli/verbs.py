@@ -15,7 +15,9 @@ from worldvla_ros.cli.parts import (
     TASKS,
     add_episodes,
     add_model,
+    add_output,
     add_verb,
+    check_outputs,
     load_checkpoint,
     print_figures,
     write_json,
@@ -24,11 +26,12 @@ from worldvla_ros.errors import WorldVLAError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; what a user can mend is one message and status 2."""
+    """Run one verb; an error that a user can fix is one message and status 2."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(format='%(message)s')
     logging.getLogger('worldvla_ros').setLevel(logging.INFO)
     try:
+        check_outputs(arguments)
         return arguments.verb(arguments)
     except WorldVLAError as error:
         print(f'worldvla: {error}', file=sys.stderr)
@@ -82,7 +85,7 @@ def _add_demo(verbs: argparse._SubParsersAction) -> None:
         verbs, 'demo', _demo, 'Follow three sentences; write video, strip, bag and table.',
         'worldvla demo --out out/demo',
     )  # fmt: skip
-    demo.add_argument('--out', default='out/demo', help='folder to write to')
+    add_output(demo, '--out', folder=True, default='out/demo', help='folder to write to')
     demo.add_argument('--seed', type=int, default=None, help='seed of the first scene')
     demo.add_argument('--checkpoint', default='', help='checkpoint folder; empty is the demo one')
 
@@ -99,7 +102,7 @@ def _add_collect(verbs: argparse._SubParsersAction) -> None:
         'worldvla collect --task pick --episodes 100 --seed 0 --out data/pick',
     )  # fmt: skip
     add_episodes(collect, episodes=100, seed=0)
-    collect.add_argument('--out', required=True, help='folder of the episodes')
+    add_output(collect, '--out', folder=True, required=True, help='folder of the episodes')
     collect.add_argument(
         '--cameras', nargs='+', default=['front', 'wrist'], choices=['front', 'wrist'],
         help='cameras to record',
@@ -129,21 +132,24 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from worldvla_ros.learn.train import run
+    from worldvla_ros.sim.wording import SOURCE, TabletopWording
 
-    print(f'checkpoint written to {run(arguments.config, resume=arguments.resume)}')
+    wordings = {SOURCE: TabletopWording()}
+    folder = run(arguments.config, resume=arguments.resume, wordings=wordings)
+    print(f'checkpoint written to {folder}')
     return 0
 
 
 def _add_imagine(verbs: argparse._SubParsersAction) -> None:
     imagine = add_verb(
         verbs, 'imagine', _imagine, 'Imagine along an episode; draw it beside what was seen.',
-        'worldvla imagine --episode 8500 --horizon 20 --out strip.png',
+        'worldvla imagine --episode 8500 --ahead 20 --out strip.png',
     )  # fmt: skip
     imagine.add_argument('--episode', type=int, required=True, help='seed of the episode')
-    imagine.add_argument('--horizon', type=int, default=20, help='actions to look ahead')
+    imagine.add_argument('--ahead', type=int, default=20, help='actions to look ahead')
     imagine.add_argument('--start', type=int, default=0, help='step to start from')
     imagine.add_argument('--task', default='pick', choices=TASKS, help='task of the episode')
-    imagine.add_argument('--out', required=True, help='PNG file to write')
+    add_output(imagine, '--out', required=True, help='PNG file to write')
     add_model(imagine)
 
 
@@ -155,7 +161,7 @@ def _imagine(arguments: argparse.Namespace) -> int:
 
     world = WorldModel(load_checkpoint(arguments))
     episode = expert_episode(arguments.task, arguments.episode, world.checkpoint.spec.cameras)
-    made = compare(world, episode, arguments.start, arguments.horizon)
+    made = compare(world, episode, arguments.start, arguments.ahead)
     differences = [difference(a, b) for a, b in zip(made.observed, made.imagined, strict=True)]
     rows = [[made.start, *row] for row in (made.observed, made.imagined)]
     rows.append([difference(made.start, made.start), *differences])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldvla_ros.data.episodes import Episode
+from worldvla_ros.errors import ConfigError
 from worldvla_ros.metrics import changed_pixels, psnr
 from worldvla_ros.observation import Observation
 from worldvla_ros.world_model import WorldModel
@@ -51,18 +52,18 @@ class Comparison:
         return rows
 
 
-def compare(world: WorldModel, episode: Episode, start: int, horizon: int) -> Comparison:
+def compare(world: WorldModel, episode: Episode, start: int, ahead: int) -> Comparison:
     """Do what `compare_views` does for the first camera.
 
     Raises:
-        ObservationError: As `compare_views` does.
+        ConfigError, ObservationError: As `compare_views` does.
     """
     camera, *_ = world.checkpoint.spec.cameras
-    return compare_views(world, episode, start, horizon)[camera]
+    return compare_views(world, episode, start, ahead)[camera]
 
 
 def compare_views(
-    world: WorldModel, episode: Episode, start: int, horizon: int
+    world: WorldModel, episode: Episode, start: int, ahead: int
 ) -> dict[str, Comparison]:
     """Imagine from one step of an episode and put the observed images beside it.
 
@@ -70,16 +71,20 @@ def compare_views(
         world: What imagines.
         episode: Recorded episode.
         start: Step to start from.
-        horizon: Actions to look ahead; rounded down to whole images.
+        ahead: Actions to look ahead, at least 1; rounded down to whole images.
 
     Returns:
         Camera name → what it would see beside what it saw.
 
     Raises:
+        ConfigError: `ahead` is below 1, or the episode has no such step.
         ObservationError: The episode ends before the first image that could be imagined, or lacks
             a camera of the checkpoint.
     """
-    actions = episode.executed[start : start + horizon]
+    check_ahead(ahead)
+    if not 0 <= start < episode.length:
+        raise ConfigError('start', expected=f'a step in 0 … {episode.length - 1}', got=start)
+    actions = episode.executed[start : start + ahead]
     images = {name: images[start] for name, images in episode.images.items()}
     views = world.imagine_views(Observation(images), actions)
     return {
@@ -88,19 +93,29 @@ def compare_views(
     }
 
 
+def check_ahead(ahead: int) -> None:
+    """Refuse to look ahead by less than one action.
+
+    Raises:
+        ConfigError: It is less.
+    """
+    if ahead < 1:
+        raise ConfigError('ahead', expected='at least 1 action', got=ahead)
+
+
 def _beside_observed(world: WorldModel, images: np.ndarray, imagined: np.ndarray) -> Comparison:
     """Compare imagined images with those of a camera from the start on."""
     per_image = world.checkpoint.spec.world.actions_per_image
-    ahead = tuple(per_image * (i + 1) for i in range(len(imagined)))
+    steps = tuple(per_image * (i + 1) for i in range(len(imagined)))
     tokenizer = world.checkpoint.images
-    seen = [tokenizer.fit(images[a]) for a in (0, *ahead)]
+    seen = [tokenizer.fit(images[a]) for a in (0, *steps)]
     codes = tokenizer.encode(seen[1:])
     return Comparison(
         start=seen[0],
         observed=np.stack(seen[1:]),
         imagined=imagined,
         reconstructed=tokenizer.decode(np.stack(codes)),
-        actions_ahead=ahead,
+        actions_ahead=steps,
     )
 
 

@@ -8,20 +8,24 @@ Knows simulation and world model. Must not know ROS.
 import numpy as np
 from tqdm import tqdm
 
-from worldvla_ros.evaluate.comparison import compare, rounded
+from worldvla_ros.evaluate.comparison import check_ahead, compare, rounded
 from worldvla_ros.metrics import changed_pixels, pooled_psnr
 from worldvla_ros.sim.collect import expert_episode
+from worldvla_ros.sim.seeds import check_seeds
 from worldvla_ros.world_model import WorldModel
 
 
 def imagination(
-    world: WorldModel, task: str, episodes: int, seed: int, horizon: int, *, progress: bool = True
+    world: WorldModel, task: str, episodes: int, seed: int, ahead: int, *, progress: bool = True
 ) -> dict[str, object]:
-    """Return pooled PSNR [dB] of images `horizon` actions ahead, over starts all along episodes.
+    """Return pooled PSNR [dB] of images `ahead` actions ahead, over starts all along episodes.
 
     Raises:
-        EpisodeError: A seed is outside 0 … 8999.
+        ConfigError: `ahead` is below 1.
+        EpisodeError: A seed is negative, or there is no episode.
     """
+    check_ahead(ahead)
+    check_seeds(seed, episodes)
     errors: dict[str, list[np.ndarray]] = {
         'imagined': [],
         'nothing_moves': [],
@@ -29,8 +33,8 @@ def imagination(
     }
     for each in tqdm(range(seed, seed + episodes), desc='imagination', disable=not progress):
         episode = expert_episode(task, each, world.checkpoint.spec.cameras)
-        for start in range(0, episode.length - horizon + 1, horizon):
-            made = compare(world, episode, start, horizon)
+        for start in range(0, episode.length - ahead + 1, ahead):
+            made = compare(world, episode, start, ahead)
             observed = made.observed[-1].astype(float)
             mask = changed_pixels(made.start, made.observed[-1])
             candidates = (made.imagined[-1], made.start, made.reconstructed[-1])
@@ -40,7 +44,7 @@ def imagination(
     known = pooled['psnr_imagined'] is not None and pooled['psnr_nothing_moves'] is not None
     gain = pooled['psnr_imagined'] - pooled['psnr_nothing_moves'] if known else None
     return {
-        'actions_ahead': horizon,
+        'actions_ahead': ahead,
         'starts': len(errors['imagined']),
         **pooled,
         'gain': round(gain, 2) if known else None,

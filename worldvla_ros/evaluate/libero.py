@@ -11,7 +11,7 @@ Knows suites and trials. Must not know how an episode goes (rollout.py) or how r
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import functools
 import importlib.util
 from pathlib import Path
@@ -55,7 +55,7 @@ class LiberoSettings:
         tasks: Numbers of tasks; all by default.
         trials: Initial states of each task.
         delay_s: How long thinking takes [s]; None is as long as measured.
-        resolution: Side of the rendered images [px].
+        resolution: Side of the rendered images [px]; None is `default_resolution`.
         wording: 'language', or 'folder' as WorldVLA's training data words a task.
         videos: Folder for one video per trial, or None.
         device: Where to run the model.
@@ -70,11 +70,11 @@ class LiberoSettings:
     tasks: tuple[int, ...] = ()
     trials: int = 50
     delay_s: float | None = 0.0
-    resolution: int = 256
+    resolution: int | None = None
     wording: str = 'language'
     videos: Path | None = None
     device: str = 'cpu'
-    threads: int = 0
+    threads: int = 1
     dtype: str = AUTO
     profile: str | None = None
     decoding: str = AUTO
@@ -93,10 +93,11 @@ class LiberoSettings:
                 self.delay_s,
             ),
             'resolution': (
-                self.resolution in RESOLUTIONS,
+                self.resolution in (None, *RESOLUTIONS),
                 ' or '.join(map(str, RESOLUTIONS)),
                 self.resolution,
             ),
+            'threads': (self.threads >= 0, '0 (PyTorch chooses) or more', self.threads),
             'wording': (self.wording in WORDINGS, ' or '.join(WORDINGS), repr(self.wording)),
         }
         for name, (holds, expected, got) in checks.items():
@@ -142,7 +143,10 @@ def evaluate(
     if workers < 1:
         raise ConfigError('workers', expected='at least 1', got=workers)
     jobs = plan(settings)
-    check_fit(read_spec(settings.checkpoint, settings.profile))
+    spec = read_spec(settings.checkpoint, settings.profile)
+    check_fit(spec)
+    if settings.resolution is None:
+        settings = replace(settings, resolution=default_resolution(spec))
     if settings.videos and not importlib.util.find_spec('imageio'):
         raise MissingDependencyError(
             'videos need imageio', remedy='pip install imageio imageio-ffmpeg'
@@ -161,6 +165,16 @@ def evaluate(
         if record:
             append(record, trial)
     return [made[task.index, trial] for task, trial in jobs]
+
+
+def default_resolution(spec: CheckpointSpec) -> int:
+    """Return the smallest of `RESOLUTIONS` that a checkpoint's images fit in [px].
+
+    The reference renders 512 px for its 512 px models and 256 px for the others. Enlarging smaller
+    images would show a model what it was not trained on.
+    """
+    fitting = [side for side in RESOLUTIONS if side >= spec.image_size]
+    return fitting[0] if fitting else RESOLUTIONS[-1]
 
 
 def plan(settings: LiberoSettings) -> list[Job]:

@@ -63,14 +63,14 @@ def read_record(record: Path, protocol: dict[str, object]) -> list[LiberoTrial]:
     """
     if not record.exists():
         return []
-    *lines, rest = record.read_text().split('\n')
+    *lines, rest = _read_text(record).split('\n')
     if rest:
         record.write_text(''.join(f'{line}\n' for line in lines))
     found = []
     for number, line in enumerate(lines, 1):
         try:
-            content = json.loads(line)
-        except ValueError as error:
+            content = json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f'{record}:{number} is no record of a trial: {error}', remedy='Remove the line.'
             ) from error
@@ -84,6 +84,19 @@ def read_record(record: Path, protocol: dict[str, object]) -> list[LiberoTrial]:
             )
         found.append(trial)
     return found
+
+
+def _read_text(record: Path) -> str:
+    try:
+        return record.read_text()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'{record} cannot be read: {error}', remedy='Name another --json file.'
+        ) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no figure')
 
 
 def _other_than(other: dict[str, object], protocol: dict[str, object]) -> str:

@@ -8,7 +8,7 @@ compared is what a robot would do. Knows checkpoints and actions. Must not know 
 quantised or where observations were recorded.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,18 +100,6 @@ class Quality:
             )
 
 
-def quality(
-    reference: Checkpoint, candidate: Checkpoint, observations: Sequence[Observation]
-) -> Quality:
-    """Return how far the actions of two loads of the same weights are from each other.
-
-    Raises:
-        ConfigError: There is no observation.
-        CheckpointError: One was not trained to act, or its scores are not finite.
-    """
-    return compare(answer(reference, observations), answer(candidate, observations))
-
-
 def answer(checkpoint: Checkpoint, observations: Iterable[Observation]) -> Answers:
     """Act on observations.
 
@@ -149,7 +137,13 @@ def made_observations(spec: CheckpointSpec, count: int, seed: int = 0) -> list[O
     """Return observations that depend on the seed alone: plain scenes, states all over the range.
 
     They are strange to a model, and so a stricter test of its numbers than what it knows.
+
+    Raises:
+        ConfigError: None is asked for, or the seed is negative.
     """
+    for name, value, least in (('observations', count, 1), ('seed', seed, 0)):
+        if value < least:
+            raise ConfigError(name, expected=f'at least {least}', got=value)
     draw = np.random.default_rng(seed)
     return [_made(spec, draw) for _ in range(count)]
 

@@ -21,8 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from worldvla_ros.data.episodes import episode_files, load_episode
-from worldvla_ros.errors import ConfigError
-from worldvla_ros.evaluate.comparison import Comparison, compare_views, rounded
+from worldvla_ros.evaluate.comparison import Comparison, check_ahead, compare_views, rounded
 from worldvla_ros.evaluate.perceptual import Lpips, VideoFeatures
 from worldvla_ros.metrics import frechet_distance, ssim
 from worldvla_ros.world_model import WorldModel
@@ -42,7 +41,7 @@ def evaluate_world(
     world: WorldModel,
     folder: str | Path,
     *,
-    horizon: int | None = None,
+    ahead: int | None = None,
     lpips: Lpips | None = None,
     features: VideoFeatures | None = None,
     progress: bool = True,
@@ -52,7 +51,7 @@ def evaluate_world(
     Args:
         world: What imagines.
         folder: Of `worldvla collect`, or of anything that writes episodes.
-        horizon: Actions to imagine of each episode; all by default.
+        ahead: Actions to look ahead in each episode; all by default.
         lpips: Measures LPIPS, or None.
         features: Sees features for FVD, or None.
         progress: Whether to show a progress bar.
@@ -62,16 +61,16 @@ def evaluate_world(
         measured and why, and one record per episode and camera.
 
     Raises:
-        ConfigError: The horizon is below 1.
+        ConfigError: `ahead` is below 1.
         EpisodeError: There are no episodes, or one is damaged.
         ObservationError: An episode is shorter than one imagined image or lacks a camera.
     """
-    if horizon is not None and horizon < 1:
-        raise ConfigError('horizon', expected='at least 1 action', got=horizon)
+    if ahead is not None:
+        check_ahead(ahead)
     rows, clips = [], []
     for file in tqdm(episode_files(folder), desc='world', disable=not progress):
         episode = load_episode(file)
-        views = compare_views(world, episode, 0, horizon or episode.length)
+        views = compare_views(world, episode, 0, ahead or episode.length)
         for camera, made in views.items():
             row = {'seed': episode.seed, 'camera': camera}
             rows.append(row | _row(made, lpips))

@@ -1,9 +1,8 @@
-"""Closed-loop trials in the simulation, and imagination against what was really seen.
+"""Closed-loop trials in the simulation.
 
-    trial        observe ─ act ─ execute the first few actions ─ … until success or time is up
-    imagination  start image, actions ─ imagine ─ compare with the observed image where it changed
+    observe ─ act ─ execute the first few actions ─ … until success or time is up
 
-Knows simulation, policy and world model. Must not know ROS. Seeds from 9000 up are refused.
+Knows simulation and policy. Must not know ROS.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from worldvla_ros.errors import ConfigError
 from worldvla_ros.metrics import wilson_interval
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
-from worldvla_ros.sim.collect import check_seeds
+from worldvla_ros.sim.seeds import check_seeds
 from worldvla_ros.sim.tabletop import TabletopEnv
 from worldvla_ros.sim.tasks import HELDOUT_PARAPHRASES, Goal
 
@@ -74,7 +73,7 @@ def trials(
         progress: Whether to show a progress bar.
 
     Raises:
-        EpisodeError: A seed is outside 0 … 8999.
+        EpisodeError: A seed is negative, or there is no episode.
         ConfigError: Task, wording or cube is unknown, or chosen beside an instruction.
         InstructionError: The instruction names no goal of the task.
     """

@@ -6,38 +6,47 @@ into the transformer. Sequences whose response is a chunk count; where a chunk w
 of its actions that were kept. Deviation: the reference knows a chunk by its having more than one
 action, so it never trains a head for chunks of one; here the role of the tokens tells.
 
-Knows hidden states and labels. Must not know how sequences are made.
-Legend: b sequences, t tokens, d width, n actions kept, K horizon, D action dimension.
+Knows numbers and labels. Must not know how sequences are made.
+Legend: b sequences, n actions kept, K horizon, D action dimension.
 """
 
 import torch
 from torch import Tensor
 
-from worldvla_ros.learn.mixture import Batch
-from worldvla_ros.model.action_head import ActionHead
+from worldvla_ros.learn.batches import Batch
+from worldvla_ros.learn.forward import Outputs
+from worldvla_ros.learn.objective import Term
 from worldvla_ros.tokenizers.bins import CENTRES
 from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 
-def head_error(
-    head: ActionHead, batches: tuple[Batch, ...], states: list[Tensor], vocab: Vocabulary
-) -> Tensor:
-    """Return the mean distance of the head's numbers from their labels: an fp32 scalar.
+class HeadError(Term[Outputs]):
+    """Mean distance of the head's numbers from their labels."""
 
-    Args:
-        head: The head.
-        batches: Batches of both tasks; 0 is returned where none has a chunk.
-        states: float[b, t, d] per batch, hidden states after the final norm.
-        vocab: Ids of the labels.
-    """
-    distances = [
-        _distances(head, batch, hidden, vocab).flatten()
-        for batch, hidden in zip(batches, states, strict=True)
-        if (batch.blocks > 0).any()
-    ]
-    if not distances:
-        return torch.zeros((), device=states[0].device)
-    return torch.cat(distances).mean()
+    name = 'head_error'
+    auxiliary = True
+
+    def __init__(self, weight: float, vocab: Vocabulary) -> None:
+        """Keep the ids of the labels."""
+        super().__init__(weight)
+        self._vocab = vocab
+
+    def forward(self, outputs: Outputs) -> Tensor:
+        """Return the mean over all numbers of all chunks; 0 where no batch has a chunk."""
+        pairs = zip(outputs.batches, outputs.head, strict=True)
+        distances = [self._distances(*pair).flatten() for pair in pairs if pair[1] is not None]
+        if not distances:
+            return outputs.logits.new_zeros(())
+        return torch.cat(distances).mean()
+
+    def figures(self, outputs: Outputs) -> dict[str, float]:
+        """Return the error itself."""
+        return {self.name: self(outputs).item()}
+
+    def _distances(self, batch: Batch, numbers: Tensor) -> Tensor:
+        """Return |prediction - label| of every number: fp32[b, K, D] → [b, n, D]."""
+        steps, targets = labelled_actions(batch, numbers.shape[-1], self._vocab)
+        return (numbers.gather(1, steps[..., None].expand_as(targets)) - targets).abs()
 
 
 def labelled_actions(batch: Batch, dim: int, vocab: Vocabulary) -> tuple[Tensor, Tensor]:
@@ -48,16 +57,8 @@ def labelled_actions(batch: Batch, dim: int, vocab: Vocabulary) -> tuple[Tensor,
         bins in [-1, 1].
     """
     bins = batch.labels - vocab.action_bins.start
-    shown = (batch.blocks > 0) & (bins >= 0) & (bins < BINS)
+    shown = (batch.roles > 0) & (bins >= 0) & (bins < BINS)
     shape = (len(bins), -1, dim)
     centres = torch.from_numpy(CENTRES).to(bins.device)
     targets = centres[bins[shown].clamp(max=BINS - 2)].view(shape)
-    return batch.blocks[shown].view(shape)[..., 0] - 1, targets
-
-
-def _distances(head: ActionHead, batch: Batch, hidden: Tensor, vocab: Vocabulary) -> Tensor:
-    """Return |prediction - label| of every number: fp32[b, n, D]."""
-    longest = int(batch.prompt_lengths.max())
-    made = head(hidden[:, :longest], batch.prompt_lengths).float()  # [b, K, D]
-    places, targets = labelled_actions(batch, head.config.dim, vocab)
-    return (made.gather(1, places[..., None].expand_as(targets)) - targets).abs()
+    return batch.roles[shown].view(shape)[..., 0] - 1, targets

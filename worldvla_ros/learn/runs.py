@@ -6,9 +6,12 @@ Knows files. Must not know what is trained.
 import json
 import os
 from pathlib import Path
+import pickle
 import time
 
 import torch
+
+from worldvla_ros.errors import ConfigError
 
 
 class Run:
@@ -34,19 +37,22 @@ class Run:
         os.replace(partial, self._state)
 
     def load(self) -> dict | None:
-        """Return the saved state, or None."""
+        """Return the saved state, or None.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
         if not self._state.is_file():
             return None
-        return torch.load(self._state, weights_only=True)
+        try:
+            return torch.load(self._state, map_location='cpu', weights_only=True)
+        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            raise ConfigError(
+                f'the state of the run in {self._state} cannot be read',
+                remedy='Start anew, without --resume.',
+            ) from error
 
     def clear(self) -> None:
         """Forget log and state, for a run from the beginning."""
         for file in (self._log, self._state):
             file.unlink(missing_ok=True)
-
-
-def trapezoid(step: int, steps: int, warmup: int, decay_share: float) -> float:
-    """Return the factor of the learning rate: linear up, flat, linear down to zero."""
-    up = min(1.0, (step + 1) / max(1, warmup))
-    down = (steps - step) / max(1.0, decay_share * steps)
-    return min(up, max(0.0, min(1.0, down)))

@@ -10,13 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from worldvla_ros.data.episodes import Episode, episode_file, save_episode
-from worldvla_ros.errors import EpisodeError
 from worldvla_ros.sim.experts import expert_action
-from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
+from worldvla_ros.sim.seeds import check_seeds
+from worldvla_ros.sim.tabletop import TabletopEnv
 from worldvla_ros.sim.tasks import Goal, paraphrase
+from worldvla_ros.sim.wording import SOURCE
 
-SEEDS_END = 9000
-"""Seeds 0–7999 are for training, 8000–8999 for validation, later ones for others to test with."""
 START_NOISE = 0.04
 WIDE_START_SHARE = 0.6
 WIDE_START = np.array([[0.34, -0.22, 0.05], [0.66, 0.22, 0.28]])
@@ -58,21 +57,6 @@ class ExecutionNoise:
         return np.clip(disturbed, -1, 1).astype(np.float32)
 
 
-def check_seeds(seed: int, episodes: int) -> None:
-    """Refuse seeds outside 0 … SEEDS_END - 1.
-
-    Raises:
-        EpisodeError: A seed is outside.
-    """
-    if seed < 0 or episodes < 1 or seed + episodes > SEEDS_END:
-        raise EpisodeError(
-            'seeds',
-            expected=f'at least one episode, with seeds in 0 … {SEEDS_END - 1}',
-            got=f'{seed} … {seed + episodes - 1}',
-            remedy='Seeds 0–7999 are for training, 8000–8999 for validation.',
-        )
-
-
 def start_options(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw where an episode begins, as options of `TabletopEnv.reset`."""
     return {'start': rng.uniform(*WIDE_START)} if rng.random() < WIDE_START_SHARE else {}
@@ -104,7 +88,7 @@ def record_episode(env: TabletopEnv, seed: int) -> Episode:
         instruction=instruction,
         seed=seed,
         success=not truncated,
-        dt_s=CONTROL_DT_S,
+        source=SOURCE,
         objects=objects,
         places=np.stack(places).astype(np.float32),
     )
@@ -117,7 +101,7 @@ def _objects(env: TabletopEnv) -> tuple[str, ...]:
 
 
 def _places(env: TabletopEnv, objects: tuple[str, ...]) -> np.ndarray:
-    """Return float[objects, PLACE_DIM]; the image's part is NaN without a camera."""
+    """Return float[objects, 5] of `data.places`; the image's part is NaN without a camera."""
     rows = []
     for name in objects:
         place = env.cube(name)
@@ -143,7 +127,7 @@ def collect(
         How many were newly recorded, and how many of these succeeded.
 
     Raises:
-        EpisodeError: A seed is outside 0 … 8999.
+        EpisodeError: A seed is negative, or there is no episode.
         ConfigError: The task is unknown.
     """
     check_seeds(seed, episodes)
@@ -164,9 +148,9 @@ def expert_episode(task: str, seed: int, cameras: tuple[str, ...]) -> Episode:
     """Record the expert's episode of a seed as some cameras see it.
 
     Raises:
-        EpisodeError: The seed is outside 0 … 8999.
+        EpisodeError: The seed is negative.
     """
-    check_seeds(seed, 1)
+    check_seeds(seed)
     env = TabletopEnv(task=task, cameras=cameras)
     try:
         return record_episode(env, seed)

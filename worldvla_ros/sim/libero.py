@@ -27,6 +27,7 @@ import numpy as np
 from worldvla_ros.errors import ConfigError, EpisodeError, MissingDependencyError
 from worldvla_ros.robot.state import robosuite_axis_angle
 from worldvla_ros.sim.rendering import choose_backend
+from worldvla_ros.sim.seeds import check_seeds
 
 MAX_STEPS = {'spatial': 220, 'object': 280, 'goal': 300, '10': 520, '90': 400}
 """Steps that a policy has in each suite, those of settling not counted."""
@@ -38,6 +39,8 @@ SETTLE_STEPS = 10
 SETTLE_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SEED = 0
 WORDINGS = ('language', 'folder')
+MAX_STATES_BYTES = 2**26
+"""Of a file of initial states, unpacked; those of LIBERO have less than 0.1 MB."""
 
 _RECONSTRUCT = np.zeros(0).__reduce__()[0]
 _ARRAY_PARTS = {
@@ -118,14 +121,20 @@ def read_init_states(file: Path) -> np.ndarray:
     NumPy array is let through, so that a foreign file can do no harm.
 
     Raises:
-        EpisodeError: The file is missing, damaged, or holds anything but an array of numbers.
+        EpisodeError: The file is missing, damaged, or holds anything but an array of at most
+            `MAX_STATES_BYTES` of finite numbers.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             pickled = next(n for n in archive.namelist() if n.endswith('/data.pkl'))
+            size = archive.getinfo(pickled).file_size
+            if size > MAX_STATES_BYTES:
+                raise ValueError(f'it holds {size} bytes, more than {MAX_STATES_BYTES}')
             states = _ArrayUnpickler(io.BytesIO(archive.read(pickled))).load()
         if not isinstance(states, np.ndarray) or states.ndim != 2 or states.dtype != np.float64:
             raise ValueError(f'it holds {type(states).__name__}, not float64[states, n]')
+        if not np.isfinite(states).all():
+            raise ValueError('a number is not finite')
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to
         raise EpisodeError(
             f'{file} holds no readable initial states: {error}',
@@ -188,8 +197,10 @@ class LiberoEnv(gymnasium.Env):
             options: `init_state` is the number of the initial state, 0 by default.
 
         Raises:
-            EpisodeError: There is no initial state of that number.
+            EpisodeError: There is no initial state of that number, or the seed is negative.
         """
+        if seed is not None:
+            check_seeds(seed)
         super().reset(seed=seed)
         index = (options or {}).get('init_state', 0)
         if not 0 <= index < len(self._init_states):

@@ -29,6 +29,7 @@ from worldvla_ros.sim.scene import (
     PHYSICS_STEP_S,
     scene_xml,
 )
+from worldvla_ros.sim.seeds import check_seeds
 from worldvla_ros.sim.tasks import KINDS, Goal, sample_goal
 
 choose_backend()
@@ -119,7 +120,10 @@ class TabletopEnv(gymnasium.Env):
         Raises:
             InstructionError: The instruction names no goal of this task.
             ConfigError: The task is unknown.
+            EpisodeError: The seed is negative.
         """
+        if seed is not None:
+            check_seeds(seed)
         super().reset(seed=seed)
         options = options or {}
         self.task = options.get('task') or self.task

@@ -1,4 +1,4 @@
-"""The training mixture: action and world sequences drawn from tokenised episodes.
+"""Batches to train on: action and world sequences drawn from tokenised episodes.
 
     action at t   instruction (drawn anew), state t, image t │ the expert's actions t … t+K-1
     world at t    image t, executed actions t … t+n-1                     │ image t+n
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldvla_ros.data.episodes import PLACE_DIM
+from worldvla_ros.data import places
 from worldvla_ros.tokenizers.sequence import Sequence, SequenceBuilder
 
 IGNORE = -100
@@ -36,8 +36,8 @@ class TokenEpisode:
         state: float32[T + 1, state_dim].
         action: float32[T, dim], what the expert would do.
         executed: float32[T, dim], what was done.
-        target: float32[T + 1, 5], where the object to move is, see `data.episodes.Episode`; NaN
-            where nobody knows.
+        target: float32[T + 1, 5], where the object to move is, in the columns of `data.places`;
+            NaN where nobody knows.
         instruction: Draws a sentence that names the task.
     """
 
@@ -70,15 +70,15 @@ class Batch:
     Attributes:
         ids: int64[b, t].
         positions: int64[b, t].
-        blocks: int64[b, t].
+        roles: int64[b, t].
         labels: int64[b, t], IGNORE where nothing is supervised.
         prompt_lengths: int64[b].
-        targets: float32[b, 5], NaN where unknown.
+        targets: float32[b, 5], in the columns of `data.places`, NaN where unknown.
     """
 
     ids: Tensor
     positions: Tensor
-    blocks: Tensor
+    roles: Tensor
     labels: Tensor
     prompt_lengths: Tensor
     targets: Tensor
@@ -145,7 +145,7 @@ class Mixture:
         actions = episode.executed[start:end]
         prompt = self.sequences.world_prompt(list(episode.codes[start]), actions)
         whole = self.sequences.with_images(prompt, list(episode.codes[end]))
-        return Example(whole, np.arange(len(whole.ids)), np.full(PLACE_DIM, np.nan, np.float32))
+        return Example(whole, np.arange(len(whole.ids)), places.unknown())
 
 
 def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:
@@ -163,17 +163,17 @@ def collate(examples: list[Example], pad: int) -> Batch:
     """Pad sequences on the right; prompts and padding are not supervised."""
     longest = max(len(e.sequence.ids) for e in examples)
     shape = (len(examples), -(-longest // LENGTH_STEP) * LENGTH_STEP)
-    ids, blocks = np.full(shape, pad), np.zeros(shape, np.int64)
-    labels, places = np.full(shape, IGNORE), np.zeros(shape, np.int64)
+    ids, roles = np.full(shape, pad), np.zeros(shape, np.int64)
+    labels, positions = np.full(shape, IGNORE), np.zeros(shape, np.int64)
     for row, example in enumerate(examples):
-        sequence, positions = example.sequence, example.positions
+        sequence = example.sequence
         length, prompt = len(sequence.ids), sequence.prompt_length
         ids[row, :length] = sequence.ids
-        blocks[row, :length] = sequence.roles
+        roles[row, :length] = sequence.roles
         labels[row, prompt:length] = sequence.ids[prompt:]
-        places[row, :length] = positions
-        places[row, length:] = positions[-1] + 1 + np.arange(shape[1] - length)
+        positions[row, :length] = example.positions
+        positions[row, length:] = example.positions[-1] + 1 + np.arange(shape[1] - length)
     prompts = np.array([e.sequence.prompt_length for e in examples])
     targets = np.stack([e.target for e in examples]).astype(np.float32)
-    arrays = (ids, places, blocks, labels, prompts, targets)
+    arrays = (ids, positions, roles, labels, prompts, targets)
     return Batch(*(torch.from_numpy(a) for a in arrays))
