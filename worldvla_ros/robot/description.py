@@ -39,11 +39,16 @@ class Kinematics:
 
 @dataclass(frozen=True)
 class Gripper:
-    """Finger joints, opening width [m], and the gripper action above which it closes."""
+    """Finger joints, opening width [m], and the gripper action above which it closes.
+
+    `absolute_fingers`: the signs of finger positions do not count, as robosuite opens a gripper to
+    (+0.04, -0.04).
+    """
 
     names: tuple[str, ...]
     open_width: float
     close_above: float = 0.0
+    absolute_fingers: bool = False
 
 
 @dataclass(frozen=True)
