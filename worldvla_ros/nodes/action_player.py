@@ -10,6 +10,7 @@ from array import array
 
 from geometry_msgs.msg import Point, TwistStamped
 import numpy as np
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
@@ -24,9 +25,9 @@ from worldvla_ros.nodes.runtime import (
     SENSOR_QOS,
     ManagedNode,
     declare,
-    run,
     seconds,
 )
+from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import RobotConfig, load_robot
@@ -52,7 +53,7 @@ class ActionPlayerNode(ManagedNode):
         self._joints_s = -np.inf
         self._command: np.ndarray | None = None
         self._target: np.ndarray | None = None
-        self._width: float | None = None
+        self._twists: Publisher | None = None
 
     def configure(self) -> None:
         """Read parameters and create interfaces.
@@ -83,27 +84,21 @@ class ActionPlayerNode(ManagedNode):
         self._player.clear()
         self._send_hold()
 
+    def clean_up(self) -> None:
+        """Remove all interfaces."""
+        self._twists = None
+        super().clean_up()
+
     def _create_interfaces(self) -> None:
-        self._twists = self.create_publisher(TwistStamped, 'delta_twist_cmds', RELIABLE_QOS)
-        self._trajectories = self.create_publisher(
-            JointTrajectory, 'joint_trajectory', RELIABLE_QOS
-        )
-        self._grippers = self.create_publisher(Float64MultiArray, 'gripper_command', RELIABLE_QOS)
-        self._paths = self.create_publisher(MarkerArray, 'planned_path', RELIABLE_QOS)
-        publishers = (self._twists, self._trajectories, self._grippers, self._paths)
-        subscriptions = (
-            self.create_subscription(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS),
-            self.create_subscription(JointState, 'joint_states', self._on_joints, SENSOR_QOS),
-        )
-        services = (
-            self.create_service(SetBool, '~/enable', self._on_enable),
-            self.create_service(Trigger, '~/hold', self._on_hold),
-        )
-        timer = self.create_timer(self._period_s, self._tick)
-        self._interfaces = [(self.destroy_publisher, p) for p in publishers]
-        self._interfaces += [(self.destroy_subscription, s) for s in subscriptions]
-        self._interfaces += [(self.destroy_service, s) for s in services]
-        self._interfaces.append((self.destroy_timer, timer))
+        self._twists = self.publisher(TwistStamped, 'delta_twist_cmds', RELIABLE_QOS)
+        self._trajectories = self.publisher(JointTrajectory, 'joint_trajectory', RELIABLE_QOS)
+        self._grippers = self.publisher(Float64MultiArray, 'gripper_command', RELIABLE_QOS)
+        self._paths = self.publisher(MarkerArray, 'planned_path', RELIABLE_QOS)
+        self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
+        self.subscribe(JointState, 'joint_states', self._on_joints, SENSOR_QOS)
+        self.serve(SetBool, '~/enable', self._on_enable)
+        self.serve(Trigger, '~/hold', self._on_hold)
+        self.every(self._period_s, self._tick)
 
     def _now_s(self) -> float:
         return self.get_clock().now().nanoseconds * 1e-9
@@ -240,7 +235,7 @@ class ActionPlayerNode(ManagedNode):
     def _send_hold(self, force: bool = False) -> None:
         """Stop: a zero twist, or no new trajectory; the gripper keeps what it has."""
         self._target = None
-        if not self._interfaces or not (self._enabled or force):
+        if self._twists is None or not (self._enabled or force):
             return
         if self._output == 'twist':
             message = TwistStamped()

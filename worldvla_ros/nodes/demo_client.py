@@ -120,5 +120,5 @@ class DemoClient(Node):
         for status in message.status:
             if status.level == DiagnosticStatus.ERROR:
                 self.errors.append(f'{status.name}: {status.message}')
-            else:
+            elif any(v.key == 'state' and v.value == 'active' for v in status.values):
                 self._configured.add(status.name)
