@@ -31,7 +31,7 @@ from worldvla_ros.observation import Observation, check_instruction
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
-from worldvla_ros.robot.state import order_joints, state_from_joints
+from worldvla_ros.robot.state import JointReading, order_joints, state_from_joints
 
 WARM_UP_INSTRUCTION = 'pick up the red cube'
 
@@ -210,7 +210,8 @@ class PolicyNode(ModelNode):
         if refusal is not None:
             return None, refusal
         names, positions = list(snapshot.joints.name), np.asarray(snapshot.joints.position)
-        joints, _ = order_joints(self._robot, names, positions)
+        stamp_s = seconds(snapshot.joints.header.stamp)
+        joints = JointReading(*order_joints(self._robot, names, positions), stamp_s)
         images, history = _arrays(snapshot.images), tuple(map(_arrays, snapshot.history))
         for name, image in images.items():
             refusal = self._frozen[name].check(image, joints, max(stamps))
