@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from worldvla_ros.checkpoint.folder import Checkpoint, demo_path, load
-from worldvla_ros.errors import ConfigError, WorldVLAError
+from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.worker import Task, Worker
 
@@ -19,7 +19,7 @@ class ModelHost:
     def __init__(self) -> None:
         """Load nothing yet."""
         self._loaded: tuple[tuple[str, ...], Checkpoint] | None = None
-        self._mourners: list[Callable[[str], None]] = []
+        self._on_death_callbacks: list[Callable[[str], None]] = []
         self.worker = Worker(self._on_death)
 
     def checkpoint(self, node: ManagedNode) -> Checkpoint:
@@ -50,12 +50,12 @@ class ModelHost:
         return self._loaded[1]
 
     def watch(self, on_death: Callable[[str], None]) -> None:
-        """Have a node told the traceback if the worker dies."""
-        self._mourners.append(on_death)
+        """Call a node back with the traceback if the worker dies."""
+        self._on_death_callbacks.append(on_death)
 
     def _on_death(self, trace: str) -> None:
-        for tell in self._mourners:
-            tell(trace)
+        for callback in self._on_death_callbacks:
+            callback(trace)
 
 
 class ModelNode(ManagedNode):
@@ -67,16 +67,6 @@ class ModelNode(ManagedNode):
         self._host = host or ModelHost()
         self._host.watch(self._on_death)
         self._task: Task | None = None
-        self._failed = self.create_guard_condition(self._on_failed)
-
-    def fail(self, error: WorldVLAError) -> None:
-        """Stop for a reason that does not go away by itself; may be called from the worker."""
-        self.status.error(f'stopped, activate me again when it is mended: {error}')
-        self._failed.trigger()
-
-    def _on_failed(self) -> None:
-        if self.active:
-            self.trigger_deactivate()
 
     def clean_up(self) -> None:
         """Stop listening and leave the worker."""
@@ -91,7 +81,7 @@ class ModelNode(ManagedNode):
         self._host.worker.stop()
 
     def _on_death(self, trace: str) -> None:
-        self.status.error(f'the worker died, nothing more until a restart: {trace}')
+        self.end_process(f'its worker died: {trace}')
 
 
 def _device(name: str) -> torch.device:

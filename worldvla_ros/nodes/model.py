@@ -2,7 +2,7 @@
 
 from worldvla_ros.nodes.host import ModelHost
 from worldvla_ros.nodes.policy import PolicyNode
-from worldvla_ros.nodes.runtime import run
+from worldvla_ros.nodes.spin import run
 from worldvla_ros.nodes.world_model import WorldModelNode
 
 

@@ -20,18 +20,17 @@ from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
 from worldvla_ros.nodes.history import ImageHistory, Pairing
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.runtime import (
-    LATCHED_QOS,
     RELIABLE_QOS,
     SENSOR_QOS,
     declare,
-    run,
     seconds,
 )
+from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
-from worldvla_ros.robot.state import order_joints, state_from_joints
+from worldvla_ros.robot.state import JointReading, order_joints, state_from_joints
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,9 @@ class PolicyNode(ModelNode):
         )
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
-        check_fits(self._robot, spec.action.names, spec.action.units, spec.cameras)
+        check_fits(
+            self._robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation
+        )
         self._policy = Policy(checkpoint, None if decoding == 'auto' else decoding)
         self._spec = spec
         self._history = ImageHistory(spec.cameras, spec.history - 1, spec.action.dt)
@@ -107,21 +108,12 @@ class PolicyNode(ModelNode):
 
     def _listen(self) -> None:
         topics = {c.name: c.topic for c in self._robot.cameras}
-        self._chunks = self.create_publisher(ActionChunk, 'action_chunk', RELIABLE_QOS)
-        subscriptions = [
-            self.create_subscription(Image, topics[name], self._image_callback(name), SENSOR_QOS)
-            for name in self._spec.cameras
-        ]
-        subscriptions += [
-            self.create_subscription(JointState, 'joint_states', self._on_joints, SENSOR_QOS),
-            self.create_subscription(String, 'instruction', self._on_instruction, LATCHED_QOS),
-        ]
-        service = self.create_service(SetBool, '~/enable', self._on_enable)
-        self._interfaces = [(self.destroy_subscription, s) for s in subscriptions]
-        self._interfaces += [
-            (self.destroy_publisher, self._chunks),
-            (self.destroy_service, service),
-        ]
+        self._chunks = self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS)
+        for name in self._spec.cameras:
+            self.subscribe(Image, topics[name], self._image_callback(name), SENSOR_QOS)
+        self.subscribe(JointState, 'joint_states', self._on_joints, SENSOR_QOS)
+        self.subscribe_latched(String, 'instruction', self._on_instruction)
+        self.serve(SetBool, '~/enable', self._on_enable)
 
     def _image_callback(self, camera: str) -> callable:
         def on_image(message: Image) -> None:
@@ -218,7 +210,8 @@ class PolicyNode(ModelNode):
         if refusal is not None:
             return None, refusal
         names, positions = list(snapshot.joints.name), np.asarray(snapshot.joints.position)
-        joints, _ = order_joints(self._robot, names, positions)
+        stamp_s = seconds(snapshot.joints.header.stamp)
+        joints = JointReading(*order_joints(self._robot, names, positions), stamp_s)
         images, history = _arrays(snapshot.images), tuple(map(_arrays, snapshot.history))
         for name, image in images.items():
             refusal = self._frozen[name].check(image, joints, max(stamps))

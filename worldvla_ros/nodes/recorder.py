@@ -16,7 +16,8 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 import yaml
 
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.nodes.runtime import ManagedNode, declare, run
+from worldvla_ros.nodes.runtime import ManagedNode, declare
+from worldvla_ros.nodes.spin import run
 
 BAG_NAME = 'bag_0.mcap'
 DISCOVERY_PERIOD_S = 0.5
@@ -68,8 +69,7 @@ class RecorderNode(ManagedNode):
         self._writer = Writer(self._stream)
         self._writer.start(profile='ros2', library='worldvla_ros')
         self._first_ns = self._last_ns = 0
-        timer = self.create_timer(DISCOVERY_PERIOD_S, self._discover)
-        self._interfaces = [(self.destroy_timer, timer)]
+        self.every(DISCOVERY_PERIOD_S, self._discover)
         self.status.ok('recording', folder=str(self._folder))
 
     def clean_up(self) -> None:
@@ -103,10 +103,7 @@ class RecorderNode(ManagedNode):
         channel = self._writer.register_channel(topic, 'cdr', schema)
         durable = qos.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL
         self._channels[topic] = Channel(channel, type_name, durable)
-        subscription = self.create_subscription(
-            cls, topic, lambda data: self._write(topic, data), qos, raw=True
-        )
-        self._interfaces.append((self.destroy_subscription, subscription))
+        self.subscribe(cls, topic, lambda data: self._write(topic, data), qos, raw=True)
 
     def _matching_qos(self, topic: str) -> QoSProfile:
         """Return a profile that hears all present publishers of a topic."""

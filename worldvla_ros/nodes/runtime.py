@@ -1,28 +1,31 @@
-"""What all nodes share: a clean end, checked parameters, life-cycle start, a status topic.
+"""What all nodes share: a life cycle without silent failures, interfaces that are undone, a run.
 
-Knows rclpy. Must not know what a node is for.
+Knows rclpy. Must not know what a node is for. Callbacks, timers and transitions run in the
+executor's thread; only `fail` and `end_process` may be called from other threads.
 """
 
-from collections.abc import Callable
-import os
-from pathlib import Path
-import signal
-import sys
-import threading
-import time
+from collections.abc import Callable, Iterator
+import contextlib
+import traceback
+from typing import TypeVar
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-import numpy as np
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-import rclpy
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.duration import Duration
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.node import Node
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
+from rclpy.publisher import Publisher
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
+from rclpy.service import Service
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 
-from worldvla_ros.errors import ConfigError, WorldVLAError
+from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.nodes.parameters import Parameters, Rule, Value
+from worldvla_ros.nodes.status import Status, steady_clock
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -31,41 +34,12 @@ LATCHED_QOS = QoSProfile(
     reliability=QoSReliabilityPolicy.RELIABLE,
     durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
 )
-SPIN_PERIOD_S = 0.2
-REPEAT_PERIOD_S = 5.0
-CHANGE_PERIOD_S = 0.2
+LAST_WORDS_S = 1.0
+"""A publisher that is destroyed waits this long for its last reliable message to arrive."""
 
-
-def declare(
-    node: Node,
-    name: str,
-    default: object,
-    description: str,
-    low: float | None = None,
-    high: float | None = None,
-) -> object:
-    """Declare a read-only parameter and return its value.
-
-    Raises:
-        ConfigError: The given value is of another type or outside [low, high].
-    """
-    descriptor = ParameterDescriptor(description=description, read_only=True)
-    if low is not None and isinstance(default, float):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-    elif low is not None:
-        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-    if node.has_parameter(name):
-        return node.get_parameter(name).value
-    try:
-        return node.declare_parameter(name, default, descriptor).value
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-        allowed = f'{type(default).__name__}' + (f' in [{low}, {high}]' if low is not None else '')
-        raise ConfigError(
-            f'parameter {name} ({description})',
-            expected=allowed,
-            got=str(error).splitlines()[0],
-            remedy='Mend the parameter file or the command line.',
-        ) from error
+Message = TypeVar('Message')
+Request = TypeVar('Request')
+Response = TypeVar('Response')
 
 
 def seconds(stamp: object) -> float:
@@ -73,92 +47,29 @@ def seconds(stamp: object) -> float:
     return stamp.sec + stamp.nanosec * 1e-9
 
 
-class Status:
-    """Publishes what a node is doing on ~/status, and logs each reason every few seconds."""
-
-    def __init__(self, node: Node) -> None:
-        """Create the publisher."""
-        self._node = node
-        self._publisher = node.create_publisher(DiagnosticArray, '~/status', LATCHED_QOS)
-        self._logged: dict[str, float] = {}
-        self._said = ('', '', -np.inf)
-        self._lock = threading.Lock()
-
-    def report(self, level: bytes, message: str, key: str = '', **values: object) -> None:
-        """Publish a status when it changes; log each `key` (or message) every few seconds at most.
-
-        Args:
-            level: DiagnosticStatus.OK, WARN or ERROR.
-            message: One sentence.
-            key: What counts as the same message, where its numbers vary.
-            values: Figures to go with it.
-        """
-        now, kind = time.monotonic(), key or message
-        with self._lock:
-            log = now - self._logged.get(kind, -np.inf) >= REPEAT_PERIOD_S
-            if log:
-                self._logged[kind] = now
-            said, said_kind, said_s = self._said
-            elapsed = now - said_s
-            fresh = kind != said_kind or (message != said and elapsed >= CHANGE_PERIOD_S)
-            publish = fresh or elapsed >= REPEAT_PERIOD_S
-            if publish:
-                self._said = (message, kind, now)
-        if log:
-            self._log(level, message)
-        if publish:
-            self._publish(level, message, values)
-
-    def _log(self, level: bytes, message: str) -> None:
-        """Log at the level's severity; rclpy allows one severity per line of code."""
-        logger = self._node.get_logger()
-        if level == DiagnosticStatus.ERROR:
-            logger.error(message)
-        elif level == DiagnosticStatus.WARN:
-            logger.warning(message)
-        else:
-            logger.info(message)
-
-    def _publish(self, level: bytes, message: str, values: dict[str, object]) -> None:
-        status = DiagnosticStatus(
-            level=level,
-            name=self._node.get_fully_qualified_name(),
-            message=message,
-            values=[KeyValue(key=k, value=str(v)) for k, v in values.items()],
-        )
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(array)
-
-    def ok(self, message: str, key: str = '', **values: object) -> None:
-        """Report that all is well."""
-        self.report(DiagnosticStatus.OK, message, key, **values)
-
-    def warn(self, message: str, key: str = '', **values: object) -> None:
-        """Report why nothing is done at present."""
-        self.report(DiagnosticStatus.WARN, message, key, **values)
-
-    def error(self, message: str, key: str = '', **values: object) -> None:
-        """Report what a user must mend."""
-        self.report(DiagnosticStatus.ERROR, message, key, **values)
-
-
 class ManagedNode(LifecycleNode):
     """A life-cycle node that brings itself up, unless `autostart` is false.
 
-    Subclasses write `configure` (may raise WorldVLAError), `activate`, `deactivate` and
-    `clean_up`; the last two tolerate being called when little has been set up.
+    Subclasses write `configure` and `activate` (may raise anything: the node then stays in the
+    state of before, with an error on ~/status), `deactivate` and `clean_up`; the last two tolerate
+    being called when little has been set up. Whatever `publisher`, `subscribe`, `serve` and
+    `every` create is destroyed by `clean_up`, newest first. An exception in a callback stops the
+    node: it is deactivated, and the error stays on ~/status until it is activated again.
     """
 
     def __init__(self, name: str) -> None:
         """Create the node with its status topic."""
         super().__init__(name)
-        self.status = Status(self)
         self.active = False
-        self._interfaces: list[tuple[Callable, object]] = []
-        self._starter = None
+        self.fatal = False
+        self.status = Status(self, LATCHED_QOS)
+        self.parameters = Parameters(self)
+        self._undo: list[Callable[[], object]] = []
+        self._failed = self.create_guard_condition(self._on_failed)
         if declare(self, 'autostart', True, 'configure and activate without being asked to'):
-            self._starter = self.create_timer(0.01, self._autostart, clock=_steady_clock())
+            self._starter = self.create_timer(0.01, self._autostart, clock=steady_clock())
+
+    # ---- what subclasses write
 
     def configure(self) -> None:
         """Load, check and create interfaces."""
@@ -171,35 +82,135 @@ class ManagedNode(LifecycleNode):
 
     def clean_up(self) -> None:
         """Undo `configure`: remove all interfaces."""
-        for destroy, interface in self._interfaces:
-            destroy(interface)
-        self._interfaces = []
+        while self._undo:
+            with self._reporting('clean-up'):
+                self._undo.pop()()
+
+    # ---- interfaces, undone by clean_up
+
+    def publisher(self, cls: type, topic: str, qos: QoSProfile) -> Publisher:
+        """Publish a topic until clean_up, which lets the last reliable message arrive."""
+        events = PublisherEventCallbacks(incompatible_qos=self._qos_warning(topic, 'subscriber'))
+        made = self.create_publisher(cls, topic, qos, event_callbacks=events)
+        self._undo.append(lambda: self._destroy_publisher(made, qos))
+        return made
+
+    def subscribe(
+        self,
+        cls: type[Message],
+        topic: str,
+        callback: Callable[[Message], None],
+        qos: QoSProfile,
+        *,
+        raw: bool = False,
+    ) -> Subscription:
+        """Hear a topic until clean_up; `raw` hands on the serialised bytes."""
+        events = SubscriptionEventCallbacks(incompatible_qos=self._qos_warning(topic, 'publisher'))
+        return self._subscribe(cls, topic, callback, qos, events, raw=raw)
+
+    def subscribe_latched(
+        self, cls: type[Message], topic: str, callback: Callable[[Message], None]
+    ) -> None:
+        """Hear a topic from plain and from latched publishers, and what the latter said before.
+
+        No single profile does both: a transient-local subscription does not match the volatile
+        publisher of a default `ros2 topic pub`, and a volatile one misses what was latched. What a
+        latched publisher says now comes twice, so `callback` must not mind repetition.
+        """
+        quiet = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
+        self._subscribe(cls, topic, callback, LATCHED_QOS, quiet)
+        self.subscribe(cls, topic, callback, RELIABLE_QOS)
+
+    def serve(
+        self, cls: type, name: str, callback: Callable[[Request, Response], Response]
+    ) -> Service:
+        """Answer a service until clean_up; an exception answers `success = False`."""
+
+        def answer(request: Request, response: Response) -> Response:
+            with self._stopping_on_error(f'service {name}'):
+                return callback(request, response)
+            if hasattr(response, 'message'):
+                response.message = f'{name} failed; see ~/status and the log'
+            return response
+
+        made = self.create_service(cls, name, answer)
+        self._undo.append(lambda: self.destroy_service(made))
+        return made
+
+    def every(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """Call back on the steady clock until clean_up, also where ROS time stands still."""
+
+        def tick() -> None:
+            with self._stopping_on_error('timer'):
+                callback()
+
+        made = self.create_timer(period_s, tick, clock=steady_clock())
+        self._undo.append(lambda: self.destroy_timer(made))
+        return made
+
+    # ---- failures
+
+    def fail(self, reason: object) -> None:
+        """Stop for a reason that does not go away by itself; from whatever thread.
+
+        The node becomes inactive; ~/status shows the reason until it is activated again.
+        """
+        problem = str(reason).rstrip().removesuffix('.')
+        self.status.error(f'stopped: {problem}. Fix the cause, then activate the node.')
+        self._failed.trigger()
+
+    def end_process(self, reason: str) -> None:
+        """End the process with an error, so that its supervisor notices; from whatever thread."""
+        self.status.error(f'the process ends: {reason}')
+        self.fatal = True
+        self._failed.trigger()
+
+    def _on_failed(self) -> None:
+        if self.active:
+            self.trigger_deactivate()
+
+    # ---- life cycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Configure; what a user can mend is one message and the node stays unconfigured."""
-        try:
-            self.configure()
-        except WorldVLAError as error:
-            self.status.error(f'not configured: {error}')
-            self.clean_up()
+        """Configure; what goes wrong is reported and the node stays unconfigured."""
+        self.status.unlatch()
+        self.status.ok('configuring')
+        if not self._try('not configured', self.configure):
+            with self._reporting('clean-up'):
+                self.clean_up()
             return TransitionCallbackReturn.FAILURE
+        self.parameters.settable = False
+        self.status.enter('inactive', replacing=('configuring',))
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begin to work."""
-        self.activate()
+        """Begin to work; what goes wrong is reported and the node stays inactive."""
+        self.status.unlatch()
         self.active = True
+        if not self._try('not activated', self.activate):
+            self.active = False
+            with self._reporting('deactivation'):
+                self.deactivate()
+            return TransitionCallbackReturn.FAILURE
+        self.status.enter('active', replacing=('inactive',))
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop."""
         self.active = False
-        self.deactivate()
+        with self._reporting('deactivation'):
+            self.deactivate()
+        self.status.enter('inactive')
+        self.status.ok('inactive')
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free what configuring took."""
-        self.clean_up()
+        with self._reporting('clean-up'):
+            self.clean_up()
+        self.parameters.settable = True
+        self.status.enter('unconfigured')
+        self.status.ok('unconfigured')
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -211,51 +222,114 @@ class ManagedNode(LifecycleNode):
         """Stop the robot and free everything, from whatever state."""
         if self.active:
             self.active = False
-            self.deactivate()
-        self.clean_up()
+            with self._reporting('deactivation'):
+                self.deactivate()
+        with self._reporting('clean-up'):
+            self.clean_up()
+        self.status.enter('finalized')
 
     def _autostart(self) -> None:
         self.destroy_timer(self._starter)
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    # ---- boundaries: the only broad `except`s of the nodes' own thread
 
-def _steady_clock() -> rclpy.clock.Clock:
-    """Return a clock that runs even where simulated time does not yet."""
-    return rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
+    def _try(self, outcome: str, step: Callable[[], None]) -> bool:
+        """Take a step of the life cycle; report why it cannot be taken."""
+        try:
+            step()
+        except WorldVLAError as error:
+            self.status.error(f'{outcome}: {error}')
+            return False
+        except Exception as error:
+            self.get_logger().error(traceback.format_exc())
+            self.status.error(f'{outcome}: {_name(error)}. The log has the traceback.')
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Go on with what must be done after an error."""
+        try:
+            yield
+        except Exception as error:
+            self.get_logger().error(traceback.format_exc())
+            self.status.error(
+                f'{what} is not complete: {_name(error)}. The log has the traceback.'
+            )
+
+    @contextlib.contextmanager
+    def _stopping_on_error(self, what: str) -> Iterator[None]:
+        """Stop the node where a callback of its own raises."""
+        try:
+            yield
+        except Exception as error:
+            self.get_logger().error(traceback.format_exc())
+            self.fail(f'{what}: {_name(error)}. The log has the traceback.')
+
+    # ---- interfaces, the other half
+
+    def _subscribe(
+        self,
+        cls: type[Message],
+        topic: str,
+        callback: Callable[[Message], None],
+        qos: QoSProfile,
+        events: SubscriptionEventCallbacks,
+        *,
+        raw: bool = False,
+    ) -> Subscription:
+        def hear(message: Message) -> None:
+            with self._stopping_on_error(f'topic {topic}'):
+                callback(message)
+
+        made = self.create_subscription(cls, topic, hear, qos, event_callbacks=events, raw=raw)
+        self._undo.append(lambda: self.destroy_subscription(made))
+        return made
+
+    def _destroy_publisher(self, publisher: Publisher, qos: QoSProfile) -> None:
+        if qos.reliability == QoSReliabilityPolicy.RELIABLE and self.context.ok():
+            publisher.wait_for_all_acked(Duration(seconds=LAST_WORDS_S))
+        self.destroy_publisher(publisher)
+
+    def _qos_warning(self, topic: str, other: str) -> Callable[[object], None]:
+        def warn(event: object) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            self.get_logger().warning(
+                f'a {other} of {self.resolve_topic_name(topic)} has another QoS and is not '
+                f'connected ({policy}): set its {policy.lower()} to what '
+                f'`ros2 topic info -v {topic}` shows for this node'
+            )
+
+        return warn
 
 
-def run(*factories: Callable[[], Node], args: list[str] | None = None) -> int:
-    """Spin nodes in one process until SIGINT or SIGTERM, then stop them in order.
+def declare(
+    node: ManagedNode,
+    name: str,
+    default: Value,
+    description: str,
+    low: float | None = None,
+    high: float | None = None,
+) -> Value:
+    """Declare a parameter on the first call, and return its present value.
 
-    rclpy's own handler would invalidate the context at once, and nothing could be sent on the way
-    out; so the signals only set a flag here.
+    Args:
+        node: Whose parameter it is.
+        name: Its name.
+        default: Its value where none is given, and its type; an int is accepted for a float.
+        description: What it means, with its unit in brackets.
+        low: Least number allowed; with `high` or not at all.
+        high: Greatest number allowed.
 
-    Returns:
-        0, or 2 where a node cannot be created for a reason that a user can mend.
+    Raises:
+        ConfigError: Its value is of another type or outside [low, high].
     """
-    if (Path(sys.prefix) / 'share/ament_index').is_dir():  # ROS 2 from wheels: nothing to source
-        os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
-    stop = threading.Event()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: (stop.set(), executor.wake()))
-    nodes: list[Node] = []
-    try:
-        for factory in factories:
-            nodes.append(factory())
-            executor.add_node(nodes[-1])
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=SPIN_PERIOD_S)
-    except WorldVLAError as error:
-        rclpy.logging.get_logger('worldvla_ros').error(str(error))
-        return 2
-    finally:
-        for node in reversed(nodes):
-            node.close()
-        executor.shutdown()
-        for node in nodes:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return node.parameters.declare(name, description, Rule(default, low, high))
+
+
+def _name(error: Exception) -> str:
+    """Return the kind of an exception and its first line."""
+    lines = str(error).splitlines()
+    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__

@@ -23,13 +23,12 @@ from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.msg import TaskState
 from worldvla_ros.nodes.convert import array_to_image, time_message
 from worldvla_ros.nodes.runtime import (
-    LATCHED_QOS,
     RELIABLE_QOS,
     SENSOR_QOS,
     ManagedNode,
     declare,
-    run,
 )
+from worldvla_ros.nodes.spin import run
 from worldvla_ros.sim.scene import FINGERS, JOINTS
 from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
 from worldvla_ros.sim.tasks import KINDS, kind_of
@@ -90,25 +89,17 @@ class SimNode(ManagedNode):
             self._thread.join(RESET_TIMEOUT_S)
 
     def _create_interfaces(self) -> None:
-        self._images = self.create_publisher(Image, 'image', SENSOR_QOS)
-        self._wrist_images = self.create_publisher(Image, 'wrist_image', SENSOR_QOS)
-        self._states = self.create_publisher(JointState, 'joint_states', SENSOR_QOS)
-        self._tasks = self.create_publisher(TaskState, '~/task_state', RELIABLE_QOS)
-        publishers = [self._images, self._wrist_images, self._states, self._tasks]
+        self._images = self.publisher(Image, 'image', SENSOR_QOS)
+        self._wrist_images = self.publisher(Image, 'wrist_image', SENSOR_QOS)
+        self._states = self.publisher(JointState, 'joint_states', SENSOR_QOS)
+        self._tasks = self.publisher(TaskState, '~/task_state', RELIABLE_QOS)
         if self._publish_clock:
-            self._clocks = self.create_publisher(Clock, '/clock', SENSOR_QOS)
-            publishers.append(self._clocks)
-        listen = self.create_subscription
-        subscriptions = (
-            listen(TwistStamped, 'delta_twist_cmds', self._on_twist, RELIABLE_QOS),
-            listen(JointTrajectory, 'joint_trajectory', self._on_trajectory, RELIABLE_QOS),
-            listen(Float64MultiArray, 'gripper_command', self._on_gripper, RELIABLE_QOS),
-            listen(String, 'instruction', self._on_instruction, LATCHED_QOS),
-        )
-        service = self.create_service(ResetScene, '~/reset', self._on_reset)
-        self._interfaces = [(self.destroy_publisher, p) for p in publishers]
-        self._interfaces += [(self.destroy_subscription, s) for s in subscriptions]
-        self._interfaces.append((self.destroy_service, service))
+            self._clocks = self.publisher(Clock, '/clock', SENSOR_QOS)
+        self.subscribe(TwistStamped, 'delta_twist_cmds', self._on_twist, RELIABLE_QOS)
+        self.subscribe(JointTrajectory, 'joint_trajectory', self._on_trajectory, RELIABLE_QOS)
+        self.subscribe(Float64MultiArray, 'gripper_command', self._on_gripper, RELIABLE_QOS)
+        self.subscribe_latched(String, 'instruction', self._on_instruction)
+        self.serve(ResetScene, '~/reset', self._on_reset)
 
     def _on_twist(self, message: TwistStamped) -> None:
         twist = message.twist

@@ -24,9 +24,9 @@ from worldvla_ros.nodes.runtime import (
     RELIABLE_QOS,
     SENSOR_QOS,
     declare,
-    run,
     seconds,
 )
+from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.observation import Observation
 from worldvla_ros.robot.description import check_fits, load_robot
@@ -64,25 +64,17 @@ class WorldModelNode(ModelNode):
         robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
-        check_fits(robot, spec.action.names, spec.action.units, spec.cameras)
+        check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
         self._spec, self._world = spec, WorldModel(checkpoint)
         if checkpoint.device.type == 'cuda':
             self._world.warm_up()
         topics = {c.name: c.topic for c in robot.cameras}
         self._frame = robot.base_frame
-        self._image_publisher = self.create_publisher(Image, 'imagined_image', RELIABLE_QOS)
-        self._strip_publisher = self.create_publisher(Image, 'imagined_strip', RELIABLE_QOS)
-        subscriptions = [
-            self.create_subscription(Image, topics[name], self._image_callback(name), SENSOR_QOS)
-            for name in spec.cameras
-        ]
-        subscriptions.append(
-            self.create_subscription(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
-        )
-        self._interfaces = [(self.destroy_subscription, s) for s in subscriptions]
-        self._interfaces += [
-            (self.destroy_publisher, p) for p in (self._image_publisher, self._strip_publisher)
-        ]
+        self._image_publisher = self.publisher(Image, 'imagined_image', RELIABLE_QOS)
+        self._strip_publisher = self.publisher(Image, 'imagined_strip', RELIABLE_QOS)
+        for name in spec.cameras:
+            self.subscribe(Image, topics[name], self._image_callback(name), SENSOR_QOS)
+        self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self._task = self._host.worker.add(self._imagine, urgent=False)
         self._host.worker.start()
         self.status.ok('configured', model=checkpoint.model_id)
