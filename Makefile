@@ -29,6 +29,10 @@ lint: $(VENV)/.lint
 types: $(VENV)/.lint $(VENV)/.package
 	@$(BIN)/mypy
 
+# one worker: torch and MuJoCo take the memory of a test session each
+mutants: $(VENV)/.mutants
+	@$(BIN)/mutmut run --max-children 1 && $(BIN)/mutmut results
+
 bench: $(VENV)/.package
 	@$(BIN)/worldvla bench --against reference --threads 1
 
@@ -63,6 +67,10 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.package
 	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/test.txt
 	@touch $@
 
+$(VENV)/.mutants: requirements/mutants.txt $(VENV)/.test
+	@$(BIN)/python -m pip install -q -r requirements/mutants.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build out/demo worldvla_ros/msg worldvla_ros/srv *.egg-info
+	rm -rf $(VENV) build mutants out/demo worldvla_ros/msg worldvla_ros/srv *.egg-info
 	find worldvla_ros -name '*.so' -delete
