@@ -1,5 +1,6 @@
 # make demo    set up and run the main job           make test    set up and run all tests
-# make lint    check style                           make bench   time the demo model
+# make lint    check style and spelling              make types   check types
+# make bench   time the demo model                   make mutants test the tests (hours; see CONTRIBUTING.md)
 # make clean   remove what these made
 #
 # Set-up happens once and again only where something that it depends on has changed.
@@ -11,8 +12,9 @@ BIN := $(VENV)/bin
 # a sourced ROS 2 would get in the way of the one in the virtual environment
 unexport AMENT_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test lint bench clean setup
+.PHONY: demo test lint types bench mutants clean setup
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package
@@ -21,8 +23,15 @@ demo: $(VENV)/.package
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest test
 
-lint: $(VENV)/.test
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(VENV)/.lint
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/typos
+
+types: $(VENV)/.lint $(VENV)/.package
+	@$(BIN)/mypy
+
+# one worker: torch and MuJoCo take the memory of a test session each
+mutants: $(VENV)/.mutants
+	@$(BIN)/mutmut run --max-children 1 && $(BIN)/mutmut results
 
 bench: $(VENV)/.package
 	@$(BIN)/worldvla bench --against reference --threads 1
@@ -50,10 +59,18 @@ $(VENV)/.package: setup.py CMakeLists.txt package.xml nodes.txt $(wildcard msg/*
 	@$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
+$(VENV)/.lint: requirements/lint.txt | $(VENV)/.machine
+	@$(BIN)/python -m pip install -q -r requirements/lint.txt
+	@touch $@
+
 $(VENV)/.test: requirements/test.txt $(VENV)/.package
 	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/test.txt
 	@touch $@
 
+$(VENV)/.mutants: requirements/mutants.txt $(VENV)/.test
+	@$(BIN)/python -m pip install -q -r requirements/mutants.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build out/demo worldvla_ros/msg worldvla_ros/srv *.egg-info
+	rm -rf $(VENV) build mutants out/demo worldvla_ros/msg worldvla_ros/srv *.egg-info
 	find worldvla_ros -name '*.so' -delete

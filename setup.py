@@ -109,6 +109,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=[NAME, f'{NAME}.*'], exclude=[f'{NAME}.msg*', f'{NAME}.srv*']),
+    package_data={NAME: ['py.typed']},
     data_files=[],
     install_requires=[
         'einops>=0.8',

@@ -1,6 +1,7 @@
 """The import law: a room imports only rooms above it, and heavy packages stay where they belong.
 
-The table of rooms is the docstring of the package; README's tree must name the same rooms.
+The table of rooms is the docstring of the package; the tree of docs/architecture.md must name the
+same rooms.
 """
 
 import ast
@@ -143,8 +144,13 @@ def test_a_circle_is_found():
     assert circle({'a': {'b', 'c'}, 'b': {'c'}, 'c': set()}) == []
 
 
-def test_the_tree_in_the_readme_draws_the_rooms_in_order():
-    tree = (PACKAGE.parent / 'README.md').read_text().split('```text\n')[-1].split('```')[0]
+def test_the_tree_in_the_architecture_page_draws_the_rooms_in_order():
+    tree = (
+        (PACKAGE.parent / 'docs/architecture.md')
+        .read_text()
+        .split('```text\n')[-1]
+        .split('```')[0]
+    )
     drawn = re.findall(r'^    [├└]── (\w+?)(?:/|\.py) ', tree, re.M)
     assert [name for name in drawn if name != '__init__'] == list(LEVEL)
 

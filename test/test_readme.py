@@ -9,6 +9,9 @@ from worldvla_ros.cli.verbs import parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text()
+ARCHITECTURE = (ROOT / 'docs/architecture.md').read_text()
+PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')]
+PAGES += sorted((ROOT / 'docs').rglob('*.md'))
 
 
 def tracked():
@@ -22,8 +25,8 @@ def tracked():
 
 
 def drawn_tree():
-    """Return the paths that the README's file tree draws."""
-    block = README.split('```text\n')[-1].split('```')[0]
+    """Return the paths that the file tree of docs/architecture.md draws."""
+    block = ARCHITECTURE.split('```text\n')[-1].split('```')[0]
     paths, stack = set(), []
     for line in block.splitlines()[1:]:
         found = re.match(r'^((?:│   |    )*)[├└]── (\S+)', line)
@@ -34,7 +37,7 @@ def drawn_tree():
     return paths
 
 
-def test_the_tree_in_the_readme_is_the_tree_on_disk():
+def test_the_drawn_tree_is_the_tree_on_disk():
     files = tracked()
     top = {f.split('/')[0] for f in files}
     package = {'/'.join(f.split('/')[:2]) for f in files if f.startswith('worldvla_ros/')}
@@ -44,25 +47,40 @@ def test_the_tree_in_the_readme_is_the_tree_on_disk():
     assert all((ROOT / path).exists() for path in drawn)
 
 
-def test_every_worldvla_command_in_the_readme_parses():
-    commands = re.findall(r'^(?:\S*/)?worldvla (\S.*?)(?:\s+#.*)?$', README, re.MULTILINE)
-    assert len(commands) >= 5
-    for line in commands:
-        arguments = re.findall(r'"[^"]*"|\S+', line)
-        assert isinstance(
-            parser().parse_args([a.strip('"') for a in arguments]), argparse.Namespace
-        )
+def commands():
+    """Return every `worldvla` command of the documents that stands on a line of its own."""
+    for page in PAGES:
+        text = page.read_text()
+        for line in re.findall(r'^(?:\S*/)?worldvla (\S.*?)(?:\s+#.*)?$', text, re.MULTILINE):
+            yield page.name, [a.strip('"') for a in re.findall(r'"[^"]*"|\S+', line)]
+
+
+@pytest.mark.parametrize(('page', 'arguments'), list(commands()), ids=lambda value: str(value)[:40])
+def test_every_worldvla_command_of_the_documents_parses(page, arguments):
+    assert isinstance(parser().parse_args(arguments), argparse.Namespace)
+
+
+def test_the_documents_have_commands():
+    assert len(list(commands())) >= 25
+
+
+def test_the_python_of_the_readme_runs():
+    block = README.split('```python\n')[1].split('```')[0]
+    names = {}
+    exec(compile(block, 'README.md', 'exec'), names)
+    assert names['chunk'].actions.shape == (10, 7)
+    assert names['images'].shape == (2, 64, 64, 3)
 
 
 def test_links_and_pictures_of_the_documents_exist():
-    for document in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
-        for target in re.findall(r'\]\(([^)#]+)', document.read_text()):
+    for page in PAGES:
+        for target in re.findall(r'\]\(([^)#]+)', page.read_text()):
             if '://' not in target:
-                assert (document.parent / target).exists(), f'{document.name}: {target}'
+                assert (page.parent / target).exists(), f'{page.name}: {target}'
 
 
-def test_make_targets_of_the_readme_exist():
+def test_make_targets_of_the_documents_exist():
     makefile = (ROOT / 'Makefile').read_text()
-    for target in set(re.findall(r'\bmake (demo|test|lint|bench|\w+)`?', README)):
-        if re.search(rf'`make {target}|^make {target}', README, re.MULTILINE):
-            assert re.search(rf'^{target}:', makefile, re.MULTILINE), target
+    for page in PAGES:
+        for target in re.findall(r'(?:`|^)make (\w+)', page.read_text(), re.MULTILINE):
+            assert re.search(rf'^{target}:', makefile, re.MULTILINE), f'{page.name}: {target}'
