@@ -127,5 +127,5 @@ class _Thinker:
 
     def _deliver(self, player: ChunkPlayer, step: int) -> None:
         if self._answer is not None and step >= self._due:
-            player.offer(self._answer)
+            player.offer(self._answer, step * CONTROL_DT_S)
             self._answer = None
