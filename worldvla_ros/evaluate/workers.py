@@ -10,18 +10,20 @@ import multiprocessing
 from multiprocessing.connection import Connection, wait
 import signal
 import traceback
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from worldvla_ros.errors import WorkerError, WorldVLAError
 
 Job = TypeVar('Job')
 Result = TypeVar('Result')
+Taken = TypeVar('Taken', contravariant=True)
+Made = TypeVar('Made', covariant=True)
 
 
-class Worker(Protocol[Job, Result]):
+class Worker(Protocol[Taken, Made]):
     """Does one job after another and is closed at the end."""
 
-    def __call__(self, job: Job) -> Result:
+    def __call__(self, job: Taken) -> Made:
         """Do a job."""
 
     def close(self) -> None:
@@ -50,6 +52,7 @@ def work(
                 yield do(job)
         return
     waiting = list(reversed(jobs))
+    busy: dict[Any, _Process]
     team = [_Process(make) for _ in range(min(workers, len(jobs)))]
     try:
         for each in team:
@@ -86,7 +89,7 @@ class _Process:
         with contextlib.suppress(BrokenPipeError):  # it has died: `take` says so
             self.pipe.send(job)
 
-    def take(self) -> object:
+    def take(self) -> Any:
         try:
             result = self.pipe.recv()
         except (EOFError, ConnectionResetError) as error:

@@ -4,8 +4,8 @@ A table row per id, drawn independently, makes the model learn from scratch that
 bin 101 and that two codes look alike. Rows of bins start as random projections of waves over the
 range, rows of codes as random projections of their codebook vectors, and all rows of a kind share
 a direction. Heads that have a query and key bias of their own start with different preferences
-for distance (compare d'Ascoli et al. 2021, "ConViT"), since where a code lies in the image is told
-by its position alone. Knows ids and tables. Must not know sequences.
+for distance (compare d'Ascoli et al. 2021, "ConViT"), since only its position says where a code
+lies in the image. Knows ids and tables. Must not know sequences.
 """
 
 import math
