@@ -52,18 +52,21 @@ def work(
                 yield do(job)
         return
     waiting = list(reversed(jobs))
-    busy: dict[Any, _Process]
     team = [_Process(make) for _ in range(min(workers, len(jobs)))]
     try:
         for each in team:
             each.give(waiting.pop())
-        while busy := {each.pipe: each for each in team if each.busy}:
+        while busy := _by_pipe(team):
             for pipe in wait(list(busy)):
                 yield busy[pipe].take()
                 busy[pipe].give(waiting.pop() if waiting else None)
     finally:
         for each in team:
             each.end()
+
+
+def _by_pipe(team: 'list[_Process]') -> 'dict[Any, _Process]':
+    return {each.pipe: each for each in team if each.busy}
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,7 @@ class Objective(nn.Module, Generic[Outputs]):
     def forward(self, outputs: Outputs) -> Losses:
         """Return the sum of all terms, and each by its name."""
         values = {name: term(outputs) for name, term in self.terms.items()}
-        return Losses(
-            sum(self.terms[name].weight * value for name, value in values.items()), values
-        )
+        return Losses(self._sum(values), values)
 
     def main(self, outputs: Outputs) -> Tensor:
         """Return the sum without auxiliary terms: fp32 scalar."""

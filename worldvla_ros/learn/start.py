@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from worldvla_ros.model.transformer import Transformer
+from worldvla_ros.model.transformer import Layer, Transformer
 from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 OWN_SHARE = 0.3
@@ -44,7 +44,7 @@ def start_tables(model: Transformer, vocab: Vocabulary, codebook: Tensor) -> Non
 
 def start_distances(model: Transformer) -> None:
     """Give the heads of the first third of the layers different preferences for distance."""
-    layers = model.model.layers
+    layers = [layer for layer in model.model.layers if isinstance(layer, Layer)]
     for layer in layers[: -(-len(layers) // 3)]:
         for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
             torch.nn.init.normal_(norm.bias)
