@@ -5,6 +5,7 @@ Knows pixels and letters. Must not know models, ROS or the simulation.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -88,6 +89,7 @@ def write_video(file: str | Path, images: Iterable[np.ndarray], rate_hz: float) 
     import imageio.v2 as imageio
 
     Path(file).parent.mkdir(parents=True, exist_ok=True)
+    writer: Any  # imageio's annotations say nothing of it
     with imageio.get_writer(
         file, fps=rate_hz, codec='libx264', macro_block_size=2, quality=8
     ) as writer:

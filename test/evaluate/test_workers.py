@@ -3,6 +3,7 @@
 import functools
 import os
 from pathlib import Path
+import signal
 import time
 
 import pytest
@@ -18,12 +19,16 @@ class Doubler:
         self.folder = Path(folder)
         if fault == 'refuse':
             raise CheckpointError('no weights', remedy='Restore them.')
+        if fault == 'die':
+            os._exit(7)
 
     def __call__(self, job):
         if job == 'raise':
             raise KeyError('a bug')
         if job == 'die':
             os._exit(9)
+        if job == 'kill':
+            os.kill(os.getpid(), signal.SIGKILL)
         if job == 'wait':
             time.sleep(200)
         (self.folder / f'{os.getpid()}.log').open('a').write(f'{job}\n')
@@ -73,6 +78,16 @@ def test_a_bug_comes_with_its_traceback(tmp_path):
 def test_a_process_that_dies_is_told_with_its_exit_code(tmp_path):
     with pytest.raises(WorkerError, match='died: got exit code 9. It may have run out of memory'):
         run(tmp_path, [1, 'die'], 2)
+
+
+def test_a_process_that_is_killed_is_an_error(tmp_path):
+    with pytest.raises(WorkerError, match='died: got exit code -9'):
+        run(tmp_path, [1, 'kill'], 2)
+
+
+def test_a_process_that_dies_before_its_first_job_is_an_error(tmp_path):
+    with pytest.raises(WorkerError, match='died: got exit code 7'):
+        run(tmp_path, [1, 2], 2, 'die')
 
 
 def test_an_error_ends_the_others_at_once(tmp_path):

@@ -12,7 +12,14 @@ from worldvla_ros.learn.batches import Mixture, TokenEpisode
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import ImageTraining, ModelTraining
 from worldvla_ros.learn.train_model import ModelLearner, model_trainer
-from worldvla_ros.learn.train_vqgan import train_vqgan
+from worldvla_ros.learn.train_vqgan import (
+    CLIP,
+    DECAY_SHARE,
+    SAVE_EVERY,
+    WARMUP,
+    ImageLearner,
+    train_vqgan,
+)
 from worldvla_ros.learn.trainer import Trainer
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import Transformer
@@ -105,6 +112,26 @@ def test_lower_precision_is_as_it_was(new_trainer):
     assert losses == pytest.approx(wanted, rel=2e-3)
 
 
+def test_heads_of_auxiliary_terms_are_trained_without_decay_and_clipped(new_trainer):
+    trainer = new_trainer(head=True, **EVERYTHING)
+    heads = trainer.learner.objective.terms['grounding'].heads
+    (group,) = trainer.learner.optimisers[-1].param_groups
+    assert [id(p) for p in group['params']] == [id(p) for p in heads.parameters()]
+    assert group['weight_decay'] == 0
+    moved = {id(p) for p in trainer.moved()}
+    assert moved >= {id(p) for p in (*heads.parameters(), *trainer.learner.module.parameters())}
+    gradients = [p.grad for p in new_clipped_step(new_trainer).moved() if p.grad is not None]
+    assert torch.cat([g.flatten() for g in gradients]).norm() == pytest.approx(0.01, rel=1e-3)
+
+
+def new_clipped_step(new_trainer):
+    """Take a step of a new run whose gradients are far too large; heads have one of them."""
+    trainer = new_trainer(head=True, grounding_weight=2.0, clip=0.01)
+    trainer.step(0)
+    assert trainer.learner.objective.terms['grounding'].heads.place.weight.grad.abs().max() > 0
+    return trainer
+
+
 def test_terms_are_named_and_weighed(new_trainer):
     found = new_trainer(head=True, prompt_images=0.1, **EVERYTHING).step(0).figures()
     assert found == pytest.approx(
@@ -117,6 +144,10 @@ def test_terms_are_named_and_weighed(new_trainer):
     terms = found['loss_cross_entropy'] + 1e-5 * found['loss_z_loss']
     terms += 2 * found['loss_grounding'] + 10 * found['loss_head_error']
     assert found['loss'] == pytest.approx(terms)
+
+
+def test_the_image_tokenizers_schedule_has_these_numbers():
+    assert (WARMUP, DECAY_SHARE, CLIP, SAVE_EVERY) == (100, 0.3, 1.0, 500)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +178,11 @@ def test_the_image_tokenizers_training_is_as_it_was(
     assert [losses.total.item() for losses in taken] == pytest.approx(losses, rel=CLOSE)
     if landmarks:
         assert total(vqgan.state_dict()) == pytest.approx(weights, rel=1e-6)
+
+
+def test_without_known_objects_there_are_no_landmarks(tiny_spec):
+    images, places = np.zeros((4, 32, 32, 3), np.uint8), np.zeros((4, 0, 2), np.float32)
+    settings = ImageTraining(batch=2, landmarks=0.2)
+    learner = ImageLearner(tiny_spec.vqgan, settings, images, places)
+    assert 'landmarks' not in learner.objective
+    assert learner.losses(0).total.isfinite()

@@ -5,6 +5,7 @@ Each imports what it needs when it runs.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from worldvla_ros.cli.parts import (
     add_episodes,
@@ -15,6 +16,10 @@ from worldvla_ros.cli.parts import (
     print_figures,
     write_json,
 )
+
+if TYPE_CHECKING:  # loads torch
+    from worldvla_ros.checkpoint.spec import CheckpointSpec
+    from worldvla_ros.observation import Observation
 
 
 def add_eval(verbs: argparse._SubParsersAction) -> None:
@@ -233,7 +238,7 @@ def _eval_quantisation(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _act_with(arguments: argparse.Namespace, dtype: str) -> dict[str, object]:
+def _act_with(arguments: argparse.Namespace, dtype: str) -> dict[str, Any]:
     """Load in one precision, act, and let go of the weights before the next is loaded."""
     from worldvla_ros.checkpoint.quantise import weight_bytes
     from worldvla_ros.evaluate.precision import answer
@@ -249,7 +254,7 @@ def _act_with(arguments: argparse.Namespace, dtype: str) -> dict[str, object]:
     }
 
 
-def _observations(arguments: argparse.Namespace, spec: object) -> list[object]:
+def _observations(arguments: argparse.Namespace, spec: 'CheckpointSpec') -> 'list[Observation]':
     from worldvla_ros.data.episodes import spread_observations
     from worldvla_ros.evaluate.precision import made_observations
 

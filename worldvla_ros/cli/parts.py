@@ -4,12 +4,15 @@ Imports torch only where a checkpoint is loaded.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worldvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:  # loads torch
+    from worldvla_ros.checkpoint.folder import Checkpoint
 
 DTYPE_HELP = (
     'precision of the weights: float32, bfloat16, float16, int8, int4 or float8; '
@@ -112,7 +115,7 @@ def use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def load_checkpoint(arguments: argparse.Namespace) -> object:
+def load_checkpoint(arguments: argparse.Namespace) -> 'Checkpoint':
     """Load the checkpoint that the flags of `add_model` name."""
     from worldvla_ros.checkpoint.folder import demo_path, load
 
@@ -128,7 +131,7 @@ def write_json(file: str, content: object) -> None:
         Path(file).write_text(json.dumps(content, indent=1) + '\n')
 
 
-def print_figures(figures: dict[str, object]) -> None:
+def print_figures(figures: Mapping[str, object]) -> None:
     """Print figures with their names on one line."""
 
     def text(value: object) -> str:

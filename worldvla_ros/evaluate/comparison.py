@@ -36,7 +36,7 @@ class Comparison:
 
     def figures(self) -> list[dict[str, object]]:
         """Return PSNR [dB] of each image, on the pixels that changed since the start."""
-        rows = []
+        rows: list[dict[str, object]] = []
         for index, ahead in enumerate(self.actions_ahead):
             observed = self.observed[index]
             mask = changed_pixels(self.start, observed)

@@ -41,11 +41,10 @@ def imagination(
             for found, image in zip(errors.values(), candidates, strict=True):
                 found.append(np.square(image.astype(float) - observed)[mask])
     pooled = {f'psnr_{name}': rounded(pooled_psnr(found)) for name, found in errors.items()}
-    known = pooled['psnr_imagined'] is not None and pooled['psnr_nothing_moves'] is not None
-    gain = pooled['psnr_imagined'] - pooled['psnr_nothing_moves'] if known else None
+    imagined, still = pooled['psnr_imagined'], pooled['psnr_nothing_moves']
     return {
         'actions_ahead': ahead,
         'starts': len(errors['imagined']),
         **pooled,
-        'gain': round(gain, 2) if known else None,
+        'gain': None if imagined is None or still is None else round(imagined - still, 2),
     }

@@ -10,6 +10,7 @@ Knows suites and trials. Must not know how an episode goes (rollout.py) or how r
 (libero_trials.py).
 """
 
+from collections.abc import Mapping
 import contextlib
 from dataclasses import dataclass, replace
 import functools
@@ -254,6 +255,8 @@ class TrialRunner:
         chosen = settings.device, settings.dtype, settings.profile
         decoding = None if settings.decoding == AUTO else settings.decoding
         self._policy = Policy(load(settings.checkpoint, *chosen), decoding)
+        spec = self._policy.checkpoint.spec
+        self._resolution = settings.resolution or default_resolution(spec)
         self._env: LiberoEnv | None = None
         if settings.delay_s is None:
             self._policy.warm_up()  # a process takes longer for its first chunk than a robot does
@@ -268,7 +271,7 @@ class TrialRunner:
         sentence = task.sentence(self._settings.wording)
         model_id = self._policy.checkpoint.model_id
         about = (self._settings.protocol, task.index, task.name, trial, sentence, model_id)
-        seen: list[dict[str, np.ndarray]] = []
+        seen: list[Mapping[str, np.ndarray]] = []
         watch = seen.append if self._settings.videos else None
         try:
             made = LiberoTrial(*about, rollout=self._roll_out(task, trial, sentence, watch))
@@ -278,8 +281,8 @@ class TrialRunner:
             made = LiberoTrial(*about, error=traceback.format_exc())
             with contextlib.suppress(Exception):  # a broken simulator may not even close
                 self.close()
-        if seen:
-            self._write_video(made, seen)
+        if self._settings.videos and seen:
+            self._write_video(self._settings.videos, made, seen)
         return made
 
     def close(self) -> None:
@@ -294,18 +297,19 @@ class TrialRunner:
         if self._env is None or self._env.task != task:
             self.close()
             cameras = self._policy.checkpoint.spec.cameras
-            resolution = self._settings.resolution
-            self._env = LiberoEnv(task, resolution=resolution, cameras=cameras)
+            self._env = LiberoEnv(task, resolution=self._resolution, cameras=cameras)
         self._env.reset(options={'init_state': trial})
         return roll_out(
             self._env, self._policy, sentence, delay_s=self._settings.delay_s, watch=watch
         )
 
-    def _write_video(self, made: LiberoTrial, seen: list[dict[str, np.ndarray]]) -> None:
+    def _write_video(
+        self, folder: Path, made: LiberoTrial, seen: list[Mapping[str, np.ndarray]]
+    ) -> None:
         name = f'libero_{self._settings.suite}_task{made.task:02d}_trial{made.trial:02d}'
-        side = self._settings.resolution
+        side = self._resolution
         images = (captioned(list(s.values()), list(s), made.instruction, side) for s in seen)
-        for old in self._settings.videos.glob(f'{name}_*.mp4'):
+        for old in folder.glob(f'{name}_*.mp4'):
             old.unlink()  # of an earlier run, which may have ended otherwise
-        file = self._settings.videos / f'{name}_{made.outcome}.mp4'
+        file = folder / f'{name}_{made.outcome}.mp4'
         write_video(file, images, 1 / CONTROL_DT_S)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _other_than(other: dict[str, object], protocol: dict[str, object]) -> str:
     return ', '.join(differing) or 'nothing else'
 
 
-def report(made: Sequence[LiberoTrial]) -> dict[str, object]:
+def report(made: Sequence[LiberoTrial]) -> dict[str, Any]:
     """Return protocol, figures per task and in total, and all trials, as plain values for JSON."""
     by_task: dict[int, list[LiberoTrial]] = {}
     for trial in made:
@@ -137,7 +138,7 @@ def figures(made: Sequence[LiberoTrial]) -> dict[str, object]:
     }
 
 
-def table(found: dict[str, object]) -> str:
+def table(found: dict[str, Any]) -> str:
     """Return the figures of a report as a table for people."""
     rows = [*found['tasks'], {'task': 'all', 'name': '', **found['total']}]
     lines = [f'{"task":>4}  {"success":>9}  {"rate":>6}  {"95 % interval":>15}  {"errors":>6}']

@@ -152,7 +152,9 @@ def _made(spec: CheckpointSpec, draw: np.random.Generator) -> Observation:
     instants = [
         {name: _scene(spec.image_size, draw) for name in spec.cameras} for _ in range(spec.history)
     ]
-    state = spec.state and draw.uniform(spec.state.minimum, spec.state.maximum).astype(np.float32)
+    state = None
+    if spec.state is not None:
+        state = draw.uniform(spec.state.minimum, spec.state.maximum).astype(np.float32)
     sentence = str(draw.choice(SENTENCES)).format(draw.choice(list(COLOURS)))
     return Observation(instants[-1], sentence, state, tuple(instants[:-1]))
 

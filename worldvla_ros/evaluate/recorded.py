@@ -4,7 +4,7 @@
 
 The figures are those of RynnVLA-002's `calculate_world_model_performance.py`: means over the
 images of a video, then over videos, on images of at most 256 px. Each camera gives a video; all
-are pooled, and told apart by camera beside. The figures are taken from the images themselves; the
+are pooled, and also reported by camera. The figures are taken from the images themselves; the
 reference takes them from MP4 files, which lose some. Published tables show SSIM and LPIPS times
 100.
 
@@ -15,6 +15,7 @@ Knows world models and episodes. Must not know simulators or ROS.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -45,7 +46,7 @@ def evaluate_world(
     lpips: Lpips | None = None,
     features: VideoFeatures | None = None,
     progress: bool = True,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Imagine all recorded episodes of a folder and compare.
 
     Args:
@@ -87,7 +88,7 @@ def evaluate_world(
     }
 
 
-def _row(made: Comparison, lpips: Lpips | None) -> dict[str, object]:
+def _row(made: Comparison, lpips: Lpips | None) -> dict[str, Any]:
     observed = shrink(made.observed)
     found = {name: video_figures(v, observed, lpips) for name, v in videos_of(made).items()}
     return {'images': len(observed), **found}
@@ -99,8 +100,8 @@ def _clip(made: Comparison, features: VideoFeatures) -> dict[str, np.ndarray]:
 
 
 def _summary(
-    rows: list[dict[str, object]], clips: list[Clip], cameras: tuple[str, ...]
-) -> dict[str, object]:
+    rows: list[dict[str, Any]], clips: list[Clip], cameras: tuple[str, ...]
+) -> dict[str, Any]:
     """Return counts and mean figures of the videos of some cameras."""
     rows = [row for row in rows if row['camera'] in cameras]
     chosen = [clip for camera, clip in clips if camera in cameras]
@@ -144,7 +145,8 @@ def shrink(images: np.ndarray) -> np.ndarray:
         return images
     scale = MAX_SIDE / max(height, width)
     size = (round(width * scale), round(height * scale))
-    return np.stack([Image.fromarray(i).resize(size, Image.Resampling.BOX) for i in images])
+    pictures = [Image.fromarray(image) for image in images]
+    return np.stack([np.asarray(p.resize(size, Image.Resampling.BOX)) for p in pictures])
 
 
 def _fvd(clips: list[dict[str, np.ndarray]], name: str) -> float:
@@ -156,7 +158,7 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float | None]:
     return {name: _as_json(name, float(np.mean([row[name] for row in rows]))) for name in rows[0]}
 
 
-def _rounded_row(row: dict[str, object]) -> dict[str, object]:
+def _rounded_row(row: dict[str, Any]) -> dict[str, Any]:
     return row | {name: {k: _as_json(k, v) for k, v in row[name].items()} for name in VIDEOS}
 
 

@@ -62,8 +62,7 @@ def roll_out(
 ) -> Rollout:
     """Act until success or the end of time in an environment that has been reset.
 
-    The images that a policy is told of the past are those of the steps before, whatever chunk they
-    were in.
+    The past images that a policy gets are those of the steps before, whatever chunk they were in.
 
     Args:
         env: Where to act.
@@ -86,7 +85,7 @@ def roll_out(
         action = player.next_action(now_s)
         if action is None:
             action, held = hold, held + 1
-        hold[-1] = action[-1]  # the gripper goes on as it was told last
+        hold[-1] = action[-1]  # keep the last gripper command
         history.append(images)
         observed, _, terminated, truncated, info = env.step(action)
         if terminated or truncated:

@@ -8,6 +8,7 @@ Knows simulation and policy. Must not know ROS.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 import time
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -141,7 +142,7 @@ def summary(made: list[Trial]) -> dict[str, object]:
     }
 
 
-def report(made: list[Trial]) -> dict[str, object]:
+def report(made: list[Trial]) -> dict[str, Any]:
     """Return one record per trial and the summary, for JSON."""
     return {'episodes': [asdict(t) for t in made], 'summary': summary(made)}
 

@@ -73,7 +73,7 @@ def _compare(
 ) -> dict[str, object]:
     """Return the mean of each scorer, and which is lowest."""
     means = {n: float(np.mean([score(t) for t in transitions])) for n, score in scorers.items()}
-    return {'cross_entropy': means, 'knows_best': min(means, key=means.get)}
+    return {'cross_entropy': means, 'knows_best': min(means, key=lambda name: means[name])}
 
 
 def _steps(checkpoint: Checkpoint) -> int:

@@ -10,18 +10,20 @@ import multiprocessing
 from multiprocessing.connection import Connection, wait
 import signal
 import traceback
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from worldvla_ros.errors import WorkerError, WorldVLAError
 
 Job = TypeVar('Job')
 Result = TypeVar('Result')
+Taken = TypeVar('Taken', contravariant=True)
+Made = TypeVar('Made', covariant=True)
 
 
-class Worker(Protocol[Job, Result]):
+class Worker(Protocol[Taken, Made]):
     """Does one job after another and is closed at the end."""
 
-    def __call__(self, job: Job) -> Result:
+    def __call__(self, job: Taken) -> Made:
         """Do a job."""
 
     def close(self) -> None:
@@ -54,13 +56,17 @@ def work(
     try:
         for each in team:
             each.give(waiting.pop())
-        while busy := {each.pipe: each for each in team if each.busy}:
+        while busy := _by_pipe(team):
             for pipe in wait(list(busy)):
                 yield busy[pipe].take()
                 busy[pipe].give(waiting.pop() if waiting else None)
     finally:
         for each in team:
             each.end()
+
+
+def _by_pipe(team: 'list[_Process]') -> 'dict[Any, _Process]':
+    return {each.pipe: each for each in team if each.busy}
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class _Process:
         with contextlib.suppress(BrokenPipeError):  # it has died: `take` says so
             self.pipe.send(job)
 
-    def take(self) -> object:
+    def take(self) -> Any:
         try:
             result = self.pipe.recv()
         except (EOFError, ConnectionResetError) as error:

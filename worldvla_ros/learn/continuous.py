@@ -34,7 +34,11 @@ class HeadError(Term[Outputs]):
     def forward(self, outputs: Outputs) -> Tensor:
         """Return the mean over all numbers of all chunks; 0 where no batch has a chunk."""
         pairs = zip(outputs.batches, outputs.head, strict=True)
-        distances = [self._distances(*pair).flatten() for pair in pairs if pair[1] is not None]
+        distances = [
+            self._distances(batch, numbers).flatten()
+            for batch, numbers in pairs
+            if numbers is not None
+        ]
         if not distances:
             return outputs.logits.new_zeros(())
         return torch.cat(distances).mean()

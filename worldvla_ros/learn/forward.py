@@ -61,7 +61,9 @@ def forward(
         half_way: Whether to keep the hidden states of the middle layer.
         head: Whether to ask the continuous action head, which the model must have.
     """
-    states, halves = [], []
+    states: list[Tensor] = []
+    halves: list[Tensor] = []
+    asked = model.action_head if head else None
     for batch in batches:
         mask = sequence_mask(batch.positions, batch.roles)
         with _middle_states(model, halves if half_way else None):
@@ -77,7 +79,7 @@ def forward(
         batches=batches,
         states=tuple(states),
         half_way=tuple(halves),
-        head=tuple(head_numbers(model.action_head, *pair) for pair in pairs) if head else (),
+        head=tuple(head_numbers(asked, *pair) for pair in pairs) if asked is not None else (),
     )
 
 

@@ -32,8 +32,10 @@ CENTRE_M = (0.5, 0.0, 0.05)
 class Grounding(nn.Module):
     """Heads from hidden states to places."""
 
+    _own: Tensor
+
     def __init__(self, width: int, grid: tuple[int, int]) -> None:
-        """Start knowing nothing: in the middle of the table, every code alike.
+        """Make heads that first name the middle of the table, and every code alike.
 
         Args:
             width: d.

@@ -21,7 +21,7 @@ class Landmarks(nn.Module):
     """Heads from quantised latents to each object's presence and place inside a patch."""
 
     def __init__(self, width: int, objects: int) -> None:
-        """Start knowing nothing; `width` is z."""
+        """Make untrained heads; `width` is z."""
         super().__init__()
         self.presence, self.offset = nn.Conv2d(width, objects, 1), nn.Conv2d(width, 2 * objects, 1)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 Outputs = TypeVar('Outputs')
@@ -68,7 +69,8 @@ class Objective(nn.Module, Generic[Outputs]):
     def __init__(self, terms: Iterable[Term[Outputs]]) -> None:
         """Take the terms whose weight is not 0, in their order."""
         super().__init__()
-        self.terms = nn.ModuleDict({term.name: term for term in terms if term.weight})
+        self.terms = {term.name: term for term in terms if term.weight}
+        self._modules_of_terms = nn.ModuleDict(self.terms)  # so that their parameters are found
 
     def __contains__(self, name: str) -> bool:
         """Whether a term counts, and so what it needs must be computed."""
@@ -77,15 +79,16 @@ class Objective(nn.Module, Generic[Outputs]):
     def forward(self, outputs: Outputs) -> Losses:
         """Return the sum of all terms, and each by its name."""
         values = {name: term(outputs) for name, term in self.terms.items()}
-        return Losses(
-            sum(self.terms[name].weight * value for name, value in values.items()), values
-        )
+        return Losses(self._sum(values), values)
 
     def main(self, outputs: Outputs) -> Tensor:
         """Return the sum without auxiliary terms: fp32 scalar."""
-        terms = [term for term in self.terms.values() if not term.auxiliary]
-        return sum(term.weight * term(outputs) for term in terms)
+        terms = {name: term for name, term in self.terms.items() if not term.auxiliary}
+        return self._sum({name: term(outputs) for name, term in terms.items()})
 
     def figures(self, outputs: Outputs) -> dict[str, float]:
         """Return the figures of all terms."""
         return {k: v for term in self.terms.values() for k, v in term.figures(outputs).items()}
+
+    def _sum(self, values: dict[str, Tensor]) -> Tensor:
+        return torch.stack([self.terms[name].weight * v for name, v in values.items()]).sum()

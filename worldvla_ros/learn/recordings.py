@@ -13,6 +13,7 @@ import logging
 import os
 from pathlib import Path
 import re
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,10 +84,17 @@ def image_samples(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
             images = episode.images[camera]
             chosen = rng.choice(len(images), size=min(each, len(images)), replace=False)
             kept.append(fit_images(images[chosen], settings.image_size, settings.vqgan.reduction))
-            # places are told in the image of the first camera
-            known = episode.objects if camera == settings.cameras[0] else ()
-            seen += [{o: episode.places[t, i, VIEW] for i, o in enumerate(known)} for t in chosen]
+            # places hold columns and rows of the first camera's image
+            views = _views(episode) if camera == settings.cameras[0] else {}
+            seen += [{name: view[step] for name, view in views.items()} for step in chosen]
     return np.concatenate(kept), _by_name(seen)
+
+
+def _views(episode: Episode) -> dict[str, np.ndarray]:
+    """Return where the first camera sees each object known by name: float32[T + 1, 2]."""
+    if episode.places is None:
+        return {}
+    return {name: episode.places[:, i, VIEW] for i, name in enumerate(episode.objects)}
 
 
 def _by_name(seen: list[dict[str, np.ndarray]]) -> np.ndarray:
@@ -140,7 +148,7 @@ def tokenise(episode: Episode, vqgan: VQGAN, settings: Settings) -> dict[str, np
 
 def _write_cache(file: Path, made: list[dict[str, np.ndarray]]) -> None:
     """Write episodes as codes; a process killed meanwhile leaves no half-written cache."""
-    arrays = {f'{i}/{k}': v for i, episode in enumerate(made) for k, v in episode.items()}
+    arrays: dict[str, Any] = {f'{i}/{k}': v for i, e in enumerate(made) for k, v in e.items()}
     partial = file.with_suffix('.partial')
     with partial.open('wb') as stream:
         np.savez(stream, count=np.array(len(made)), **arrays)

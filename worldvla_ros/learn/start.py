@@ -4,8 +4,8 @@ A table row per id, drawn independently, makes the model learn from scratch that
 bin 101 and that two codes look alike. Rows of bins start as random projections of waves over the
 range, rows of codes as random projections of their codebook vectors, and all rows of a kind share
 a direction. Heads that have a query and key bias of their own start with different preferences
-for distance (compare d'Ascoli et al. 2021, "ConViT"), since where a code lies in the image is told
-by its position alone. Knows ids and tables. Must not know sequences.
+for distance (compare d'Ascoli et al. 2021, "ConViT"), since only its position says where a code
+lies in the image. Knows ids and tables. Must not know sequences.
 """
 
 import math
@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from worldvla_ros.model.transformer import Transformer
+from worldvla_ros.model.transformer import Layer, Transformer
 from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
 
 OWN_SHARE = 0.3
@@ -44,7 +44,7 @@ def start_tables(model: Transformer, vocab: Vocabulary, codebook: Tensor) -> Non
 
 def start_distances(model: Transformer) -> None:
     """Give the heads of the first third of the layers different preferences for distance."""
-    layers = model.model.layers
+    layers = [layer for layer in model.model.layers if isinstance(layer, Layer)]
     for layer in layers[: -(-len(layers) // 3)]:
         for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
             torch.nn.init.normal_(norm.bias)

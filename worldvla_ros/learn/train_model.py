@@ -23,7 +23,7 @@ from worldvla_ros.learn.loss import CrossEntropy, ZLoss
 from worldvla_ros.learn.objective import Losses, Objective
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import ModelTraining
-from worldvla_ros.learn.trainer import Schedule, Trainer
+from worldvla_ros.learn.trainer import Schedule, Stateful, Trainer
 from worldvla_ros.model.transformer import Transformer
 
 LOG = logging.getLogger(__name__)
@@ -54,7 +54,9 @@ def optimisers(model: Transformer, settings: ModelTraining) -> list[torch.optim.
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     rate, decay = settings.learning_rate, settings.weight_decay
-    made = [torch.optim.AdamW(rest, rate, (0.9, 0.95), weight_decay=decay)]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, rate, (0.9, 0.95), weight_decay=decay)
+    ]
     if matrices:
         made.append(
             torch.optim.Muon(matrices, rate, weight_decay=decay, adjust_lr_fn='match_rms_adamw')
@@ -81,9 +83,10 @@ class ModelLearner:
         self.module = model.to(device)
         self.objective = model_objective(model, settings, mixture).to(device)
         self.optimisers = optimisers(model, settings)
-        self.parts = {'model': model}
-        if 'grounding' in self.objective:
-            heads = self.objective.terms['grounding'].heads
+        self.parts: dict[str, Stateful] = {'model': model}
+        grounding = self.objective.terms.get('grounding')
+        if isinstance(grounding, GroundingTerm):
+            heads = grounding.heads
             self.parts['grounding'] = heads
             self.optimisers.append(
                 torch.optim.AdamW(heads.parameters(), settings.learning_rate, weight_decay=0)

@@ -22,7 +22,7 @@ from worldvla_ros.learn.landmarks import Landmarks
 from worldvla_ros.learn.objective import Losses, Objective, Term
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import ImageTraining
-from worldvla_ros.learn.trainer import Schedule, Trainer
+from worldvla_ros.learn.trainer import Schedule, Stateful, Trainer
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig, to_pixels
 from worldvla_ros.tokenizers.image import fit_image
 
@@ -126,7 +126,9 @@ class ImageLearner:
     ) -> None:
         """Make a network for images; arguments as for `train_vqgan`."""
         self._settings, self._images, self._places = settings, images, places
-        self.module = VQGAN(config).train().to(memory_format=torch.channels_last)  # faster on CPUs
+        self.module = VQGAN(config).train()
+        # faster on CPUs; torch's own annotations lack this overload
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._averages = CodebookAverages(self.module, settings)
         self.objective = image_objective(config, settings, images, places.shape[1])
         # the codebook follows its averages, not a gradient
@@ -135,9 +137,10 @@ class ImageLearner:
         self.optimisers = [
             torch.optim.AdamW(moved, settings.learning_rate, (0.9, 0.95), weight_decay=0.01)
         ]
-        self.parts = {'vqgan': self.module, 'averages': self._averages}
-        if 'landmarks' in self.objective:
-            self.parts['landmarks'] = self.objective.terms['landmarks'].heads
+        self.parts: dict[str, Stateful] = {'vqgan': self.module, 'averages': self._averages}
+        landmarks = self.objective.terms.get('landmarks')
+        if isinstance(landmarks, LandmarkTerm):
+            self.parts['landmarks'] = landmarks.heads
 
     def losses(self, step: int) -> Losses:
         """Draw the images of a step; return what the objective makes of them."""

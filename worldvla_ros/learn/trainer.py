@@ -61,19 +61,20 @@ class Stateful(Protocol):
 
 
 class Learner(Protocol):
-    """What a trainer trains.
-
-    Attributes:
-        name: For the progress bar.
-        module: Whose weights are averaged.
-        optimisers: All that moves anything, the objective's own parameters among it.
-        parts: What else a resumed run needs, by name.
-    """
+    """What a trainer trains."""
 
     name: str
-    module: nn.Module
-    optimisers: Sequence[torch.optim.Optimizer]
+    """For the progress bar."""
     parts: dict[str, Stateful]
+    """What a resumed run needs beside optimisers and average, by name."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Whose weights are averaged."""
+
+    @property
+    def optimisers(self) -> Sequence[torch.optim.Optimizer]:
+        """All that move anything, the objective's own parameters among it."""
 
     def losses(self, step: int) -> Losses:
         """Draw the batch of a step and return what its objective makes of it."""

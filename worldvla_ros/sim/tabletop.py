@@ -97,6 +97,8 @@ class TabletopEnv(gymnasium.Env):
         self._arm_dof = np.array([self.model.joint(n).dofadr[0] for n in JOINTS])
         self._fingers = np.array([self.model.joint(n).qposadr[0] for n in FINGERS])
         self._tcp = self.model.site('tcp').id
+        self._target, self._target_rotation = HOME_TCP.copy(), DOWN.copy()
+        self._joint_command = HOME_JOINTS.copy()
         self.action_space = gymnasium.spaces.Box(-1, 1, (7,), np.float32)
         number = gymnasium.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         joints = gymnasium.spaces.Box(-np.inf, np.inf, (9,), np.float32)
@@ -231,7 +233,13 @@ class TabletopEnv(gymnasium.Env):
         return observed
 
     def render_camera(self, name: str) -> np.ndarray:
-        """Return uint8[size, size, 3] of a camera."""
+        """Return uint8[size, size, 3] of a camera.
+
+        Raises:
+            ValueError: The environment renders no images.
+        """
+        if self._renderer is None:
+            raise ValueError('this environment has image_size 0, or is closed')
         return self._renderer.render(self.data, name).copy()
 
     def seen_at(self, camera: str, point: np.ndarray) -> np.ndarray:
