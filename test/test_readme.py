@@ -55,7 +55,7 @@ def commands():
             yield page.name, [a.strip('"') for a in re.findall(r'"[^"]*"|\S+', line)]
 
 
-@pytest.mark.parametrize(('page', 'arguments'), list(commands()), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(('page', 'arguments'), list(commands()), ids=str)
 def test_every_worldvla_command_of_the_documents_parses(page, arguments):
     assert isinstance(parser().parse_args(arguments), argparse.Namespace)
 
