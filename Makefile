@@ -30,8 +30,10 @@ types: $(VENV)/.lint $(VENV)/.package
 	@$(BIN)/mypy
 
 # one worker: torch and MuJoCo take the memory of a test session each
+MUTANTS ?= 'worldvla_ros.tokenizers.*' 'worldvla_ros.robot.*' 'worldvla_ros.inference.*' 'worldvla_ros.learn.*' \
+  'worldvla_ros.sim.tasks.*' 'worldvla_ros.sim.tabletop.*_goal_holds*' 'worldvla_ros.sim.tabletop.*info*'
 mutants: $(VENV)/.mutants
-	@$(BIN)/mutmut run --max-children 1 && $(BIN)/mutmut results
+	@OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1 $(MUTANTS) && $(BIN)/mutmut results
 
 bench: $(VENV)/.package
 	@$(BIN)/worldvla bench --against reference --threads 1

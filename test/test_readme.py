@@ -55,7 +55,7 @@ def commands():
             yield page.name, [a.strip('"') for a in re.findall(r'"[^"]*"|\S+', line)]
 
 
-@pytest.mark.parametrize(('page', 'arguments'), list(commands()), ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(('page', 'arguments'), list(commands()), ids=str)
 def test_every_worldvla_command_of_the_documents_parses(page, arguments):
     assert isinstance(parser().parse_args(arguments), argparse.Namespace)
 
@@ -84,3 +84,15 @@ def test_make_targets_of_the_documents_exist():
     for page in PAGES:
         for target in re.findall(r'(?:`|^)make (\w+)', page.read_text(), re.MULTILINE):
             assert re.search(rf'^{target}:', makefile, re.MULTILINE), f'{page.name}: {target}'
+
+
+def test_ci_runs_fast_checks_first_with_pinned_tools():
+    run = (ROOT / '.ci/run').read_text()
+    assert re.findall(r'^make (\w+)$', run, re.MULTILINE) == ['lint', 'types', 'test']
+    pins = (ROOT / 'requirements/lint.txt').read_text().splitlines()
+    assert all(re.fullmatch(r'[\w-]+==[\w.]+', line) for line in pins if not line.startswith('#'))
+
+
+def test_annotations_are_shipped():
+    assert (ROOT / 'worldvla_ros/py.typed').is_file()
+    assert "package_data={NAME: ['py.typed']}" in (ROOT / 'setup.py').read_text()
