@@ -31,16 +31,15 @@ class FakePolicy:
         self.raises = None
         self.value = 0.5
         self.free_from = None
+        self.warm = False
         self.go = threading.Event()
         self.go.set()
         self.inside = threading.Event()
 
     def warm_up(self):
-        """Nothing to prepare."""
+        self.warm = True
 
     def act(self, observation):
-        if observation.stamp_s == 0.0:  # warming up
-            return None
         self.asked.append(observation)
         self.inside.set()
         assert self.go.wait(TIMEOUT_S)
@@ -52,6 +51,7 @@ class FakePolicy:
             np.full(size, self.value, np.float32), action.names, action.units,
             np.asarray(action.scale, np.float32), action.dt, observation.stamp_s,
             chunk_id=len(self.asked), model_id='fake@1', instruction=observation.instruction,
+            free_from=self.free_from,
         )  # fmt: skip
 
 

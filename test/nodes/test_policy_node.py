@@ -178,15 +178,14 @@ def test_what_is_missing_is_named(bench):
         ('encoding', 'image encoding'),
         ('zero size', 'image without pixels'),
         ('cut off', 'image data is cut off'),
-        ('empty', 'the instruction is empty'),
         ('endless', 'too long'),
     ],
 )
 def test_what_must_not_be_answered_is_refused_with_a_reason(bench, fault, words):
     on = bench()
     on.ready()
-    if fault in ('empty', 'endless'):
-        on.instruct('' if fault == 'empty' else 'x' * 10000)
+    if fault == 'endless':
+        on.instruct('x' * 10000)
         on.until(lambda: len(on.nodes[0]._instruction) != 20, 'the instruction')
     if fault in ('encoding', 'zero size', 'cut off'):
         message = array_to_image(np.zeros((128, 128, 3), np.uint8), on.now_s())
@@ -444,3 +443,19 @@ def test_a_compressed_camera_is_heard(bench, tmp_path):
     on.send(message, 'image/compressed', SENSOR_QOS)
     on.until(lambda: on.chunks, 'a chunk')
     np.testing.assert_array_equal(on.policy.asked[0].images['front'], pixels)
+
+
+def test_the_policy_is_warm_before_the_node_is_active(bench):
+    assert bench().policy.warm
+
+
+@pytest.mark.parametrize(('free_from', 'said'), [(None, ''), (12, '12')])
+def test_where_free_decoding_took_over_is_said_on_the_status(bench, free_from, said):
+    on = bench()
+    on.policy.free_from = free_from
+    on.ready()
+    on.image()
+    on.wait_message('acting')
+    values = {v.key: v.value for v in on.nodes[0].status._present.values}
+    assert values['free_from'] == said
+    assert values['instruction'] == 'pick up the red cube'

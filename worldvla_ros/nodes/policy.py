@@ -9,7 +9,6 @@ simulators.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-import contextlib
 from dataclasses import dataclass, replace
 import time
 
@@ -20,7 +19,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from worldvla_ros.checkpoint.spec import CheckpointSpec
-from worldvla_ros.errors import DecodingError, ObservationError
+from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import AnyImage, chunk_to_message, image_type, to_array
 from worldvla_ros.nodes.history import ImageHistory, Instant
@@ -28,13 +27,12 @@ from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, SENSOR_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.observation import Observation, check_instruction
+from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import Camera, RobotConfig, check_fits, load_robot
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
-WARM_UP_INSTRUCTION = 'pick up the red cube'
 SILENT_S = 1.0
 """A topic without a message for this long is named on ~/status."""
 WATCH_PERIOD_S = 0.2
@@ -136,7 +134,7 @@ class PolicyNode(ModelNode):
             },
             chunks=self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS),
         )
-        _warm_up(configured)
+        configured.policy.warm_up()
         self._built = configured
         self._listen(configured)
         self.work(self._act, urgent=True)
@@ -288,7 +286,12 @@ class PolicyNode(ModelNode):
         message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
             configured.chunks.publish(message)
-            self.status.ok('acting', latency=f'{latency_s:.3f} s', instruction=chunk.instruction)
+            self.status.ok(
+                'acting',
+                latency=f'{latency_s:.3f} s',
+                instruction=chunk.instruction,
+                free_from='' if chunk.free_from is None else chunk.free_from,
+            )
         yield
 
 
@@ -321,21 +324,8 @@ def observe(
     if spec.state is not None:
         state = robot_state(configured.robot, spec.state.recipe, snapshot.joints)
     history = tuple(map(_arrays, snapshot.instant.history))
-    instruction = check_instruction(snapshot.instruction)
     stamp_s = stamps_s[spec.cameras[0]]
-    return Observation(images, instruction, state, history, stamp_s=stamp_s), None
-
-
-def _warm_up(configured: Configured) -> None:
-    """Act once on a grey image, so that the first real chunk is not a slow one."""
-    spec = configured.spec
-    grey = np.full((spec.image_size, spec.image_size, 3), 128, np.uint8)
-    state = np.zeros(len(spec.state.names), np.float32) if spec.state else None
-    images = dict.fromkeys(spec.cameras, grey)
-    history = (images,) * (spec.history - 1)
-    # a grey image need not be answered well
-    with contextlib.suppress(DecodingError):
-        configured.policy.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
+    return Observation(images, snapshot.instruction, state, history, stamp_s=stamp_s), None
 
 
 def _arrays(messages: Mapping[str, AnyImage]) -> dict[str, np.ndarray]:

@@ -137,7 +137,7 @@ class WorldModelNode(ModelNode):
             strips=self.publisher(Image, 'imagined_strip', RELIABLE_QOS),
         )
         if checkpoint.device.type == 'cuda':
-            _warm_up(configured)
+            configured.world.warm_up()
         self._built = configured
         topics = {c.name: c.topic for c in robot.cameras}
         for name in spec.cameras:
@@ -306,14 +306,6 @@ def strip(observed: np.ndarray, imagined: np.ndarray) -> tuple[np.ndarray, float
     difference = np.abs(observed.astype(int) - enlarged).astype(np.uint8)
     row = np.concatenate([observed, enlarged, difference], axis=1)  # [h, 3 · w, 3]
     return row, psnr(observed, enlarged)
-
-
-def _warm_up(configured: Configured) -> None:
-    """Imagine one image from grey ones, so that passes are captured before the first chunk."""
-    spec = configured.spec
-    grey = np.full((spec.image_size, spec.image_size, 3), 128, np.uint8)
-    actions = np.zeros((spec.world.actions_per_image, spec.action.dim))
-    configured.world.imagine(Observation(dict.fromkeys(spec.cameras, grey)), actions)
 
 
 def main() -> int:
