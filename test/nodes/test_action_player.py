@@ -140,7 +140,8 @@ class InProcess(Feeder):
 
     def until(self, holds, what, timeout_s=20.0):
         def after_a_spin():
-            self.spun.spin_once(timeout_sec=0.002)
+            for _ in range(4):  # one callback each: the player keeps up with what is sent
+                self.spun.spin_once(timeout_sec=0.001)
             return holds()
 
         return super().until(after_a_spin, what, timeout_s)
@@ -382,8 +383,12 @@ class TestJointStates:
         assert status.level == DiagnosticStatus.WARN
 
     def test_a_position_that_is_not_finite_is_refused_by_name(self, rig):
-        rig.measure(positions=np.append(np.nan, HOME[1:]))
-        assert 'panda_joint1 is not finite' in rig.said('joint state refused').message
+        broken = np.append(np.nan, HOME[1:])
+        rig.until(
+            lambda: rig.measure(positions=broken) or 'joint state refused' in rig.last(),
+            'a refusal',
+        )
+        assert 'panda_joint1 is not finite' in rig.said('joint state refused', fed=False).message
 
 
 def test_the_path_to_come_is_shown(rig):
