@@ -238,7 +238,7 @@ def test_impossible_sizes_are_refused(tiny, sizes, message):
     [
         ({'only': ('chunk', 'chnk')}, 'expected some of prefill, chunk.*got chnk'),
         ({'repeats': 0}, '--repeats'),
-        ({'device': 'tpu'}, '--device: expected cpu or cuda, got tpu'),
+        ({'device': 'tpu'}, "device 'tpu': expected cpu, cuda or cuda:N"),
     ],
 )
 def test_unknown_rows_and_no_repeats_are_refused(settings, message):
@@ -248,7 +248,7 @@ def test_unknown_rows_and_no_repeats_are_refused(settings, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_a_gpu_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match='--device cuda: expected a GPU'):
+    with pytest.raises(ConfigError, match='device cuda: expected a GPU'):
         Settings(device='cuda')
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import sys
 import publish
 import pytest
 
+from worldvla_ros.cli import parts
 from worldvla_ros.cli.parts import load_checkpoint
 from worldvla_ros.cli.verbs import main, parser
 
@@ -173,3 +175,44 @@ def test_the_flags_of_the_contract_parse():
     )
     for line in lines:
         assert parser().parse_args(line.split()).verb
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--device', 'tpu'], "device 'tpu': expected cpu, cuda or cuda:N"),
+        (['--device', 'cuda:99'], 'device cuda:99: expected a GPU that PyTorch can use'),
+        (['--threads', '-1'], 'threads: expected 1 … 1024, or 0 for what PyTorch chooses, got -1'),
+        (['--threads', '1000000'], 'threads: expected 1 … 1024'),
+        (['--json', '/proc/none/a.json'], '/proc/none/a.json cannot be written'),
+    ],
+)
+def test_flags_that_cannot_be_are_one_message_before_the_work(flags, words, tiny_folder, capsys):
+    verbs = (
+        ['eval', 'sim', '--task', 'pick', '--checkpoint', str(tiny_folder)],
+        ['bench', '--model', str(tiny_folder)],
+    )
+    for verb in verbs:
+        assert main([*verb, *flags]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert words in said[0]
+
+
+def test_a_refused_file_for_figures_leaves_none_behind(tmp_path):
+    parts.check_writable(str(tmp_path / 'a/b.json'))
+    assert not (tmp_path / 'a/b.json').exists()
+    (tmp_path / 'old.json').write_text('{}')
+    parts.check_writable(str(tmp_path / 'old.json'))
+    assert (tmp_path / 'old.json').read_text() == '{}'
+
+
+@pytest.mark.parametrize('encoding', ['latin-1', 'ascii'])
+def test_a_terminal_of_another_encoding_gets_ascii(encoding, tiny_folder):
+    root = Path(__file__).parents[2]
+    command = [sys.executable, '-m', 'worldvla_ros.cli', 'inspect', str(tiny_folder)]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, env={**os.environ, 'PYTHONIOENCODING': encoding}
+    )
+    assert done.returncode == 0, done.stderr
+    assert '-1.0 ... 1.0' in done.stdout.decode(encoding)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -90,6 +91,18 @@ class TestInitialStates:
         torch.save(content, tmp_path / 'x.pruned_init')
         with pytest.raises(EpisodeError, match='holds no readable initial states'):
             read_init_states(tmp_path / 'x.pruned_init')
+
+    def test_a_file_that_grows_when_it_is_unpacked_is_refused(
+        self, fake_libero, tmp_path, monkeypatch
+    ):
+        file = tmp_path / 'bomb.pruned_init'
+        with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr('bomb/data.pkl', pickle.dumps(np.zeros((100_000, 8))))
+        assert file.stat().st_size < 100_000
+        assert read_init_states(file).shape == (100_000, 8)
+        monkeypatch.setattr('worldvla_ros.sim.libero.MAX_STATES_BYTES', 10**6)
+        with pytest.raises(EpisodeError, match='6400[0-9]+ bytes when it is unpacked'):
+            read_init_states(file)
 
     def test_damaged_and_missing_files_are_refused(self, fake_libero, tmp_path):
         file = fake_libero([FOREVER])

@@ -24,6 +24,7 @@ from worldvla_ros.benchmark.prompts import SimulatedPrompts
 from worldvla_ros.benchmark.report import Comparison, Report, Row
 from worldvla_ros.benchmark.subject import Subject, open_subject, resize
 from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.hardware import choose_device
 from worldvla_ros.checkpoint.quantise import AUTO, QUANTISED, weight_bytes
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ConfigError
@@ -90,19 +91,7 @@ class Settings:
             raise ConfigError('--only', expected=f'some of {", ".join(JOBS)}', got=unknown[0])
         if self.repeats is not None and self.repeats < 1:
             raise ConfigError('--repeats', expected='1 or more', got=self.repeats)
-        _check_device(self.device)
-
-
-def _check_device(name: str) -> None:
-    if name.split(':')[0] not in WARM_UPS:
-        raise ConfigError('--device', expected='cpu or cuda', got=name)
-    if name != 'cpu' and not torch.cuda.is_available():
-        raise ConfigError(
-            f'--device {name}',
-            expected='a GPU and a PyTorch that knows it',
-            got='none',
-            remedy='Use --device cpu, or install PyTorch for CUDA.',
-        )
+        choose_device(self.device)
 
 
 def bench(settings: Settings, subject: Subject | None = None) -> Report:
@@ -118,7 +107,7 @@ def bench(settings: Settings, subject: Subject | None = None) -> Report:
     """
     subject = subject or open_subject(settings.model)
     subject = resize(subject, settings.horizon, settings.history, settings.resolution)
-    device = torch.device(settings.device)
+    device = choose_device(settings.device)
     start = time.perf_counter()
     checkpoint = subject.loaded(device, settings.dtype)
     ready_s = time.perf_counter() - start

@@ -1,8 +1,8 @@
-"""`worldvla bench`: how fast a model runs here, and how fast it could."""
+"""`worldvla bench`: inference times beside a lower bound for this device."""
 
 import argparse
 
-from worldvla_ros.cli.parts import DTYPE_HELP, add_verb, write_json
+from worldvla_ros.cli.parts import DTYPE_HELP, add_verb, check_writable, write_json
 
 ROWS = ('prefill', 'chunk', 'image', 'surprise', 'encode', 'decode', 'end-to-end')
 
@@ -10,7 +10,8 @@ ROWS = ('prefill', 'chunk', 'image', 'surprise', 'encode', 'decode', 'end-to-end
 def add_bench(verbs: argparse._SubParsersAction) -> None:
     """Add `bench`."""
     bench = add_verb(
-        verbs, 'bench', _bench, 'Time acting and imagining beside the least time that they need.',
+        verbs, 'bench', _bench,
+        'Measure inference time against the roofline limit of this device.',
         'worldvla bench --against reference',
     )  # fmt: skip
     bench.add_argument(
@@ -18,36 +19,39 @@ def add_bench(verbs: argparse._SubParsersAction) -> None:
         help='demo; 7b, random weights of the published sizes (15 GB); a checkpoint folder; or a '
         'profile of config/models, for random weights with its cameras and sizes',
     )  # fmt: skip
-    bench.add_argument('--device', default='cpu', help='cpu or cuda')
+    bench.add_argument('--device', default='cpu', help='device: cpu, cuda or cuda:N')
     bench.add_argument('--dtype', default='auto', help=DTYPE_HELP)
     bench.add_argument('--horizon', type=int, default=None, metavar='K', help='actions per chunk')
     bench.add_argument('--history', type=int, default=None, metavar='M', help='images per camera')
     bench.add_argument(
-        '--resolution', type=int, default=None, metavar='PX', help='side of an image'
+        '--resolution', type=int, default=None, metavar='PX', help='image side in pixels'
     )
     bench.add_argument(
-        '--only', default='', metavar='ROWS', help=f'some of {",".join(ROWS)}; all by default'
+        '--only',
+        default='',
+        metavar='ROWS',
+        help=f'comma-separated rows of {",".join(ROWS)} (default: all)',
     )
     bench.add_argument(
         '--against', default=None, choices=['reference'],
-        help='also decode token after token, and compare results and times',
+        help='also decode token by token; compare results and times',
     )  # fmt: skip
     bench.add_argument(
-        '--repeats', type=int, default=None, help='times of each row; by default what 1 s allows'
+        '--repeats',
+        type=int,
+        default=None,
+        help='repetitions per row (default: as many as fit in 1 s)',
     )
-    bench.add_argument(
-        '--threads', type=int, default=0, help='CPU threads of torch; 0: its choice'
-    )
-    bench.add_argument('--json', default='', help='file for the figures')
+    bench.add_argument('--threads', type=int, default=0, help='CPU threads; 0 = PyTorch default')
+    bench.add_argument('--json', default='', help='write the report as JSON to this file')
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    import torch
-
     from worldvla_ros.benchmark.measure import Settings, bench
+    from worldvla_ros.checkpoint.hardware import use_threads
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    check_writable(arguments.json)
+    use_threads(arguments.threads)
     report = bench(
         Settings(
             model=arguments.model,

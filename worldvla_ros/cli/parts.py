@@ -4,16 +4,36 @@ Imports torch only where a checkpoint is loaded.
 """
 
 import argparse
+import codecs
 from collections.abc import Callable
+import io
 import json
+import os
 from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
+
+from worldvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from worldvla_ros.checkpoint.folder import Checkpoint
 
 DTYPE_HELP = (
     'precision of the weights: float32, bfloat16, float16, int8, int4 or float8; '
     'auto: float32 on a CPU, as stored elsewhere'
 )
 TASKS = ('pick', 'push', 'put')
+ASCII = {'…': '...', '–': '-', '×': 'x', '·': '*', '─': '-', '±': '+-'}
+"""What stands for letters that a terminal's encoding lacks."""
 Verb = Callable[[argparse.Namespace], int]
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but for those that are empty."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        empty = action.default in (None, '', False) or action.default == []
+        return action.help if empty else super()._get_help_string(action)
 
 
 def add_verb(
@@ -25,7 +45,7 @@ def add_verb(
         help=about,
         description=about,
         epilog=f'example:  {example}',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
     )
     added.set_defaults(verb=verb)
     return added
@@ -33,49 +53,92 @@ def add_verb(
 
 def add_episodes(to: argparse.ArgumentParser, episodes: int, seed: int) -> None:
     """Add the flags that choose episodes of the built-in simulation."""
-    to.add_argument('--task', required=True, choices=TASKS, help='what to do')
-    to.add_argument('--episodes', type=int, default=episodes, help='how many')
+    to.add_argument('--task', required=True, choices=TASKS, help='task to run')
+    to.add_argument('--episodes', type=int, default=episodes, help='number of episodes')
     to.add_argument(
         '--seed', type=int, default=seed,
-        help='scene of the first; the i-th uses SEED + i (0–7999 training, 8000–8999 validation)',
+        help='seed of the first scene; episode i uses SEED + i (0–7999 training, '
+        '8000–8999 validation)',
     )  # fmt: skip
 
 
 def add_model(to: argparse.ArgumentParser) -> None:
     """Add the flags that choose a checkpoint, where it runs, and the file for the figures."""
-    to.add_argument('--checkpoint', default='', help='checkpoint folder; empty is the demo one')
+    to.add_argument(
+        '--checkpoint', default='', help='checkpoint folder; the demo checkpoint if empty'
+    )
     add_profile(to)
-    to.add_argument('--device', default='cpu', help='torch device')
+    to.add_argument('--device', default='cpu', help='device: cpu, cuda or cuda:N')
     to.add_argument('--dtype', default='auto', help=DTYPE_HELP)
-    to.add_argument('--threads', type=int, default=0, help='CPU threads of torch; 0: its choice')
-    to.add_argument('--json', default='', help='file for the figures')
+    to.add_argument('--threads', type=int, default=0, help='CPU threads; 0 = PyTorch default')
+    to.add_argument('--json', default='', help='write the report as JSON to this file')
 
 
 def add_profile(to: argparse.ArgumentParser) -> None:
     """Add the flag for published folders of another name."""
     to.add_argument(
         '--profile', default=None,
-        help='name or YAML file of the profile, where the folder has another name than published',
+        help='name or YAML file of the profile of a published checkpoint whose folder was renamed',
     )  # fmt: skip
 
 
-def load_checkpoint(arguments: argparse.Namespace) -> object:
+def load_checkpoint(arguments: argparse.Namespace) -> 'Checkpoint':
     """Load the checkpoint that the flags of `add_model` name."""
-    import torch
-
     from worldvla_ros.checkpoint.folder import demo_path, load
+    from worldvla_ros.checkpoint.hardware import use_threads
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    check_writable(arguments.json)
+    use_threads(arguments.threads)
     folder = arguments.checkpoint or demo_path()
     return load(folder, arguments.device, arguments.dtype, arguments.profile)
 
 
+def check_writable(file: str) -> None:
+    """Refuse a file that cannot be written, before the work whose result it is to hold.
+
+    Raises:
+        ConfigError: Its folder cannot be made, or it cannot be opened for writing.
+    """
+    if not file:
+        return
+    path = Path(file)
+    there = os.path.lexists(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open('a'):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f'{file} cannot be written: {error.strerror}', remedy='Name another file.'
+        ) from error
+    if not there:
+        path.unlink()
+
+
 def write_json(file: str, content: object) -> None:
-    """Write plain values to a file; an empty name writes nothing."""
+    """Write plain values to a file; an empty name writes nothing.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     if file:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        check_writable(file)
         Path(file).write_text(json.dumps(content, indent=1) + '\n')
+
+
+def accept_any_terminal() -> None:
+    """Let output be printed in any encoding: what it lacks is written in ASCII."""
+    codecs.register_error('worldvla_ascii', _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='worldvla_ascii')
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return ''.join(ASCII.get(letter, '?') for letter in lacking), error.end
 
 
 def print_figures(figures: dict[str, object]) -> None:

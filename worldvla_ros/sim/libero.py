@@ -38,6 +38,8 @@ SETTLE_STEPS = 10
 SETTLE_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SEED = 0
 WORDINGS = ('language', 'folder')
+MAX_STATES_BYTES = 1 << 28
+"""LIBERO's own files of 50 initial states have a hundred kilobytes."""
 
 _RECONSTRUCT = np.zeros(0).__reduce__()[0]
 _ARRAY_PARTS = {
@@ -118,11 +120,14 @@ def read_init_states(file: Path) -> np.ndarray:
     NumPy array is let through, so that a foreign file can do no harm.
 
     Raises:
-        EpisodeError: The file is missing, damaged, or holds anything but an array of numbers.
+        EpisodeError: The file is missing, damaged, or holds anything but an array of numbers,
+            or too many of them.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            pickled = next(n for n in archive.namelist() if n.endswith('/data.pkl'))
+            pickled = next(e for e in archive.infolist() if e.filename.endswith('/data.pkl'))
+            if pickled.file_size > MAX_STATES_BYTES:
+                raise ValueError(f'it would take {pickled.file_size} bytes when it is unpacked')
             states = _ArrayUnpickler(io.BytesIO(archive.read(pickled))).load()
         if not isinstance(states, np.ndarray) or states.ndim != 2 or states.dtype != np.float64:
             raise ValueError(f'it holds {type(states).__name__}, not float64[states, n]')
