@@ -222,11 +222,16 @@ def test_model_id_tells_weights_apart_without_reading_all(root, goal, copied, mo
 # profiles
 
 
-@pytest.mark.parametrize('name', profiles.profile_names())
+UNPUBLISHED = {'rynnvla_so100'}
+PUBLISHED_PROFILES = sorted(set(profiles.profile_names()) - UNPUBLISHED)
+
+
+@pytest.mark.parametrize('name', PUBLISHED_PROFILES)
 def test_a_profile_loads_is_found_by_its_folder_and_fits_its_robot(name):
     profile = profiles.load_profile(name)
     assert profile.name == name
-    assert profiles.find_profile(f'/any/place/{profile.folder}') == profile
+    for folder in profile.folders:
+        assert profiles.find_profile(f'/any/place/{folder}') == profile
     robot = load_robot(profile.robot)
     check_fits(robot, profile.action.names, profile.action.units, profile.cameras)
 
@@ -243,6 +248,72 @@ def test_there_is_a_profile_for_every_published_folder():
     ]
     assert folders >= {f'{kind}/{suite}' for kind in kinds for suite in suites}
     assert folders >= {'chameleon/starting_point', 'models/7b', 'Chameleon_7B_mGPT'}
+
+
+@pytest.mark.parametrize('size', ['256', '512'])
+@pytest.mark.parametrize('suite', ['Spatial', 'Object', 'Goal', '10'])
+def test_older_names_of_worldvlas_folders_are_known(size, suite):
+    name = f'worldvla_{size}_libero_{suite.lower()}'
+    goal_256 = '_hf' if (size, suite) == ('256', 'Goal') else ''
+    for folder in (
+        f'jcenaa/WorldVLA-ActionModel-LIBERO-{suite}-{size}',
+        f'ckpts/chameleon/{size}_all/libero_{suite.lower()}{goal_256}',
+    ):
+        assert profiles.find_profile(f'/any/{folder}').name == name
+
+
+def test_no_folder_belongs_to_two_profiles():
+    folders = [f for n in profiles.profile_names() for f in profiles.load_profile(n).folders]
+    assert len(set(folders)) == len(folders)
+
+
+def test_the_profile_of_so100_has_the_references_constants(root):
+    profile = profiles.load_profile('rynnvla_so100')
+    assert (profile.action.horizon, profile.action.dim, profile.history) == (20, 6, 1)
+    assert (profile.action.minimum[0], profile.action.maximum[5]) == (-27.33398438, 74.56647491)
+    assert profile.action.minimum[5] == -9.07504368
+    assert (profile.state.minimum[1], profile.state.maximum[2]) == (24.16992188, 182.4609375)
+    assert profile.folders == ()
+    loaded = load(root / GOAL_256, profile='rynnvla_so100')
+    state = np.array(profile.state.minimum, np.float32)
+    views = {'front': picture(), 'wrist': picture(seed=1)}
+    observation = Observation(views, 'Place the block inside the circle.', state)
+    prompt = Policy(loaded).prompt(observation)
+    text = loaded.text.encode(
+        'What action should the robot take to Place the block inside the circle.?'
+    )
+    assert len(prompt.ids) == 2 + len(text) + 8 + 2 * 276  # spec: 562 + text with the response
+    assert Policy(loaded).act(observation).actions.shape == (20, 6)
+
+
+def write_profile(place, name, **content):
+    (place / f'{name}.yaml').write_text(yaml.safe_dump(content))
+    return place / f'{name}.yaml'
+
+
+@pytest.mark.parametrize('links', [{'a': 'a'}, {'a': 'b', 'b': 'a'}, {'a': 3}, {'a': ['a']}])
+def test_profiles_that_extend_each_other_in_a_circle_are_refused(tmp_path, links):
+    for name, base in links.items():
+        write_profile(tmp_path, name, extends=base)
+    with pytest.raises(ConfigError, match='extends') as caught:
+        profiles.load_profile(tmp_path / 'a.yaml')
+    assert len(str(caught.value)) < 800
+
+
+def test_profiles_may_extend_each_other_in_a_row(root, tmp_path):
+    base = str(profiles.profiles_folder() / 'base/worldvla')
+    write_profile(tmp_path, 'a', extends=base, folder='x', about='a', image_size=64)
+    write_profile(tmp_path, 'b', extends='a', image_size=128, action={'horizon': 7})
+    profile = profiles.load_profile(write_profile(tmp_path, 'c', extends='b', about='c'))
+    assert (profile.about, profile.image_size, profile.action.horizon) == ('c', 128, 7)
+    assert profile.action.dt == 0.05
+
+
+@pytest.mark.parametrize('name', ['x' * 10_000, 'x' * 10_000 + '.yaml'])
+def test_a_name_that_no_profile_can_have_is_refused(name):
+    with pytest.raises(ConfigError, match='no profile') as caught:
+        profiles.load_profile(name)
+    assert len(str(caught.value)) < 2000
 
 
 def test_statistics_are_those_of_the_specification():

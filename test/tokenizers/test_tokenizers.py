@@ -193,9 +193,6 @@ def test_damaged_tokenizer_file_is_refused(tmp_path, content):
         TextTokenizer.load(file, 0)
 
 
-# image blocks
-
-
 def split(pattern):
     return {
         'type': 'Split',
@@ -298,6 +295,9 @@ def test_a_tokenizer_nested_without_end_is_damaged(tmp_path, content):
     (tmp_path / 'x.json').write_text(content)
     with pytest.raises(CheckpointError, match='x.json is damaged'):
         TextTokenizer.load(tmp_path / 'x.json', 0)
+
+
+# image blocks
 
 
 def test_image_block_is_height_width_rows_with_new_lines():

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from worldvla_ros.checkpoint.folder import open_folder
+from worldvla_ros.checkpoint.inspection import RECORD_FILE
 from worldvla_ros.checkpoint.profiles import Download, Profile, load_profile, profile_names
 from worldvla_ros.errors import CheckpointError, ConfigError, MissingDependencyError
 
 DEFAULT_FOLDER = Path('checkpoints/published')
-RECORD_FILE = 'pulled.json'
 WEIGHT_PATTERNS = ('*.json', '*.safetensors')
 TOKENIZER_PATTERNS = ('text_tokenizer.json', 'vqgan.yaml', 'vqgan.ckpt')
 MAX_ANSWER_BYTES = 1 << 26
@@ -52,23 +52,24 @@ def pull(
         load_profile(name)  # names the near matches
         raise ConfigError(f'{name!r} is a file', expected=f'one of {", ".join(profile_names())}')
     profile, to = load_profile(name), Path(to)
-    if profile.weights is None or profile.tokenizer is None:
+    weights, tokenizer = profile.weights, profile.tokenizer
+    if weights is None or tokenizer is None:
         raise CheckpointError(
             f'{name} cannot be pulled: {profile.about}',
             expected='a checkpoint on the Hugging Face Hub',
             remedy='Get it from its owner, then give its path.',
         )
-    commit = _fetch(profile.tokenizer, to, TOKENIZER_PATTERNS, tokenizers)
-    _record(to / profile.tokenizer.path, profile.tokenizer, commit)
-    commit = _fetch(profile.weights, _root(profile, to), WEIGHT_PATTERNS, revision)
+    commit = _fetch(tokenizer, to, TOKENIZER_PATTERNS, tokenizers)
+    _record(to / tokenizer.path, tokenizer, commit)
+    commit = _fetch(weights, _root(profile, to), WEIGHT_PATTERNS, revision)
     folder = to / profile.folder
     if not any(folder.glob('*.safetensors')):
         raise CheckpointError(
-            f'{profile.weights.repo} has no weights where they were published',
-            expected=f'safetensors in {profile.weights.path or "its root"}',
-            remedy=f'See https://huggingface.co/{profile.weights.repo} for where they are now.',
+            f'{weights.repo} has no weights where they were published',
+            expected=f'safetensors in {weights.path or "its root"}',
+            remedy=f'See https://huggingface.co/{weights.repo} for where they are now.',
         )
-    _record(folder, profile.weights, commit)
+    _record(folder, weights, commit)
     open_folder(folder, name)
     return folder
 
@@ -112,10 +113,11 @@ def _failures_named(source: Download) -> Iterator[None]:
     """Turn what the Hub's library and its HTTP library raise into one message."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    of_http: tuple[type[BaseException], ...] = HfHubHTTPError.__bases__
+    of_http: Any = HfHubHTTPError.__bases__
+    failures: tuple[type[Exception], ...] = (*of_http, OSError, ValueError, RecursionError)
     try:
         yield
-    except (*of_http, OSError, ValueError, RecursionError) as error:
+    except failures as error:
         words = ' '.join([line for line in str(error).splitlines() if line][:2])[:300].rstrip('.')
         raise CheckpointError(
             f'{source.repo} could not be fetched: {words or type(error).__name__}',

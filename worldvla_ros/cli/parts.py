@@ -32,7 +32,7 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, but for those that are empty."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        empty = action.default in (None, '', False) or action.default == []
+        empty = action.default is None or action.default is False or action.default in ('', [])
         return action.help if empty else super()._get_help_string(action)
 
 
