@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 import json
+import os
 import re
 import shutil
 
@@ -961,6 +962,17 @@ def test_meta_weights_are_converted(tmp_path):
     folder = publish.write_meta(tmp_path / 'meta', publish.random_tensors())
     again = load(checkpoint.convert(folder, tmp_path / 'mine'))
     assert torch.equal(scores(again), scores(load(folder)))
+
+
+def test_converting_follows_no_link_of_a_name_that_could_be_foreseen(root, tmp_path):
+    victim = tmp_path / 'victim'
+    victim.mkdir()
+    for name in (f'mine.{os.getpid()}.partial', 'mine.partial'):
+        (tmp_path / name).symlink_to(victim)
+    target = checkpoint.convert(root / GOAL_256, tmp_path / 'mine')
+    assert not list(victim.iterdir())
+    assert not target.is_symlink()
+    assert (target.stat().st_mode & 0o777) == (victim.stat().st_mode & 0o777)
 
 
 def test_converting_overwrites_nothing(root, tmp_path):

@@ -80,7 +80,7 @@ class Checkpoint:
 
     @functools.cached_property
     def sequences(self) -> SequenceBuilder:
-        """Builds the token sequences that these weights know."""
+        """Builds token sequences as these weights were trained on."""
         return sequence_builder(self.spec, self.text)
 
     @functools.cached_property
@@ -90,7 +90,7 @@ class Checkpoint:
 
     @functools.cached_property
     def images(self) -> ImageCodes:
-        """Turns images into codes and back; one for all, since it remembers codes."""
+        """Turns images into codes and back; one for all users, since it caches codes."""
         return ImageCodes(self.vqgan, self.spec.image_size, self.device)
 
 
@@ -117,7 +117,7 @@ def demo_path() -> Path:
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint folder of which all is known and checked, and no weight read.
+    """A checkpoint folder that is checked, with no weight read yet.
 
     Attributes:
         spec: What the weights mean.
@@ -137,7 +137,7 @@ class Opened:
 
 
 def open_folder(path: str | Path, profile: str | Path | None = None) -> Opened:
-    """Find out and check all about a checkpoint folder without reading weights.
+    """Check a checkpoint folder and return its contents, without reading weights.
 
     Args:
         path: A folder written by `save`, or a published one.
@@ -238,7 +238,7 @@ def read_spec(path: str | Path, profile: str | Path | None = None) -> Checkpoint
 
 
 def convert(source: str | Path, target: str | Path, profile: str | Path | None = None) -> Path:
-    """Write a published folder anew in our own format; the tensors stay equal.
+    """Rewrite a published folder in this package's format; the tensors stay equal.
 
     Returns:
         The folder written.
@@ -251,7 +251,7 @@ def convert(source: str | Path, target: str | Path, profile: str | Path | None =
     if target.exists():
         raise CheckpointError(
             f'{target} is there already',
-            expected='a new folder',
+            expected='a folder that does not exist',
             remedy='Choose another folder, or delete this one.',
         )
     dtype = stored_dtype(open_folder(source, profile).transformer)

@@ -1,6 +1,6 @@
 """What a checkpoint folder is, what it expects, and what is missing, without loading weights.
 
-Knows the folder formats. Must not know how its answers are shown, beyond plain lines.
+Knows the folder formats. Must not know how reports are shown, beyond plain lines.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,9 @@ RECORD_FILE = 'pulled.json'
 
 
 def inspect(path: str | Path, profile: str | Path | None = None) -> dict[str, object]:
-    """Return all that can be said about a folder, as plain values.
+    """Return a report about a folder, as plain values.
 
-    A damaged folder is no error here: what is wrong with it is listed under 'missing'.
+    A damaged folder is no error here: its problems are listed under 'missing'.
     """
     folder = Path(path)
     report: dict[str, object] = {

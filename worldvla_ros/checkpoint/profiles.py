@@ -48,7 +48,7 @@ class Profile:
         action: Meaning of an action.
         history: Images per camera in an action prompt (M).
         state: Meaning of the state block, or None.
-        world: What the world model was taught.
+        world: What the world model was trained on.
         prompts: Wording.
         tasks: What the weights were trained to do.
         camera_rotation: How far raw images are turned [degrees].
@@ -116,7 +116,7 @@ def find_profile(folder: str | Path) -> Profile:
     """Return the profile whose folder the path ends with.
 
     Raises:
-        CheckpointError: There is none, so that nobody knows the folder's statistics.
+        CheckpointError: There is none, so the folder's statistics are unknown.
     """
     parts = Path(os.path.abspath(folder)).parts
     profiles = [load_profile(name) for name in profile_names()]

@@ -45,7 +45,7 @@ FIXED_CONFIG = {
     'tie_word_embeddings': False,
     'swin_norm': False,
 }
-"""What the transformer here cannot be told; config.json must agree where it says anything."""
+"""What the transformer here has no setting for; config.json must agree where it says anything."""
 FIXED_VQGAN = {'double_z': False, 'attn_resolutions': []}
 ROPE_WORDS = ('rope_scaling', 'rope_parameters')
 """Where transformers writes of rotary positions: versions before 5, and since."""

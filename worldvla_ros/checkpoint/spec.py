@@ -105,7 +105,7 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """What the world model was taught.
+    """What the world model was trained on.
 
     Attributes:
         actions_per_image: How far one imagined image lies ahead, in actions.
@@ -166,7 +166,7 @@ class CheckpointSpec:
         image_size: Side of a square image in the model [px].
         action: Meaning of an action.
         state: Meaning of the state block, or None where there is none.
-        world: What the world model was taught.
+        world: What the world model was trained on.
         prompts: Wording.
         vocabulary: Token ids.
         transformer: Sizes.
