@@ -216,7 +216,7 @@ def test_breach_is_found(module, line):
         ('nodes.policy', 'from rclpy.node import Node'),
         ('cli.verbs', 'from worldvla_ros.learn.train import run'),
         ('cli.bench', 'from worldvla_ros.benchmark.measure import bench'),
-        ('benchmark.jobs', 'from worldvla_ros.sim.collect import expert_episode'),
+        ('benchmark.cases', 'from worldvla_ros.sim.collect import expert_episode'),
     ],
 )
 def test_lawful_import_is_no_breach(module, line):

@@ -13,6 +13,7 @@ from worldvla_ros.cli.checkpoints import add_checkpoints
 from worldvla_ros.cli.evaluate import add_eval
 from worldvla_ros.cli.parts import (
     TASKS,
+    accept_any_terminal,
     add_episodes,
     add_model,
     add_output,
@@ -27,6 +28,7 @@ from worldvla_ros.errors import WorldVLAError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; an error that a user can fix is one message and status 2."""
+    accept_any_terminal()
     arguments = parser().parse_args(argv)
     logging.basicConfig(format='%(message)s')
     logging.getLogger('worldvla_ros').setLevel(logging.INFO)
