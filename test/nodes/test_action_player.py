@@ -140,7 +140,7 @@ class InProcess(Feeder):
 
     def until(self, holds, what, timeout_s=20.0):
         def after_a_spin():
-            for _ in range(4):  # one callback each: the player keeps up with what is sent
+            for _ in range(5):  # a real executor is faster than who publishes
                 self.spun.spin_once(timeout_sec=0.001)
             return holds()
 
@@ -383,12 +383,8 @@ class TestJointStates:
         assert status.level == DiagnosticStatus.WARN
 
     def test_a_position_that_is_not_finite_is_refused_by_name(self, rig):
-        broken = np.append(np.nan, HOME[1:])
-        rig.until(
-            lambda: rig.measure(positions=broken) or 'joint state refused' in rig.last(),
-            'a refusal',
-        )
-        assert 'panda_joint1 is not finite' in rig.said('joint state refused', fed=False).message
+        rig.measure(positions=np.append(np.nan, HOME[1:]))
+        assert 'panda_joint1 is not finite' in rig.said('joint state refused').message
 
 
 def test_the_path_to_come_is_shown(rig):

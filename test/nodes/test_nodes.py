@@ -73,19 +73,6 @@ def camera_image(probe, seed=0, size=128):
     return array_to_image(pixels, now_s(probe), 'camera')
 
 
-def chunk_message(probe, actions, **changes):
-    actions = np.asarray(actions, float)
-    message = ActionChunk(
-        chunk_id=1, model_id='test', instruction='go', dt=0.05, horizon=actions.shape[0], dim=7,
-        action_names=list(ROBOT.action.names), action_units=list(ROBOT.action.units),
-        action_scale=[0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], data=actions.ravel().tolist(),
-    )  # fmt: skip
-    message.header.stamp = time_message(now_s(probe))
-    for name, value in changes.items():
-        setattr(message, name, value)
-    return message
-
-
 def change_state(probe, node, transition):
     request = ChangeState.Request(transition=Transition(id=transition))
     return probe.call(ChangeState, f'{node}/change_state', request).success
@@ -138,16 +125,13 @@ class TestModel:
 
     def test_a_chunk_is_imagined_at_the_times_that_it_reaches(self, probe, model_process):
         image = self.observe(probe, camera_image(probe, 1))
-        heard = probe.heard['imagined_image']
-        probe.until(lambda: len(heard) >= 2, 'both imagined images')
-        times = [seconds(m.header.stamp) for m in heard[:2]]
-        assert times[1] - times[0] == pytest.approx(0.1, abs=1e-6)
-        assert times[0] >= seconds(image.header.stamp) + 0.1
-        later = array_to_image(np.zeros((128, 128, 3), np.uint8), times[0] + 0.01, 'camera')
+        first = probe.until(lambda: probe.heard['imagined_image'], 'an imagined image')[0]
+        stamp_s = seconds(first.header.stamp)
+        assert stamp_s >= seconds(image.header.stamp) + 0.1
+        later = array_to_image(np.zeros((128, 128, 3), np.uint8), stamp_s + 0.01, 'camera')
         probe.say(later, 'image', SENSOR_QOS)
         strip = probe.next('imagined_strip')
         assert (strip.height, strip.width) == (128, 3 * 128)
-        assert seconds(strip.header.stamp) == pytest.approx(times[0], abs=1e-6)
 
     def test_a_policy_can_be_configured_anew(self, probe, model_process):
         for transition in (
@@ -369,7 +353,7 @@ def test_a_published_folder_under_another_name_is_configured_with_its_profile(pr
     parameters['profile'] = 'worldvla_256_libero_goal'
     probe.heard['policy/status'].clear()
     with running(NodeSpec('policy', 'policy', parameters=parameters)) as processes:
-        assert probe.status('policy', 'configured') == 'configured'
+        wait_active(probe, 'policy')
         words = 'active, waiting for images of camera front on topic image'
         probe.until(lambda: words in processes.output.getvalue(), words)
 
@@ -381,7 +365,6 @@ def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
         'max_joint_age': 10.0, 'max_camera_skew': 10.0, 'max_rate': 50.0,
     })  # fmt: skip
     with running(spec):
-        assert probe.status('policy', 'configured') == 'configured'
         wait_active(probe, 'policy')
         probe.say(String(data='turn on the stove'), 'instruction', LATCHED_QOS)
         seeds = iter(range(10**6))

@@ -28,8 +28,9 @@ from worldvla_ros.nodes.parameters import Parameters, Rule, Value
 from worldvla_ros.nodes.status import Status, steady_clock
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-JOINTS_QOS = QoSProfile(depth=20, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-"""Several publishers share joint_states: with depth 1 their messages would replace each other."""
+JOINTS_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+"""Several publishers share joint_states: with depth 1 their messages would replace each other. A
+long queue would hand on old positions where the executor is slower than they."""
 RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
     depth=1,
