@@ -237,7 +237,9 @@ def test_a_profile_loads_is_found_by_its_folder_and_fits_its_robot(name):
     assert profile.name == name
     assert profiles.find_profile(f'/any/place/{profile.folder}') == profile
     robot = load_robot(profile.robot)
-    check_fits(robot, profile.action.names, profile.action.units, profile.cameras)
+    check_fits(
+        robot, profile.action.names, profile.action.units, profile.cameras, profile.camera_rotation
+    )
 
 
 def test_there_is_a_profile_for_every_published_folder():

@@ -89,10 +89,13 @@ def test_a_list_of_another_length_is_refused(written, group, field):
         {'linear_speed': 0.0},
         {'angular_speed': -1.0},
         {'workspace_minimum': [0.8, -0.3, 0.0]},
+        {'joint_lag': 0.0},
+        {'chunk_duration': -2.0},
+        {'max_slowdown': 0},
     ],
 )
 def test_empty_limits_are_refused(written, fields):
-    with pytest.raises(RobotError, match=r'limits: expected minimum < maximum, speeds > 0'):
+    with pytest.raises(RobotError, match=r'sim_panda: limits: expected minimum < maximum'):
         load_robot(written('limits', **fields))
 
 
@@ -115,22 +118,149 @@ def test_a_workspace_needs_three_numbers(written):
 
 
 def test_a_checkpoint_of_this_robot_fits(robot):
-    check_fits(robot, robot.action.names, robot.action.units, ('wrist', 'front'))
+    check_fits(robot, robot.action.names, robot.action.units, ('wrist', 'front'), 0)
 
 
 def test_other_action_names_are_named(robot):
     names = ('dy', 'dx', *robot.action.names[2:])
     with pytest.raises(RobotError, match=r'sim_panda: action names.*dy'):
-        check_fits(robot, names, robot.action.units, ('front',))
+        check_fits(robot, names, robot.action.units, ('front',), 0)
 
 
 def test_other_units_are_named(robot):
     units = ('mm', *robot.action.units[1:])
     with pytest.raises(RobotError, match=r'sim_panda: action units.*mm'):
-        check_fits(robot, robot.action.names, units, ('front',))
+        check_fits(robot, robot.action.names, units, ('front',), 0)
 
 
 def test_a_missing_camera_is_named(robot):
     robot = replace(robot, cameras=robot.cameras[:1])
     with pytest.raises(RobotError, match=r'sim_panda: cameras.*Add wrist to the cameras'):
-        check_fits(robot, robot.action.names, robot.action.units, ('front', 'wrist'))
+        check_fits(robot, robot.action.names, robot.action.units, ('front', 'wrist'), 0)
+
+
+def test_a_camera_that_is_turned_otherwise_than_in_training_is_named(robot):
+    with pytest.raises(RobotError, match=r'rotation of camera front: .*by 180 .*got 0 degrees'):
+        check_fits(robot, robot.action.names, robot.action.units, ('front',), 180)
+
+
+NUMBERS = [
+    ('joints', 'minimum', 7),
+    ('joints', 'maximum', 7),
+    ('joints', 'velocity', 7),
+    ('kinematics', 'a', 7),
+    ('kinematics', 'd', 7),
+    ('kinematics', 'alpha', 7),
+    ('kinematics', 'base', 3),
+    ('kinematics', 'tool_offset', 0),
+    ('kinematics', 'tool_yaw', 0),
+    ('gripper', 'open_width', 0),
+    ('gripper', 'close_above', 0),
+    ('action', 'minimum', 7),
+    ('action', 'maximum', 7),
+    ('limits', 'linear_speed', 0),
+    ('limits', 'angular_speed', 0),
+    ('limits', 'workspace_minimum', 3),
+    ('limits', 'workspace_maximum', 3),
+    ('limits', 'joint_lag', 0),
+    ('limits', 'chunk_duration', 0),
+]
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+@pytest.mark.parametrize(('group', 'field', 'count'), NUMBERS)
+def test_a_number_that_is_not_finite_is_refused_by_name(written, group, field, count, value):
+    content = [value] * count if count else value
+    with pytest.raises(RobotError, match=rf'{group}\.{field}.*: expected a finite number'):
+        load_robot(written(group, **{field: content}))
+
+
+@pytest.mark.parametrize('speed', [0.0, -2.0])
+def test_a_joint_that_cannot_move_is_refused(written, speed):
+    with pytest.raises(RobotError, match=r'joints\.velocity: expected more than 0'):
+        load_robot(written('joints', velocity=[2.0] * 6 + [speed]))
+
+
+@pytest.mark.parametrize('maximum', [-2.8973, -3.0])
+def test_a_joint_without_room_is_refused(written, maximum):
+    with pytest.raises(RobotError, match='joints: expected minimum < maximum'):
+        load_robot(written('joints', maximum=[maximum, 1.7, 2.8, -0.06, 2.8, 3.7, 2.8]))
+
+
+def test_a_gripper_that_does_not_open_is_refused(written):
+    with pytest.raises(RobotError, match=r'gripper\.open_width: expected more than 0'):
+        load_robot(written('gripper', open_width=0.0))
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('names', ['q1', 'q2', 'q3', 'q4', 'q5', 'q6', 'gripper']),
+        ('names', ['dy', 'dx', 'dz', 'drx', 'dry', 'drz', 'gripper']),
+        ('units', ['mm', 'm', 'm', 'rad', 'rad', 'rad', '1']),
+    ],
+)
+def test_actions_that_are_not_played_here_are_refused(written, field, value):
+    with pytest.raises(RobotError, match=rf'action\.{field}: expected'):
+        load_robot(written('action', **{field: value}))
+
+
+def test_actions_of_six_numbers_are_refused(written):
+    six = {'names': ['dx', 'dy', 'dz', 'drx', 'dry', 'drz'], 'units': ['m'] * 3 + ['rad'] * 3}
+    with pytest.raises(RobotError, match=r'action\.names'):
+        load_robot(written('action', **six))
+
+
+@pytest.mark.parametrize(
+    ('group', 'names'),
+    [
+        ('joints', ['panda_joint1'] * 7),
+        ('joints', [''] + [f'panda_joint{i}' for i in range(2, 8)]),
+        ('gripper', ['panda_joint1']),
+    ],
+)
+def test_joints_need_names_of_their_own(written, group, names):
+    with pytest.raises(RobotError, match=r'names: expected names that are all different'):
+        load_robot(written(group, names=names))
+
+
+@pytest.fixture
+def with_top_level(tmp_path):
+    def write(**fields):
+        content = yaml.safe_load((robots_folder() / 'sim_panda.yaml').read_text()) | fields
+        file = tmp_path / 'robot.yaml'
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    return write
+
+
+FRONT = {'name': 'front', 'topic': 'image', 'width': 128, 'height': 128}
+
+
+@pytest.mark.parametrize(
+    ('cameras', 'field'),
+    [
+        ([], 'cameras: expected at least one camera'),
+        ([FRONT, FRONT], 'cameras: expected names that are all different'),
+        ([FRONT | {'width': 0}], r'cameras\[0\]: expected width and height > 0'),
+        ([FRONT | {'height': -1}], r'cameras\[0\]: expected width and height > 0'),
+        ([FRONT | {'topic': ''}], r'cameras\[0\]\.topic'),
+        ([FRONT | {'rotation': 45}], r'cameras\[0\]\.rotation: expected one of'),
+    ],
+)
+def test_cameras_that_cannot_be_used_are_named(with_top_level, cameras, field):
+    with pytest.raises(RobotError, match=field):
+        load_robot(with_top_level(cameras=cameras))
+
+
+@pytest.mark.parametrize('name', ['', 'x' * 10_000])
+def test_a_robot_has_a_name_of_sensible_length(with_top_level, name):
+    with pytest.raises(RobotError, match=f'name: .*got {len(name)} characters'):
+        load_robot(with_top_level(name=name))
+
+
+def test_a_name_too_long_for_the_file_system_is_no_description():
+    with pytest.raises(RobotError, match='no robot description') as caught:
+        load_robot('x' * 10_000)
+    assert len(str(caught.value)) < 500

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.motion import REMEMBERED, ChunkPlayer
+from worldvla_ros.robot.motion import OVERRUN_S, REMEMBERED, ChunkPlayer, slowed
 
 DT = 0.05
 
@@ -17,6 +17,11 @@ def chunk(stamp_s=0.0, number=0, horizon=4):
     return ActionChunk(
         actions, ('a', 'b'), ('1', '1'), np.ones(2, np.float32), DT, stamp_s, chunk_id=number
     )
+
+
+def offer(player, chunk, now_s=0.0, slowdown=1):
+    """Offer a chunk as if it came as late as it may."""
+    return player.offer(chunk, max(now_s, chunk.stamp_s) + 1.0, slowdown)
 
 
 def played(player, times):
@@ -35,88 +40,88 @@ def test_a_player_without_a_chunk_holds(player):
 
 
 def test_actions_come_in_order_and_then_it_holds(player):
-    assert player.offer(chunk(horizon=3))
+    assert offer(player, chunk(horizon=3))
     assert played(player, [0.1, 0.15, 0.2, 0.25, 0.3]) == [(0, 0), (0, 1), (0, 2), None, None]
 
 
 def test_remaining_shrinks_as_actions_are_sent(player):
-    player.offer(chunk(horizon=3))
+    offer(player, chunk(horizon=3))
     player.next_action(0.1)
     np.testing.assert_array_equal(player.remaining, [(0, 1), (0, 2)])
 
 
 def test_a_new_chunk_goes_on_after_the_actions_sent_since_its_stamp(player):
-    player.offer(chunk(stamp_s=0.0))
+    offer(player, chunk(stamp_s=0.0))
     played(player, [0.10, 0.15, 0.20])
-    player.offer(chunk(stamp_s=0.15, number=1))
+    offer(player, chunk(stamp_s=0.15, number=1))
     assert played(player, [0.25, 0.30, 0.35]) == [(1, 2), (1, 3), None]
 
 
 def test_holding_since_the_stamp_skips_nothing(player):
-    player.offer(chunk(stamp_s=0.0, horizon=1))
+    offer(player, chunk(stamp_s=0.0, horizon=1))
     assert played(player, [0.10, 0.15, 0.20]) == [(0, 0), None, None]
-    player.offer(chunk(stamp_s=0.12, number=1))
+    offer(player, chunk(stamp_s=0.12, number=1))
     assert played(player, [0.25]) == [(1, 0)]
 
 
 def test_actions_of_several_chunks_since_the_stamp_count_together(player):
-    player.offer(chunk(stamp_s=0.0))
+    offer(player, chunk(stamp_s=0.0))
     played(player, [0.10])
-    player.offer(chunk(stamp_s=0.02, number=1))
+    offer(player, chunk(stamp_s=0.02, number=1))
     played(player, [0.15])
-    player.offer(chunk(stamp_s=0.05, number=2))
+    offer(player, chunk(stamp_s=0.05, number=2))
     assert played(player, [0.20]) == [(2, 2)]
 
 
 def test_a_chunk_wholly_overtaken_holds(player):
-    player.offer(chunk(stamp_s=0.0))
+    offer(player, chunk(stamp_s=0.0))
     played(player, [0.10, 0.15, 0.20])
-    assert player.offer(chunk(stamp_s=0.05, number=1, horizon=2))
+    assert offer(player, chunk(stamp_s=0.05, number=1, horizon=2))
     assert played(player, [0.25]) == [None]
 
 
 def test_an_older_chunk_is_refused(player):
-    player.offer(chunk(stamp_s=1.0))
-    assert not player.offer(chunk(stamp_s=0.9, number=1))
+    offer(player, chunk(stamp_s=1.0))
+    assert not offer(player, chunk(stamp_s=0.9, number=1))
     assert player.chunk.chunk_id == 0
     assert played(player, [1.1]) == [(0, 0)]
 
 
 def test_the_same_chunk_offered_again_does_not_start_over(player):
-    player.offer(chunk(stamp_s=1.0))
+    offer(player, chunk(stamp_s=1.0))
     played(player, [1.1, 1.15])
-    player.offer(chunk(stamp_s=1.0))
+    offer(player, chunk(stamp_s=1.0))
     assert played(player, [1.2]) == [(0, 2)]
 
 
 def test_a_clock_that_jumps_back_clears(player):
-    player.offer(chunk(stamp_s=5.0))
+    offer(player, chunk(stamp_s=5.0))
     player.next_action(5.1)
     assert player.next_action(1.0) is None
     assert player.chunk is None
-    assert player.offer(chunk(stamp_s=0.9, number=1))
+    assert offer(player, chunk(stamp_s=0.9, number=1))
     assert played(player, [1.05]) == [(1, 0)]
 
 
 def test_two_ticks_at_one_time_are_no_jump(player):
-    player.offer(chunk())
+    offer(player, chunk())
     assert played(player, [0.1, 0.1]) == [(0, 0), (0, 1)]
 
 
 def test_clear_holds_and_forgets_what_was_sent(player):
-    player.offer(chunk())
+    offer(player, chunk())
     played(player, [0.1, 0.15])
     player.clear()
     assert player.next_action(0.2) is None
-    player.offer(chunk(number=1))
+    offer(player, chunk(number=1))
     assert played(player, [0.25]) == [(1, 0)]
 
 
 def test_more_actions_than_are_remembered_keep_the_latest(player):
-    player.offer(chunk(horizon=REMEMBERED + 10))
+    player.offer(chunk(horizon=REMEMBERED + 10), 0.0)
     times = np.arange(REMEMBERED + 5) * DT
     played(player, times)
-    player.offer(chunk(stamp_s=times[-3], number=1))
+    player.offer(chunk(stamp_s=times[-3], number=1), times[-1])
     assert played(player, [times[-1] + DT]) == [(1, 3)]
 
 
@@ -134,7 +139,7 @@ def test_whatever_happens_actions_come_once_each_from_the_newest_chunk(events):
             number += 1
             offered = chunk(stamp_s=float(now + value), number=number, horizon=rest[0])
             taken = newest is None or offered.stamp_s >= newest.stamp_s
-            assert player.offer(offered) == taken
+            assert player.offer(offered, float(now)) == taken
             if taken:
                 newest, cursor = offered, sum(s >= offered.stamp_s for s in sent)
             continue
@@ -148,3 +153,31 @@ def test_whatever_happens_actions_come_once_each_from_the_newest_chunk(events):
             returned.add(tuple(action))
             sent.append(float(now))
             cursor += 1
+
+
+def test_a_chunk_is_played_no_longer_than_it_lasts_from_its_arrival(player):
+    player.offer(chunk(stamp_s=9.8, horizon=4), 10.0)
+    assert player.next_action(10.0) is not None
+    assert player.next_action(10.0 + 4 * DT + OVERRUN_S) is not None
+    assert player.next_action(10.0 + 4 * DT + OVERRUN_S + 0.01) is None
+
+
+def test_a_slowed_chunk_goes_the_same_way_and_keeps_its_gripper():
+    fast = chunk(horizon=3, number=6)
+    slow = slowed(fast, 3)
+    assert slow.horizon == 9
+    np.testing.assert_allclose(slow.actions[:, 0], 2.0)  # 6 in 3 parts
+    np.testing.assert_array_equal(slow.actions[:, 1], np.repeat([0, 1, 2], 3))
+    assert slowed(fast, 1) is fast
+
+
+def test_periods_of_a_slowed_chunk_count_as_parts_of_actions(player):
+    player.offer(chunk(stamp_s=0.0, horizon=4), 0.0, slowdown=2)
+    assert player.slowdown == 2
+    assert len(played(player, [0.0, 0.05, 0.1, 0.15])) == 4  # two whole actions
+    player.offer(chunk(stamp_s=0.0, number=1, horizon=4), 0.2)
+    assert player.slowdown == 1
+    assert played(player, [0.2]) == [(1, 2)]
+    player.offer(chunk(stamp_s=0.1, number=2, horizon=4), 0.25, slowdown=2)
+    # since 0.1: two halves and a whole one
+    np.testing.assert_array_equal(player.remaining[:, 1], [2, 2, 3, 3])

@@ -82,7 +82,9 @@ class PolicyNode(ModelNode):
         )
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
-        check_fits(self._robot, spec.action.names, spec.action.units, spec.cameras)
+        check_fits(
+            self._robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation
+        )
         self._policy = Policy(checkpoint, None if decoding == 'auto' else decoding)
         self._spec = spec
         self._history = ImageHistory(spec.cameras, spec.history - 1, spec.action.dt)

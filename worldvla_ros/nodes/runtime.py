@@ -64,6 +64,7 @@ class ManagedNode(LifecycleNode):
         self.fatal = False
         self.status = Status(self, LATCHED_QOS)
         self.parameters = Parameters(self)
+        self._trace = ''
         self._undo: list[Callable[[], object]] = []
         self._failed = self.create_guard_condition(self._on_failed)
         self._end_on_failure = declare(
@@ -109,7 +110,7 @@ class ManagedNode(LifecycleNode):
     ) -> Subscription:
         """Hear a topic until clean_up; `raw` hands on the serialised bytes."""
         events = SubscriptionEventCallbacks(incompatible_qos=self._qos_warning(topic, 'publisher'))
-        return self._subscribe(cls, topic, callback, qos, events, raw=raw)
+        return self._connect(cls, topic, callback, qos, events, raw=raw)
 
     def subscribe_latched(
         self, cls: type[Message], topic: str, callback: Callable[[Message], None]
@@ -121,7 +122,7 @@ class ManagedNode(LifecycleNode):
         latched publisher says now comes twice, so `callback` must not mind repetition.
         """
         quiet = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
-        self._subscribe(cls, topic, callback, LATCHED_QOS, quiet)
+        self._connect(cls, topic, callback, LATCHED_QOS, quiet)
         self.subscribe(cls, topic, callback, RELIABLE_QOS)
 
     def serve(
@@ -271,12 +272,18 @@ class ManagedNode(LifecycleNode):
         try:
             yield
         except Exception as error:
-            self.get_logger().error(traceback.format_exc())
+            self._log_once(traceback.format_exc())
             self.fail(f'{what}: {_name(error)}. The log has the traceback.')
+
+    def _log_once(self, trace: str) -> None:
+        """Log a traceback, unless a callback raises it again and again."""
+        if trace != self._trace:
+            self.get_logger().error(trace)
+        self._trace = trace
 
     # ---- interfaces, the other half
 
-    def _subscribe(
+    def _connect(
         self,
         cls: type[Message],
         topic: str,

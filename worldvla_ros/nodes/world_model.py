@@ -64,7 +64,7 @@ class WorldModelNode(ModelNode):
         robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
-        check_fits(robot, spec.action.names, spec.action.units, spec.cameras)
+        check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
         self._spec, self._world = spec, WorldModel(checkpoint)
         if checkpoint.device.type == 'cuda':
             self._warm_up()

@@ -1,13 +1,203 @@
-"""Joint states as checkpoints are told them: joints in the robot's order, and the state recipes.
+"""Joint states: merged from several publishers, validated, and put into the state recipes.
 
-Knows joint names and recipes. Must not know messages. Positions [m], angles [rad].
+Knows joint names, plausible values and recipes. Must not know messages. Positions [m], angles
+[rad], times [s] of one clock, whichever the caller uses.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.kinematics import DOWN, forward, rotation_vector, tip_quaternion
+
+JOINT_MARGIN_RAD = 0.1
+"""A real joint may rest a little beyond its limit; further beyond, the reading is not believed."""
+WIDTH_MARGIN = 0.25
+"""The same for the gripper, as a share of its opening width."""
+FUTURE_SLACK_S = 0.1
+CLOCK_JUMP_S = 1.0
+"""A joint state this much older than the last one means that the clock was set back."""
+
+
+@dataclass(frozen=True)
+class JointReading:
+    """Where the robot's joints are.
+
+    Attributes:
+        positions: float64[n] [rad], in the order of the robot description.
+        width: Opening width of the gripper [m].
+        stamp_s: Stamp of the oldest value in it [s].
+    """
+
+    positions: np.ndarray
+    width: float
+    stamp_s: float
+
+
+class JointBuffer:
+    """The newest position of each joint, whichever message it came in.
+
+    Arm and gripper usually have a publisher each, and other publishers (wheels, a torso) may share
+    the topic. Each joint has a stamp of its own, so that one publisher that stops is noticed while
+    another goes on.
+    """
+
+    def __init__(self, robot: RobotConfig, max_age_s: float) -> None:
+        """Start empty.
+
+        Args:
+            robot: Says which joints are needed and which positions are plausible.
+            max_age_s: The oldest position that `newest` returns [s].
+        """
+        self._robot = robot
+        self._max_age_s = max_age_s
+        self._needed = (*robot.joints.names, *robot.gripper.names)
+        self._values: dict[str, tuple[float, float]] = {}  # name: (position, stamp)
+
+    def put(self, names: Sequence[str], positions: np.ndarray, stamp_s: float) -> None:
+        """Take a joint state: any joints, in any order; those of other devices are ignored.
+
+        A message that is refused changes nothing. One that is older than what is known is ignored,
+        unless it is so much older that the clock was set back: then all that was known is dropped.
+
+        Args:
+            names: Joint names.
+            positions: float[len(names)].
+            stamp_s: Time of the measurement [s].
+
+        Raises:
+            ObservationError: The lists differ in length, a joint is named twice, the stamp is
+                missing, or a position is not finite or not plausible.
+        """
+        if not set(names) & set(self._needed):
+            return
+        found = self._select(names, np.asarray(positions, float))
+        if not (np.isfinite(stamp_s) and stamp_s > 0):
+            raise ObservationError(
+                'joint state without a time stamp',
+                got=f'stamp {stamp_s} s',
+                remedy='Set header.stamp in the joint state publisher.',
+            )
+        for name, position in found.items():
+            self._check_plausible(name, position)
+        if stamp_s < max((s for _, s in self._values.values()), default=0.0) - CLOCK_JUMP_S:
+            self.clear()
+        for name, position in found.items():
+            if stamp_s >= self._values.get(name, (0.0, 0.0))[1]:
+                self._values[name] = position, stamp_s
+
+    def newest(self, now_s: float) -> JointReading:
+        """Return the newest positions of all joints.
+
+        Raises:
+            ObservationError: A joint has not come yet, or is too old, or is stamped in the future.
+        """
+        missing = [name for name in self._needed if name not in self._values]
+        if missing:
+            raise ObservationError(
+                f'joint {missing[0]} is missing from the joint states',
+                expected=f'positions of {", ".join(self._needed)}',
+                got=', '.join(self._values) or 'no joint',
+                remedy='Publish all joints of the robot description on joint_states, in one '
+                'message or several.',
+            )
+        for name in self._needed:
+            self._check_age(name, now_s - self._values[name][1])
+        values = np.array([self._values[name][0] for name in self._needed])
+        stamps = [self._values[name][1] for name in self._needed]
+        return JointReading(*self._split(values), min(stamps))
+
+    def clear(self) -> None:
+        """Drop all positions, as after a reset or when the clock was set back."""
+        self._values.clear()
+
+    def _select(self, names: Sequence[str], positions: np.ndarray) -> dict[str, float]:
+        """Return the positions of the robot's own joints."""
+        if positions.shape != (len(names),):
+            raise ObservationError(
+                'joint state',
+                expected=f'{len(names)} positions, one per name',
+                got=positions.size,
+                remedy='Check the joint state publisher.',
+            )
+        twice = [name for name in self._needed if list(names).count(name) > 1]
+        if twice:
+            raise ObservationError(
+                f'joint {twice[0]} is named twice in one joint state',
+                remedy='Check the joint state publisher: each joint must have one position.',
+            )
+        pairs = zip(names, positions.tolist(), strict=True)
+        return {name: value for name, value in pairs if name in self._needed}
+
+    def _check_plausible(self, name: str, position: float) -> None:
+        if not np.isfinite(position):
+            raise ObservationError(
+                f'the position of joint {name} is not finite',
+                remedy='Check the joint state publisher.',
+            )
+        low, high, unit, remedy = self._plausible(name)
+        if not low <= position <= high:
+            raise ObservationError(
+                f'the position of joint {name} is not plausible',
+                expected=f'{low:.4g} to {high:.4g} {unit}',
+                got=f'{position:.4g}',
+                remedy=remedy,
+            )
+
+    def _plausible(self, name: str) -> tuple[float, float, str, str]:
+        """Return least, greatest, unit and remedy for one joint."""
+        joints, gripper = self._robot.joints, self._robot.gripper
+        if name in joints.names:
+            index = joints.names.index(name)
+            low, high = joints.minimum[index], joints.maximum[index]
+            remedy = 'Publish radians, or correct joints.minimum and joints.maximum of the robot '
+            return low - JOINT_MARGIN_RAD, high + JOINT_MARGIN_RAD, 'rad', remedy + 'description.'
+        slack = WIDTH_MARGIN * gripper.open_width
+        high = gripper.open_width + slack
+        low = -high if gripper.absolute_fingers else -slack
+        remedy = (
+            'Publish finger positions in metres. Where one finger counts negative, set '
+            'gripper.absolute_fingers in the robot description.'
+        )
+        return low, high, 'm', remedy
+
+    def _check_age(self, name: str, age_s: float) -> None:
+        if age_s > self._max_age_s:
+            raise ObservationError(
+                f'the position of joint {name} is too old',
+                expected=f'at most {self._max_age_s} s (max_joint_age)',
+                got=f'{age_s:.2f} s',
+                remedy='Check that its publisher runs and that both machines have the same time, '
+                'or raise max_joint_age.',
+            )
+        if age_s < -FUTURE_SLACK_S:
+            raise ObservationError(
+                f'the position of joint {name} is stamped in the future',
+                expected=f'at most {FUTURE_SLACK_S} s ahead',
+                got=f'{-age_s:.2f} s',
+                remedy='Synchronise the clocks; use_sim_time must be the same for all nodes.',
+            )
+
+    def _split(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return positions float64[n] and the width [m].
+
+        Raises:
+            ObservationError: The fingers together are wider than the gripper opens.
+        """
+        gripper = self._robot.gripper
+        arm, fingers = np.split(values, [len(self._robot.joints.names)])
+        width = float((np.abs(fingers) if gripper.absolute_fingers else fingers).sum())
+        if width > (1 + WIDTH_MARGIN) * gripper.open_width:
+            raise ObservationError(
+                'the opening width of the gripper is not plausible',
+                expected=f'at most {gripper.open_width} m',
+                got=f'{width:.4g} m',
+                remedy='Publish finger positions in metres, or correct gripper.open_width.',
+            )
+        return arm, width
 
 
 def robosuite_axis_angle(quaternion: np.ndarray) -> np.ndarray:
@@ -90,16 +280,25 @@ STATE_RECIPES = {
 }
 
 
-def state_from_joints(
-    robot: RobotConfig, recipe: str, names: list[str], positions: np.ndarray
-) -> np.ndarray:
-    """Return the robot state that a checkpoint asks for, from a joint state.
+def robot_state(robot: RobotConfig, recipe: str, joints: JointReading) -> np.ndarray:
+    """Return the robot state that a checkpoint asks for: float32[state_dim].
 
     Raises:
-        ObservationError: A joint is missing or not finite, or the recipe is unknown.
+        ObservationError: The recipe is unknown.
     """
     if recipe not in STATE_RECIPES:
         raise ObservationError(
             'state recipe', expected=f'one of {", ".join(STATE_RECIPES)}', got=repr(recipe)
         )
-    return STATE_RECIPES[recipe](robot, *order_joints(robot, names, positions))
+    return STATE_RECIPES[recipe](robot, joints.positions, joints.width)
+
+
+def state_from_joints(
+    robot: RobotConfig, recipe: str, names: list[str], positions: np.ndarray
+) -> np.ndarray:
+    """Return the robot state that a checkpoint asks for, from one whole joint state.
+
+    Raises:
+        ObservationError: A joint is missing or not finite, or the recipe is unknown.
+    """
+    return robot_state(robot, recipe, JointReading(*order_joints(robot, names, positions), 0.0))
