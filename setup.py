@@ -111,7 +111,6 @@ setup(
     packages=find_packages(include=[NAME, f'{NAME}.*'], exclude=[f'{NAME}.msg*', f'{NAME}.srv*']),
     data_files=[],
     install_requires=[
-        'einops>=0.8',
         'numpy>=1.26,<3',
         'pillow>=10',
         'pyyaml>=6',

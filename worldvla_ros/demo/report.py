@@ -33,7 +33,8 @@ def write_report(
         memory_mb: Largest memory of the nodes [MB].
 
     Returns:
-        0 if every sentence brought chunks and imagined images and the bag has messages, else 1.
+        0 if every sentence brought chunks and imagined images, at least one was done, and there
+        is a bag; else 1.
     """
     pairs = [matched(sample, stride_s, per_chunk) for sample in samples]
     rows = [figures(s, p) for s, p in zip(samples, pairs, strict=True)]
@@ -43,17 +44,18 @@ def write_report(
     record = {'rows': rows, 'peak_memory_mb': memory_mb, 'smallest_real_time_factor': slowest}
     (out / 'table.json').write_text(json.dumps(record, indent=1) + '\n')
     files = ['table.json', 'bag']
-    if worked:
+    if worked and any(pairs):
         write_video(out / 'demo.mp4', video(samples), VIDEO_RATE_HZ)
         strip(samples, pairs, stride_s).save(out / 'strip.png')
         files += ['demo.mp4', 'strip.png']
     sys.stdout.write('\n' + table(rows) + '\n\n')
+    done = sum(bool(row['success']) for row in rows)
     sys.stdout.write(
-        f'Peak memory of all nodes {memory_mb:.0f} MB, '
+        f'{done} of {len(rows)} sentences done. Peak memory of all nodes {memory_mb:.0f} MB, '
         f'simulation at no less than {slowest:.2f} × real time.\n'
         f'Written to {out}: {", ".join(files)}\n'
     )
-    return 0 if worked else 1
+    return 0 if worked and done else 1
 
 
 def matched(
