@@ -94,6 +94,8 @@ class Processes:
             text=True,
             start_new_session=True,
         )
+        assert self._guardian.stdin is not None
+        self._groups = self._guardian.stdin
         try:
             for node in nodes:
                 self._start(node)
@@ -160,18 +162,19 @@ class Processes:
             self._report(f'-{child.pid}')
         for reader in self._readers:
             reader.join(1.0)
-        self._guardian.stdin.close()
+        self._groups.close()
         self._guardian.wait()
         return {name: child.returncode for name, child in self.children.items()}
 
     def _report(self, change: str) -> None:
         """Tell the guardian of a process group."""
         with contextlib.suppress(OSError, ValueError):  # ValueError: stopped a second time
-            self._guardian.stdin.write(f'{change}\n')
-            self._guardian.stdin.flush()
+            self._groups.write(f'{change}\n')
+            self._groups.flush()
 
     def _relay(self, name: str, child: subprocess.Popen[str]) -> None:
         """Pass on what a child prints; without a reader, read on, or the child would block."""
+        assert child.stdout is not None
         for line in child.stdout:
             try:
                 self._output.write(f'[{name}] {line}')

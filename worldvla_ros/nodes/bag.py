@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import itertools
 import os
 from pathlib import Path
+from typing import IO, cast
 
 from mcap.writer import Writer
 import yaml
@@ -50,7 +51,7 @@ class Bag:
         self._channels: dict[str, Channel] = {}
         self._first_ns = self._last_ns = self._flushes = 0
         self.folder, self._file = _create(Path(folder).resolve())
-        self._writer = Writer(self._file)
+        self._writer = Writer(cast('IO[bytes]', self._file))
         self._writer.start(profile='ros2', library='worldvla_ros')
         self.flush()
 

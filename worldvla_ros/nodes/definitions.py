@@ -40,7 +40,8 @@ def message_definition(type_name: str) -> str:
     Raises:
         ConfigError: It is no name of a message type, or a definition is not installed.
     """
-    parts, waiting, known = [], [type_name], {type_name}
+    parts: list[str] = []
+    waiting, known = [type_name], {type_name}
     while waiting:
         current = waiting.pop(0)
         folder = _message_folder(current)
@@ -80,7 +81,7 @@ def _read(file: Path) -> str:
 
 def _used_types(text: str, package: str) -> list[str]:
     """Return the message types of the fields of a definition, in order."""
-    found = []
+    found: list[str] = []
     for line in text.splitlines():
         words = line.split('#')[0].split()
         if len(words) < 2:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 import time
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -35,7 +35,7 @@ class Topic:
     written once.
     """
 
-    cls: type
+    cls: type[Any]
     kinds: set[Kind] = field(default_factory=set)
     recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=4 * QUEUE_DEPTH))
 
@@ -95,10 +95,11 @@ class RecorderNode(ManagedNode):
                 self._hear(name, types[0], [info.qos_profile for info in infos])
 
     def _hear(self, name: str, type_name: str, offered: list[QoSProfile]) -> None:
-        if not offered or self._bag is None or not self._known(name, type_name):
+        bag = self._bag
+        if not offered or bag is None or not self._known(bag, name, type_name):
             return
         try:
-            self._bag.offer(name, map(qos_fields, offered))
+            bag.offer(name, map(qos_fields, offered))
         except OSError as error:
             self._end(error)
         topic = self._topics[name]
@@ -108,7 +109,7 @@ class RecorderNode(ManagedNode):
                 topic.kinds.add(kind)
                 self._record(name, topic, kind)
 
-    def _known(self, name: str, type_name: str) -> bool:
+    def _known(self, bag: Bag, name: str, type_name: str) -> bool:
         """Return whether a topic is in the bag, after trying to add it."""
         if name not in self._topics:
             try:
@@ -117,14 +118,14 @@ class RecorderNode(ManagedNode):
                 self._excluded.add(name)
                 self.status.warn(f'{name} is not recorded: {error}')
                 return False
-            self._bag.add(name, type_name, definition)
+            bag.add(name, type_name, definition)
             self._topics[name] = topic
         return True
 
     def _record(self, name: str, topic: Topic, kind: Kind) -> None:
         qos = QoSProfile(depth=QUEUE_DEPTH, reliability=kind[0], durability=kind[1])
 
-        def hear(data: bytes, info: Mapping[str, int]) -> None:
+        def hear(data: bytes, info: Mapping[str, Any]) -> None:
             with self._stopping_on_error(f'topic {name}'):
                 self._write(name, topic, data, info)
 
@@ -135,7 +136,7 @@ class RecorderNode(ManagedNode):
         )
         self._undo.append(lambda: self.destroy_subscription(made))
 
-    def _write(self, name: str, topic: Topic, data: bytes, info: Mapping[str, int]) -> None:
+    def _write(self, name: str, topic: Topic, data: bytes, info: Mapping[str, Any]) -> None:
         if self._bag is None or not self.active:
             return
         now_ns = time.time_ns()

@@ -62,6 +62,9 @@ class SimNode(ManagedNode):
         self._resets: queue.Queue[Reset] = queue.Queue()
         self._simulated_s = 0.0
         self._scene = ('', '')
+        self._joint_command: np.ndarray | None = None
+        self._width: float | None = None
+        self._instruction: str | None = None
         self._clear_commands()
 
     def configure(self) -> None:
@@ -260,9 +263,7 @@ class SimNode(ManagedNode):
 
     def _clear_commands(self) -> None:
         self._twist = (-np.inf, np.zeros(3), np.zeros(3))
-        self._joint_command: np.ndarray | None = None
-        self._width: float | None = None
-        self._instruction: str | None = None
+        self._joint_command = self._width = self._instruction = None
 
 
 def _check(reset: Reset) -> None:
