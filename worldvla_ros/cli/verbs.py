@@ -23,7 +23,7 @@ from worldvla_ros.cli.parts import (
     print_figures,
     write_json,
 )
-from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.errors import CheckpointError, WorldVLAError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +78,13 @@ def _add_up(verbs: argparse._SubParsersAction) -> None:
 def _up(arguments: argparse.Namespace) -> int:
     from worldvla_ros.graph import ARGUMENTS
     from worldvla_ros.processes import up
+    from worldvla_ros.robot.description import load_robot
 
+    load_robot(arguments.robot)  # a wrong name is one message here, before anything starts
+    if arguments.checkpoint and not Path(arguments.checkpoint).is_dir():
+        raise CheckpointError(
+            f'no checkpoint at {arguments.checkpoint}', remedy='Check the path of the folder.'
+        )
     return up({name: getattr(arguments, name) for name in ARGUMENTS})
 
 

@@ -70,6 +70,9 @@ class ManagedNode(LifecycleNode):
         self._trace = ''
         self._undo: list[Callable[[], object]] = []
         self._failed = self.create_guard_condition(self._on_failed)
+        self._end_on_failure = declare(
+            self, 'end_on_failure', False, 'end the process where autostart does not succeed'
+        )
         if declare(self, 'autostart', True, 'configure and activate without being asked to'):
             self._starter = self.create_timer(0.01, self._autostart, clock=steady_clock())
 
@@ -234,8 +237,11 @@ class ManagedNode(LifecycleNode):
 
     def _autostart(self) -> None:
         self.destroy_timer(self._starter)
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        done = TransitionCallbackReturn.SUCCESS
+        started = self.trigger_configure() == done and self.trigger_activate() == done
+        if not started and self._end_on_failure:  # the reason is on ~/status and in the log
+            self.fatal = True
+            self._failed.trigger()
 
     # ---- boundaries: the only broad `except`s of the nodes' own thread
 
