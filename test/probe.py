@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile
 
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.nodes.runtime import ManagedNode
-from worldvla_ros.processes import Processes
+from worldvla_ros.processes.supervisor import Processes
 
 TIMEOUT_S = 40.0
 MATCH_S = 0.5

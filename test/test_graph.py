@@ -7,7 +7,7 @@ import pytest
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.graph import ARGUMENTS, BOOLEAN, COMMON, PARAMETERS, NodeSpec, describe
-from worldvla_ros.processes import MODULES, command
+from worldvla_ros.processes.supervisor import MODULES, command
 
 ROOT = Path(__file__).parent.parent
 

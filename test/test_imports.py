@@ -20,7 +20,7 @@ LINES = re.findall(r'^    (\w+(?:, \w+)*)(?:  .*)?$', worldvla_ros.__doc__, re.M
 TABLE = [line.split(', ') for line in LINES]
 LEVEL = {room: level for level, rooms in enumerate(TABLE) for room in rooms}
 
-LAUNCH = {'graph', 'guardian', 'processes'}
+LAUNCH = {'graph', 'processes'}
 NO_TORCH = {room for room in LEVEL if LEVEL[room] < LEVEL['model']} | LAUNCH
 ROS_ROOTS = {'rclpy', 'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'std_srvs'}
 MODULES = sorted(
@@ -188,7 +188,7 @@ def test_a_room_says_what_it_must_not_know_and_where_to_begin(room):
         ('evaluate.libero', 'from libero.libero import benchmark'),
         ('sim.tabletop', 'import robosuite'),
         ('learn.train', 'from worldvla_ros.nodes import runtime'),
-        ('learn.train', 'from worldvla_ros.processes import up'),
+        ('learn.train', 'from worldvla_ros.processes.supervisor import up'),
         ('learn.train', 'from worldvla_ros.benchmark.measure import bench'),
         ('graph', 'from worldvla_ros.tokenizers.sequence import Prompts'),
         ('nodes.policy', 'from worldvla_ros.model.masks import chunk_mask'),

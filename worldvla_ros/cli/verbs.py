@@ -77,7 +77,7 @@ def _add_up(verbs: argparse._SubParsersAction) -> None:
 
 def _up(arguments: argparse.Namespace) -> int:
     from worldvla_ros.graph import ARGUMENTS
-    from worldvla_ros.processes import up
+    from worldvla_ros.processes.supervisor import up
     from worldvla_ros.robot.description import load_robot
 
     load_robot(arguments.robot)  # a wrong name is one message here, before anything starts

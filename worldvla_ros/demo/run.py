@@ -18,7 +18,7 @@ from worldvla_ros.demo.report import write_report
 from worldvla_ros.graph import NodeSpec, describe
 from worldvla_ros.nodes.demo_client import DemoClient, GraphError
 from worldvla_ros.nodes.demo_sample import Sample
-from worldvla_ros.processes import Processes
+from worldvla_ros.processes.supervisor import Processes
 
 SCENES = (
     ('pick', 'pick up the red cube'),

@@ -17,9 +17,9 @@ from typing import TextIO
 
 import yaml
 
-from worldvla_ros import guardian
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.graph import NodeSpec, describe
+from worldvla_ros.processes import guardian
 
 STOP_TIMEOUT_S = 8.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

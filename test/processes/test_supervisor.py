@@ -12,9 +12,9 @@ import pytest
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.graph import NodeSpec
-from worldvla_ros.processes import Processes, up
+from worldvla_ros.processes.supervisor import Processes, up
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SLEEPER = 'import time; print("up", flush=True); time.sleep(99)'
 STUBBORN = (
     'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);'
@@ -22,7 +22,7 @@ STUBBORN = (
 )
 UP = """
 import os, sys
-import worldvla_ros.guardian, worldvla_ros.processes as processes
+import worldvla_ros.processes.guardian, worldvla_ros.processes.supervisor as processes
 from worldvla_ros.graph import NodeSpec
 code, then = sys.argv[1:]
 processes.describe = lambda arguments: [NodeSpec('sim'), NodeSpec('say')]
@@ -117,9 +117,9 @@ def test_a_child_that_ends_ends_the_rest_with_an_error(launcher):
 
 def test_a_process_that_ignores_sigterm_is_ended_all_the_same(monkeypatch):
     monkeypatch.setattr(
-        'worldvla_ros.processes.command', lambda node: [sys.executable, '-c', STUBBORN]
+        'worldvla_ros.processes.supervisor.command', lambda node: [sys.executable, '-c', STUBBORN]
     )
-    monkeypatch.setattr('worldvla_ros.processes.STOP_TIMEOUT_S', 0.5)
+    monkeypatch.setattr('worldvla_ros.processes.supervisor.STOP_TIMEOUT_S', 0.5)
     output = io.StringIO()
     processes = Processes([NodeSpec('stubborn')], output)
     until(lambda: 'up' in output.getvalue(), 'the child to speak')
@@ -129,7 +129,7 @@ def test_a_process_that_ignores_sigterm_is_ended_all_the_same(monkeypatch):
 
 
 def test_a_node_that_is_not_required_may_end(monkeypatch):
-    monkeypatch.setattr('worldvla_ros.processes.command', lambda node: ['true'])
+    monkeypatch.setattr('worldvla_ros.processes.supervisor.command', lambda node: ['true'])
     processes = Processes([NodeSpec('rviz2', package='rviz2', required=False)])
     until(processes.ended, 'the child to end')
     assert processes.dead() == {}
@@ -142,7 +142,7 @@ def test_a_program_that_is_not_installed_is_named_and_nothing_lives_on(monkeypat
             ['/nowhere/rviz2'] if node.executable == 'rviz2' else [sys.executable, '-c', SLEEPER]
         )
 
-    monkeypatch.setattr('worldvla_ros.processes.command', fake)
+    monkeypatch.setattr('worldvla_ros.processes.supervisor.command', fake)
     made = []
     real = Processes._start
 
@@ -158,7 +158,7 @@ def test_a_program_that_is_not_installed_is_named_and_nothing_lives_on(monkeypat
 
 
 def test_a_wrong_argument_starts_nothing(monkeypatch):
-    monkeypatch.setattr('worldvla_ros.processes.Processes', None)
+    monkeypatch.setattr('worldvla_ros.processes.supervisor.Processes', None)
     with pytest.raises(ConfigError, match='robt'):
         up({'robt': 'franka'})
 
@@ -176,14 +176,14 @@ def test_up_names_a_wrong_robot_checkpoint_or_namespace_before_it_starts(
 ):
     from worldvla_ros.cli import main
 
-    monkeypatch.setattr('worldvla_ros.processes.Processes', None)
+    monkeypatch.setattr('worldvla_ros.processes.supervisor.Processes', None)
     assert main(['up', *flags]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_the_memory_of_children_is_measured(monkeypatch):
     monkeypatch.setattr(
-        'worldvla_ros.processes.command', lambda node: [sys.executable, '-c', SLEEPER]
+        'worldvla_ros.processes.supervisor.command', lambda node: [sys.executable, '-c', SLEEPER]
     )
     output = io.StringIO()
     processes = Processes([NodeSpec('sim')], output)
