@@ -25,7 +25,7 @@ from worldvla_ros.evaluate.libero import LiberoSettings, TrialRunner, check_fit,
 from worldvla_ros.evaluate.libero_trials import LiberoTrial, figures, report, table
 from worldvla_ros.evaluate.rollout import Rollout
 from worldvla_ros.metrics import wilson_interval
-from worldvla_ros.policy import Policy
+from worldvla_ros.policy import WARM_UP_INSTRUCTION, Policy
 from worldvla_ros.sim import libero
 
 TASKS = ('pick_up_the_bowl', 'open_the_drawer')
@@ -141,7 +141,7 @@ class TestTrials:
     def test_the_measured_delay_is_that_of_a_warm_model(self, settings, asked):
         made = run(replace(settings, tasks=(0,), delay_s=None))
         assert made[0].protocol['delay'] == 'measured'
-        assert asked[0].instruction == 'warm up'
+        assert asked[0].instruction == WARM_UP_INSTRUCTION
         assert all(1 <= t.rollout.held <= STEPS for t in made)
 
     def test_several_processes_give_the_same_trials(self, settings, fake_libero):

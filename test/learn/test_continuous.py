@@ -72,8 +72,8 @@ def test_labels_are_bin_centres_of_the_kept_actions(sequences, vocab, kept):
     assert places.tolist() == [[k - 1 for k in kept]] * 2
     actions = episode.action[np.array(kept) - 1]
     bins = sequences.action.bins(actions)
-    assert bins.max() == 256
-    expected = CENTRES[np.minimum(bins - 1, 254)]
+    assert bins.max() == 255
+    expected = CENTRES[np.minimum(bins, 254)]
     np.testing.assert_array_equal(targets.numpy(), np.stack([expected] * 2))
     assert np.abs(targets[0].numpy() - actions.clip(-1, 1)).max() < 0.005
 
