@@ -81,6 +81,22 @@ def test_images_and_surprise_are_the_same(engines, seed):
     )
 
 
+def test_batches_of_prompts_are_the_same(engines):
+    plain, graphed = engines(2)
+    prompts = [make_prompt(seed) for seed in range(3)]
+    found, expected = (engine.chunks.act_many(prompts, 4, 6) for engine in (graphed, plain))
+    for each, one in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(each.bins, one.bins)
+
+
+def test_a_pass_beyond_the_cache_is_refused(engines):
+    for engine in engines(0):
+        cache = engine.fast.new_cache(8)
+        ids = torch.zeros(1, 1, dtype=torch.long)
+        with pytest.raises(ValueError, match='expected end <= 8'):
+            engine.fast.forward(ids, ids, cache, 9)
+
+
 def test_the_same_shapes_are_captured_once(engines, made):
     _, graphed = engines(0)
     prompt = make_prompt(0)

@@ -52,6 +52,30 @@ def test_side_by_side_equals_sequential(seed, horizon, dim, choose):
     assert slow.passes == 1 + horizon * (dim + 2)
 
 
+@pytest.mark.parametrize('choose', CHOICES.values(), ids=CHOICES)
+@pytest.mark.parametrize('seed', range(6))
+def test_a_batch_of_prompts_of_any_length_is_decoded_as_one_by_one(seed, choose):
+    engine = Engine(make_model(seed), VOCAB)
+    prompts = [make_prompt(10 * seed + i) for i in range(5)]
+    assert len({len(prompt.ids) for prompt in prompts}) > 1
+    alone = [Engine(make_model(seed), VOCAB).chunks.act(p, 3, 6, choose) for p in prompts]
+    for _ in range(2):  # from an empty cache, and from one that holds the prompts
+        together = engine.chunks.act_many(prompts, 3, 6, choose)
+        for found, expected in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(found.bins, expected.bins)
+            np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-4)
+            assert found.passes == 6
+
+
+def test_a_batch_feeds_what_is_not_cached_of_all_its_prompts():
+    engine, prompts = Engine(make_model(1), VOCAB), [make_prompt(s) for s in (1, 2)]
+    shortest, longest = sorted(len(prompt.ids) for prompt in prompts)
+    for expected in (longest, longest - shortest):
+        before = engine.fast.tokens
+        engine.chunks.act_many(prompts, 2, 3)
+        assert engine.fast.tokens - before == 2 * (expected + 2 + 2 * 2)
+
+
 def test_the_median_is_the_least_expected_distance_and_the_likeliest_is_the_mode():
     probability = torch.tensor([[0.4, 0.0, 0.1, 0.2, 0.3], [0.0, 0.0, 0.0, 0.0, 1.0]])
     assert likeliest(probability.log()).tolist() == [0, 4]
@@ -124,6 +148,18 @@ def test_continuous_chunk_is_the_heads_answer_to_the_prompts_hidden_states(seed)
     hidden = model(ids, positions, sequence_mask(positions, blocks))
     expected = model.action_head(hidden[:, : len(prompt.ids)])[0].numpy()
     np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('padding_seen', [False, True])
+def test_a_batch_of_continuous_chunks_is_that_of_one_by_one(padding_seen):
+    model = make_model_with_head(3)
+    model.action_head.config = replace(HEAD, padding_seen=padding_seen)
+    engine, prompts = Engine(model, VOCAB), [make_prompt(seed) for seed in range(4)]
+    alone = [engine.chunks.act_continuous(prompt, 3, 6) for prompt in prompts]
+    before = engine.fast.passes
+    together = engine.chunks.act_continuous_many(prompts, 3, 6)
+    assert engine.fast.passes == before + 1
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_continuous_chunk_takes_one_pass_of_the_prompt():

@@ -232,3 +232,18 @@ def test_a_trained_model_is_followed_as_the_reference_follows_it(habitual):
         lengths.append(len(actions))
     assert proven > 0
     assert len(set(lengths)) > 1  # well-formed and malformed responses were both met
+
+
+def test_a_batch_is_verified_as_one_by_one(habitual):
+    rng, engine = np.random.default_rng(2), Engine(habitual, VOCAB)
+    prompts = []
+    while len(prompts) < 12:  # those that begin with an action at all
+        prompt = Sequence(np.array(draw_example(rng)[0]), np.zeros(6, int), 6)
+        response = freely_without_cache(habitual, prompt, BUDGET)
+        prompts += [prompt] * (len(well_formed(response, VOCAB, DIM)) > 0)
+    alone = [engine.chunks.act_verified(prompt, HORIZON, DIM) for prompt in prompts]
+    together = engine.chunks.act_verified_many(prompts, HORIZON, DIM)
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found.bins, expected.bins)
+        assert found.free_from == expected.free_from
+    assert {chunk.free_from is None for chunk in together} == {True, False}

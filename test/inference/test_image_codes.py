@@ -94,3 +94,12 @@ def test_a_shortage_of_memory_is_explained(images, monkeypatch):
     monkeypatch.setattr(type(images._vqgan), 'encode', fail)
     with pytest.raises(MemoryLimitError, match='encoding images'):
         images.encode([picture(0)])
+
+
+def test_a_shortage_while_scaling_is_explained_too(images, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr('worldvla_ros.inference.image_codes.fit_image', fail)
+    with pytest.raises(MemoryLimitError, match='out of memory while encoding images'):
+        images.encode([picture(0)])

@@ -96,6 +96,12 @@ def test_sizes_that_do_not_fit_are_refused(width, heads):
         replace(CONFIG, hidden_size=width, num_attention_heads=heads)
 
 
+@pytest.mark.parametrize('name', ['num_hidden_layers', 'max_position_embeddings', 'vocab_size'])
+def test_sizes_that_make_no_model_are_refused(name):
+    with pytest.raises(CheckpointError, match='transformer sizes: expected positive sizes'):
+        TransformerConfig(**{name: 0})
+
+
 def test_norm_has_unit_root_mean_square():
     x = torch.randn(4, 32, generator=torch.Generator().manual_seed(3)) * 100
     assert_close(RMSNorm(32, 1e-5)(x).pow(2).mean(-1), torch.ones(4))

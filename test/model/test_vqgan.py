@@ -138,6 +138,22 @@ def test_channels_that_groups_do_not_divide_are_refused(channels):
         replace(CONFIG, ch=channels)
 
 
+@pytest.mark.parametrize(
+    'change',
+    [{'norm_groups': 0}, {'ch_mult': ()}, {'ch_mult': (1, 0)}, {'ch': 0}, {'num_res_blocks': -1}],
+    ids=str,
+)
+def test_sizes_that_make_no_network_are_refused(change):
+    with pytest.raises(CheckpointError, match='VQ-GAN sizes: expected positive sizes'):
+        replace(CONFIG, **change)
+
+
+def test_networks_get_contiguous_tensors(vqgan):
+    # left channels-last, convolutions on a CPU round otherwise, and codes differ
+    assert to_pixels(random_images(2, 8, 16)).is_contiguous()
+    assert vqgan.quantize(torch.zeros(2, 3, 4, dtype=torch.long)).is_contiguous()
+
+
 def test_reduction_is_two_per_step():
     assert (CONFIG.reduction, VQGANConfig().reduction) == (4, 16)
 

@@ -36,7 +36,7 @@ def text():
     ('value', 'bin_number'),
     [(-1.0, 1), (-1 + 1 / 255, 1), (-1 + 3 / 255, 2), (0.0, 128), (1 - 1 / 255, 255), (1.5, 256)],
 )
-def test_bin_of_value_is_one_less_than_the_number_in_the_papers(value, bin_number):
+def test_bin_of_value(value, bin_number):
     assert UNIT.bins(np.array([value])).tolist() == [bin_number - 1]
     # while its published id is 10005 + that number
     assert UNIT.encode(np.array([value])).tolist() == [10004, 10005 + bin_number, 15004]

@@ -100,3 +100,36 @@ def test_last_id_of_a_kind_must_lie_inside(name, count):
     assert getattr(replace(PUBLISHED, **{name: highest}), name) == highest
     with pytest.raises(CheckpointError, match=name):
         replace(PUBLISHED, **{name: highest + 1})
+
+
+@pytest.mark.parametrize(
+    ('change', 'kinds'),
+    [
+        ({'code_base': 10200}, 'action bins and image codes'),
+        ({'state_bin_base': 10100}, 'action bins and state bins'),
+        ({'sep': 8197}, 'sep and image_start'),
+        ({'new_line': 4}, '(image codes and new_line|new_line and image codes)'),
+        ({'grid_base': 8702}, '(sep and grid numbers|grid numbers and sep)'),
+    ],
+    ids=str,
+)
+def test_two_meanings_of_one_id_are_refused(change, kinds):
+    with pytest.raises(CheckpointError, match=f'vocabulary: {kinds} overlap'):
+        replace(PUBLISHED, **change)
+
+
+def test_grid_numbers_must_lie_inside():
+    with pytest.raises(CheckpointError, match='vocabulary: grid_base'):
+        replace(PUBLISHED, grid_base=PUBLISHED.size - MAX_GRID)
+
+
+def test_spans_hold_the_ids_of_the_papers():
+    bins = (10006, 10006 + BINS), (15506, 15506 + BINS)
+    assert (PUBLISHED.action_bins, PUBLISHED.state_bins) == tuple(slice(*span) for span in bins)
+    assert PUBLISHED.grid_numbers == slice(8805, 8805 + MAX_GRID)
+
+
+@pytest.mark.parametrize('token_id', [-1, 1 << 31, PUBLISHED.size])
+def test_ids_outside_of_the_text_are_no_text(token_id):
+    assert not PUBLISHED.is_text(token_id)
+    assert PUBLISHED.is_text(20000)

@@ -37,7 +37,6 @@ class Engine:
         first chunk and image are slow.
 
         Raises:
-            CheckpointError: A weight is not finite, see `FastTransformer`.
             MemoryLimitError: Memory is short.
         """
         self.vocab = vocab

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldvla_ros.errors import CheckpointError
 from worldvla_ros.inference.cuda_graphs import Captured, PassGraphs
 from worldvla_ros.model.masks import chunk_mask
 from worldvla_ros.model.transformer import Layer, Transformer, TransformerConfig, rotary_table
@@ -149,17 +148,12 @@ class FastTransformer:
 
         Projections are put together in memory of their own, of which the model's parameters become
         views, so that nothing is held twice. Quantised ones stay apart, and so do large ones on a
-        CPU, which are not read here.
-
-        Raises:
-            CheckpointError: A weight that is read here is not finite.
+        CPU.
         """
         weight = model.lm_head.weight
         self.config, self.device, self.dtype = model.config, weight.device, weight.dtype
         size = sum(p.numel() * p.element_size() for p in model.parameters())
         fuse = _plain(model) and (self.device.type != 'cpu' or size <= FUSED_ON_CPU_BYTES)
-        if fuse:
-            check_weights(model)
         self._embedding = model.model.embed_tokens
         self._norm = model.model.norm.weight
         self._layers = [FastLayer(layer, self.config, fuse) for layer in model.model.layers]
@@ -236,19 +230,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if x.dtype == torch.float32:
         return functional.rms_norm(x, weight.shape, weight, eps)
     return weight * functional.rms_norm(x.float(), weight.shape, None, eps).to(x.dtype)
-
-
-def check_weights(network: nn.Module) -> None:
-    """Refuse a network of which a weight is not finite.
-
-    Raises:
-        CheckpointError: One is not; the message names it.
-    """
-    weights = dict(network.named_parameters())
-    finite = torch.stack([weight.isfinite().all() for weight in weights.values()])
-    if not bool(finite.all()):  # the host waits once, for all
-        name = next(n for n, f in zip(weights, finite.tolist(), strict=True) if not f)
-        raise CheckpointError(f'{name} holds a weight that is not finite')
 
 
 def _plain(model: Transformer) -> bool:

@@ -14,7 +14,6 @@ import threading
 import numpy as np
 import torch
 
-from worldvla_ros.inference.fast import check_weights
 from worldvla_ros.inference.shortage import explain_shortage
 from worldvla_ros.model.vqgan import VQGAN
 from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
@@ -27,12 +26,7 @@ class ImageCodes:
     """Encodes and decodes images of one checkpoint."""
 
     def __init__(self, vqgan: VQGAN, size: int, device: torch.device) -> None:
-        """Use a network; `size` is the side of a square image in the model [px].
-
-        Raises:
-            CheckpointError: A weight is not finite.
-        """
-        check_weights(vqgan)
+        """Use a network; `size` is the side of a square image in the model [px]."""
         self._vqgan, self._size, self._device = vqgan, size, device
         self._patch = vqgan.config.reduction * CODES_PER_CELL
         self._remembered: OrderedDict[tuple, np.ndarray] = OrderedDict()

@@ -13,21 +13,6 @@ from torch.nn import functional
 
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHead, ActionHeadConfig
-from worldvla_ros.model.sizes import MAX_DEPTH, MAX_WIDTH, check_sizes
-
-BOUNDS = {
-    'vocab_size': (1, 1 << 20),
-    'hidden_size': (1, MAX_WIDTH),
-    'intermediate_size': (1, MAX_WIDTH),
-    'num_hidden_layers': (1, MAX_DEPTH),
-    'num_attention_heads': (1, MAX_WIDTH),
-    'qk_norm_heads': (1, MAX_WIDTH),
-    'rms_norm_eps': (0.0, 1.0),
-    'rope_theta': (1.0, 1e12),
-    'dropout': (0.0, 1.0),
-    'max_position_embeddings': (1, 1 << 18),
-}
-"""Of the sizes of a transformer; tables of rotary positions are made for all positions at once."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +34,13 @@ class TransformerConfig:
         """Refuse sizes that make no model, or do not fit each other.
 
         Raises:
-            CheckpointError: A size is out of bounds, the width is no multiple of the heads, or the
+            CheckpointError: A size is not positive, the width is no multiple of the heads, or the
                 head width is odd.
         """
-        check_sizes('transformer', self, BOUNDS)
+        sizes = (self.vocab_size, self.hidden_size, self.intermediate_size, self.qk_norm_heads)
+        counts = (self.num_hidden_layers, self.num_attention_heads, self.max_position_embeddings)
+        if min(*sizes, *counts) < 1:
+            raise CheckpointError('transformer sizes', expected='positive sizes', got=self)
         if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
             raise CheckpointError(
                 'transformer sizes',
