@@ -73,19 +73,6 @@ def camera_image(probe, seed=0, size=128):
     return array_to_image(pixels, now_s(probe), 'camera')
 
 
-def chunk_message(probe, actions, **changes):
-    actions = np.asarray(actions, float)
-    message = ActionChunk(
-        chunk_id=1, model_id='test', instruction='go', dt=0.05, horizon=actions.shape[0], dim=7,
-        action_names=list(ROBOT.action.names), action_units=list(ROBOT.action.units),
-        action_scale=[0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], data=actions.ravel().tolist(),
-    )  # fmt: skip
-    message.header.stamp = time_message(now_s(probe))
-    for name, value in changes.items():
-        setattr(message, name, value)
-    return message
-
-
 def change_state(probe, node, transition):
     request = ChangeState.Request(transition=Transition(id=transition))
     return probe.call(ChangeState, f'{node}/change_state', request).success

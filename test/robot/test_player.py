@@ -248,6 +248,13 @@ class TestJoints:
         assert 'panda_finger_joint1 is too old' in steps[-1].message
         assert not commands(steps)
 
+    def test_a_reason_that_has_gone_is_not_said_any_more(self, rig):
+        rig.measures = False
+        rig.player.stop()
+        assert 'is missing' in rig.run(0.2)[-1].message
+        rig.measures = True
+        assert 'no action chunk' in rig.run(0.2)[-1].message
+
     def test_a_joint_state_that_is_refused_moves_nothing(self, rig):
         with pytest.raises(ObservationError):
             rig.player.put_joints(NAMES, np.append(HOME[:8], np.nan), rig.now_s)
