@@ -146,6 +146,13 @@ class TestDryRun:
         first = commands(rig.run(0.1))[0]
         assert np.abs(first.positions - HOME[:7]).max() < 0.05
 
+    def test_an_arm_that_rightly_stands_still_is_no_reason_to_hold(self, rig):
+        rig.player.enable(False)
+        rig.offer([LEFT] * 40)
+        assert {step.message[:8] for step in rig.run(2.0)} == {'dry run:'}
+        rig.offer([LEFT] * 40)
+        assert not any('would hold' in step.message for step in rig.run(1.9))
+
     def test_what_was_offered_before_enabling_is_not_played(self, rig):
         rig.player.enable(False)
         rig.offer()
