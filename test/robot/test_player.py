@@ -146,6 +146,13 @@ class TestDryRun:
         first = commands(rig.run(0.1))[0]
         assert np.abs(first.positions - HOME[:7]).max() < 0.05
 
+    def test_an_arm_that_rightly_stands_still_is_no_reason_to_hold(self, rig):
+        rig.player.enable(False)
+        rig.offer([LEFT] * 40)
+        assert {step.message[:8] for step in rig.run(2.0)} == {'dry run:'}
+        rig.offer([LEFT] * 40)
+        assert not any('would hold' in step.message for step in rig.run(1.9))
+
     def test_what_was_offered_before_enabling_is_not_played(self, rig):
         rig.player.enable(False)
         rig.offer()
@@ -247,6 +254,13 @@ class TestJoints:
         steps = rig.run(0.2)
         assert 'panda_finger_joint1 is too old' in steps[-1].message
         assert not commands(steps)
+
+    def test_a_reason_that_has_gone_is_not_said_any_more(self, rig):
+        rig.measures = False
+        rig.player.stop()
+        assert 'is missing' in rig.run(0.2)[-1].message
+        rig.measures = True
+        assert 'no action chunk' in rig.run(0.2)[-1].message
 
     def test_a_joint_state_that_is_refused_moves_nothing(self, rig):
         with pytest.raises(ObservationError):

@@ -181,7 +181,7 @@ class Player:
         """Return what to do now, or None where no command is due yet."""
         stuck = self._clock.check(now_s, steady_s)
         if stuck is not None:
-            return self._hold(Reason(str(stuck), stuck.guard))
+            return self._pause(Reason(str(stuck), stuck.guard))
         if not self._pace.due(now_s):
             return None
         if self._safety.mode is Mode.HELD:
@@ -189,7 +189,7 @@ class Player:
         try:
             joints = self._joints.newest(now_s)
         except ObservationError as error:
-            return self._hold(Reason(str(error), error.problem))
+            return self._pause(Reason(str(error), error.problem))
         action = self._chunks.next_action(now_s)
         if action is None:
             self._gate.reset()
@@ -230,6 +230,11 @@ class Player:
     def _hold(self, reason: Reason) -> Step:
         """Stop, forget the chunk, and say why."""
         self._clear(reason)
+        return self._idle(reason)
+
+    def _pause(self, reason: Reason) -> Step:
+        """Hold for as long as the reason lasts; what is said after it is that no chunk came."""
+        self._clear(self._why if self._chunks.chunk is None else ENDED)
         return self._idle(reason)
 
     def _idle(self, reason: Reason) -> Step:
