@@ -459,3 +459,12 @@ def test_where_free_decoding_took_over_is_said_on_the_status(bench, free_from, s
     values = {v.key: v.value for v in on.nodes[0].status._present.values}
     assert values['free_from'] == said
     assert values['instruction'] == 'pick up the red cube'
+
+
+def test_the_oldest_image_of_an_instant_counts(bench, tiny_checkpoint):
+    on = bench(two_cameras(tiny_checkpoint), max_camera_skew=10.0)
+    on.ready()
+    on.image('wrist_image', age_s=0.8)
+    on.until(lambda: not on.nodes[0]._waiting_for().startswith('images of camera wrist'), 'wrist')
+    on.image()
+    on.refused('max_image_age')
