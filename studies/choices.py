@@ -55,10 +55,10 @@ def time_windows(rounds):
     found = {window: [] for window in WINDOWS}
     for _ in tqdm(range(rounds), desc='windows'):
         for window, rows in found.items():
-            engine._window = window
-            before = engine.passes
+            engine.images.window = window
+            before = engine.fast.passes
             took = seconds(lambda: [world.imagine(*start) for start in starts])
-            rows.append(((engine.passes - before) / images, 1000 * took / images))
+            rows.append(((engine.fast.passes - before) / images, 1000 * took / images))
     return {window: np.median(rows, 0) for window, rows in found.items()}
 
 

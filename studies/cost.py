@@ -128,7 +128,7 @@ def measure_batch(checkpoint, batch, repeats):
     def image(number):
         scenes = [prompts.scene(number * batch + i).prompt for i in range(batch)]
         grid = (prompts.side, prompts.side)
-        return list(engine.rollout([scenes], *grid, speculative=False))
+        return list(engine.images.rollout([scenes], *grid, speculative=False))
 
     calls = {'prompt': lambda number: prompt(), 'image': image}
     times = {

@@ -41,10 +41,10 @@ def make_prompt(seed, shared=False):
     return Sequence(ids, np.zeros(length, np.int64) + past, length)
 
 
-def next_scores(model, ids, blocks, span):
+def next_scores(model, ids, roles, span):
     """Return the scores that follow a whole sequence, without any cache."""
     positions = torch.arange(len(ids))[None]
-    mask = sequence_mask(positions, torch.tensor([blocks]))
+    mask = sequence_mask(positions, torch.tensor([roles]))
     hidden = model(torch.tensor([ids]), positions, mask)
     return model.logits(hidden[0, -1])[span.start : span.stop]
 

@@ -3,6 +3,9 @@
 Knows the order from pixels to actions. Must not know ROS or clocks of robots.
 """
 
+from collections.abc import Iterable
+import contextlib
+from dataclasses import dataclass
 import itertools
 import time
 
@@ -10,13 +13,35 @@ import numpy as np
 
 from worldvla_ros.checkpoint.folder import Checkpoint
 from worldvla_ros.checkpoint.spec import ACT
-from worldvla_ros.errors import CheckpointError, ConfigError, ObservationError
-from worldvla_ros.inference.chunks import CHOICES, DecodedChunk
-from worldvla_ros.observation import ActionChunk, Observation, check_instruction
+from worldvla_ros.errors import (
+    CheckpointError,
+    ConfigError,
+    DecodingError,
+    InstructionError,
+    ObservationError,
+)
+from worldvla_ros.inference.chunks import CHOICES
+from worldvla_ros.observation import (
+    ActionChunk,
+    EncodedObservation,
+    Observation,
+    camera_images,
+    grey_image,
+)
 from worldvla_ros.tokenizers.sequence import Sequence
 
 DECODINGS = ('discrete', 'verified', 'continuous')
 NO_LOG_PROBS = np.zeros((0, 0), np.float32)
+WARM_UP_INSTRUCTION = 'pick up the red cube'
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Actions as the checkpoint speaks them, with what a chunk says of their decoding."""
+
+    actions: np.ndarray
+    log_probs: np.ndarray
+    free_from: int | None = None
 
 
 def check_task(checkpoint: Checkpoint, task: str) -> None:
@@ -34,25 +59,8 @@ def check_task(checkpoint: Checkpoint, task: str) -> None:
         )
 
 
-def camera_images(checkpoint: Checkpoint, images: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Return the images of the checkpoint's cameras, in its order.
-
-    Raises:
-        ObservationError: A camera is missing.
-    """
-    missing = [name for name in checkpoint.spec.cameras if name not in images]
-    if missing:
-        raise ObservationError(
-            f'camera {missing[0]!r} is missing',
-            expected=f'images of {", ".join(checkpoint.spec.cameras)}',
-            got=f'images of {", ".join(images) or "no camera"}',
-            remedy='Publish and map this camera, or use another checkpoint.',
-        )
-    return [images[name] for name in checkpoint.spec.cameras]
-
-
 class Policy:
-    """Acts: one observation, one chunk."""
+    """Acts: one observation, one chunk; or several in one batch."""
 
     def __init__(self, checkpoint: Checkpoint, decoding: str | None = None) -> None:
         """Use a loaded checkpoint.
@@ -60,7 +68,7 @@ class Policy:
         Args:
             checkpoint: The weights and what they mean.
             decoding: 'discrete' chooses bins; 'verified' chooses the likeliest bins and proves
-                that free decoding, as the reference does it, gives the same, or else goes on
+                that free decoding, as the official code does it, gives the same, or else goes on
                 freely, which may give fewer actions; 'continuous' asks the action head. By
                 default the head is asked where there is one, and bins are chosen elsewhere.
 
@@ -84,61 +92,112 @@ class Policy:
         """How actions are found: 'discrete', 'verified' or 'continuous'."""
         return self._decoding
 
-    def prompt(self, observation: Observation) -> Sequence:
+    def prompt(self, observation: Observation | EncodedObservation) -> Sequence:
         """Return the token sequence that asks for actions.
 
         Raises:
-            ObservationError: A camera or the state is missing or has a wrong size.
-            InstructionError: The instruction is empty or too long.
+            ObservationError: A camera or the state is missing, or codes or the state have a wrong
+                size.
+            InstructionError: The instruction is empty, or holds what is not text.
         """
-        spec = self._checkpoint.spec
-        instants = [*observation.history, observation.images][-spec.history :]
-        images = [i for instant in instants for i in camera_images(self._checkpoint, instant)]
+        if not observation.instruction:
+            raise InstructionError(
+                'the instruction is empty',
+                remedy='Send a sentence such as "pick up the red cube".',
+            )
         return self._checkpoint.sequences.action_prompt(
-            check_instruction(observation.instruction),
-            self._checkpoint.images.encode(images),
-            self._state(observation),
+            observation.instruction, self._codes(observation), self._state(observation.state)
         )
 
-    def act(self, observation: Observation) -> ActionChunk:
-        """Return the chunk that answers an observation.
+    def act(self, observation: Observation | EncodedObservation) -> ActionChunk:
+        """Return the chunk that answers an observation, its images given as pixels or as codes.
 
-        Continuous actions may lie a little outside the checkpoint's range, as in the reference;
-        their chunk has no log-probabilities.
+        Continuous actions may lie a little outside the checkpoint's range, as in the official
+        code; their chunk has no log-probabilities.
 
         Raises:
             ObservationError: A camera or the state is missing or has a wrong size.
-            InstructionError: The instruction is empty or too long.
+            InstructionError: The instruction is empty, or holds what is not text.
             CheckpointError: The sequence is too long for the model, or its scores are not finite.
             DecodingError: Decoding is 'verified', and the answer does not begin with an action.
             MemoryLimitError: Memory is short.
         """
-        start = time.monotonic()
-        action, tokenizer = self._checkpoint.spec.action, self._checkpoint.sequences.action
-        prompt, size = self.prompt(observation), (action.horizon, len(action.names))
-        if self._decoding == 'continuous':
-            normalised = self._engine.act_continuous(prompt, *size)
-            actions, log_probs = tokenizer.denormalise(normalised), NO_LOG_PROBS
-        else:
-            decoded = self._decode(prompt, size)
-            actions, log_probs = tokenizer.values(decoded.bins), decoded.log_probs
-        return self._chunk(observation, actions, log_probs, time.monotonic() - start)
+        return self.act_many([observation])[0]
 
-    def _decode(self, prompt: Sequence, size: tuple[int, int]) -> DecodedChunk:
-        if self._decoding == 'verified':
-            return self._engine.act_verified(prompt, *size)
-        return self._engine.act(prompt, *size, CHOICES[self._checkpoint.spec.action.bin_choice])
+    def act_many(
+        self, observations: Iterable[Observation | EncodedObservation]
+    ) -> list[ActionChunk]:
+        """Return the chunks that answer several observations, decoded in one batch.
+
+        Tokens are those of one observation after the other; `latency_s` is that of the batch.
+
+        Raises:
+            ObservationError: As `act`, for any of them; then none is answered.
+            InstructionError: As `act`.
+            CheckpointError: As `act`.
+            DecodingError: As `act`.
+            MemoryLimitError: As `act`.
+        """
+        start, observations = time.monotonic(), list(observations)
+        if not observations:
+            return []
+        # images are encoded observation by observation, so that the codes are those of one alone
+        answers = self._answers([self.prompt(observation) for observation in observations])
+        latency_s = time.monotonic() - start
+        return [
+            self._chunk(observation, answer, latency_s)
+            for observation, answer in zip(observations, answers, strict=True)
+        ]
+
+    def warm_up(self) -> None:
+        """Act once on grey images, so that the first real chunk is not a slow one.
+
+        Raises:
+            CheckpointError: The sequence is too long for the model, or its scores are not finite.
+            MemoryLimitError: Memory is short.
+        """
+        spec = self._checkpoint.spec
+        images = dict.fromkeys(spec.cameras, grey_image(spec.image_size))
+        state = np.zeros(len(spec.state.names), np.float32) if spec.state else None
+        history = (images,) * (spec.history - 1)
+        # a grey image need not be answered with a chunk
+        with contextlib.suppress(DecodingError):
+            self.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
+
+    def _codes(self, observation: Observation | EncodedObservation) -> list[np.ndarray]:
+        """Return the codes of all images of the prompt: int64[rows, columns] each."""
+        spec = self._checkpoint.spec
+        encoded = isinstance(observation, EncodedObservation)
+        newest = observation.codes if encoded else observation.images
+        instants = [*observation.history, newest][-spec.history :]
+        images = [i for instant in instants for i in camera_images(instant, spec.cameras)]
+        if not encoded:
+            return self._checkpoint.images.encode(images)
+        for codes in images:
+            check_codes(codes, self._checkpoint)
+        return images
+
+    def _answers(self, prompts: list[Sequence]) -> list[_Answer]:
+        """Decode prompts in one batch."""
+        action, bins = self._checkpoint.spec.action, self._checkpoint.sequences.action
+        size, chunks = (action.horizon, len(action.names)), self._engine.chunks
+        if self._decoding == 'continuous':
+            normalised = chunks.act_continuous_many(prompts, *size)
+            return [_Answer(bins.denormalise(n), NO_LOG_PROBS) for n in normalised]
+        if self._decoding == 'discrete':
+            decoded = chunks.act_many(prompts, *size, CHOICES[action.bin_choice])
+        elif len(prompts) == 1:  # goes on freely where the proof ends
+            decoded = [chunks.act_verified(prompts[0], *size)]
+        else:
+            decoded = chunks.act_verified_many(prompts, *size)
+        return [_Answer(bins.values(d.bins), d.log_probs, d.free_from) for d in decoded]
 
     def _chunk(
-        self,
-        observation: Observation,
-        actions: np.ndarray,
-        log_probs: np.ndarray,
-        latency_s: float,
+        self, observation: Observation | EncodedObservation, answer: _Answer, latency_s: float
     ) -> ActionChunk:
         action = self._checkpoint.spec.action
         return ActionChunk(
-            actions=actions,
+            actions=answer.actions,
             names=action.names,
             units=action.units,
             scale=np.asarray(action.scale, np.float32),
@@ -147,16 +206,17 @@ class Policy:
             chunk_id=next(self._ids),
             model_id=self._checkpoint.model_id,
             instruction=observation.instruction,
-            log_probs=log_probs,
+            log_probs=answer.log_probs,
             latency_s=latency_s,
+            free_from=answer.free_from,
         )
 
-    def _state(self, observation: Observation) -> np.ndarray | None:
-        """Return the state for the prompt, or None where the checkpoint knows none."""
+    def _state(self, state: np.ndarray | None) -> np.ndarray | None:
+        """Return the state for the prompt, or None where the checkpoint has none."""
         spec = self._checkpoint.spec.state
         if spec is None:
             return None
-        shape = None if observation.state is None else observation.state.shape
+        shape = None if state is None else state.shape
         if shape != (len(spec.names),):
             raise ObservationError(
                 'robot state',
@@ -164,7 +224,24 @@ class Policy:
                 got=shape,
                 remedy='Publish the joint states of the robot that the checkpoint was made for.',
             )
-        return observation.state
+        return state
+
+
+def check_codes(codes: np.ndarray, checkpoint: Checkpoint) -> None:
+    """Refuse codes of an image that this checkpoint's tokenizer cannot have made.
+
+    Raises:
+        ObservationError: A code lies outside of the codebook, or there are more than an image has.
+    """
+    spec = checkpoint.spec
+    most, codebook = (spec.image_size // spec.vqgan.reduction) ** 2, spec.vqgan.n_embed
+    if codes.size > most or codes.min() < 0 or codes.max() >= codebook:
+        raise ObservationError(
+            'image codes do not fit the checkpoint',
+            expected=f'at most {most} codes in 0 … {codebook - 1}',
+            got=f'{codes.size} codes in {codes.min()} … {codes.max()}',
+            remedy=f'Encode the image with the tokenizer of {checkpoint.model_id}.',
+        )
 
 
 def _decoding(checkpoint: Checkpoint, asked: str | None) -> str:

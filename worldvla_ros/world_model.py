@@ -11,8 +11,8 @@ from worldvla_ros.checkpoint.folder import Checkpoint
 from worldvla_ros.checkpoint.spec import IMAGINE
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.inference.images import Sampling
-from worldvla_ros.observation import Observation
-from worldvla_ros.policy import camera_images, check_task
+from worldvla_ros.observation import Observation, camera_images, grey_image
+from worldvla_ros.policy import check_task
 
 
 class WorldModel:
@@ -37,7 +37,8 @@ class WorldModel:
         """
         check_task(checkpoint, IMAGINE)
         self._checkpoint = checkpoint
-        self._how = {'sampling': sampling, 'speculative': speculative}
+        self._sampling, self._speculative = sampling, speculative
+        self._code_span = checkpoint.spec.vocabulary.codes
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -106,16 +107,30 @@ class WorldModel:
             given the start, the actions and the codes before it, by rows [nat].
 
         Raises:
-            ObservationError: A camera is missing, or there are too few, too many or malformed
-                actions.
+            ObservationError: A camera is missing, a next image cannot be used, or there are too
+                few, too many or malformed actions.
         """
         stride = self._one_stride(np.asarray(actions))
-        images = camera_images(self._checkpoint, observation.images)
-        after = camera_images(self._checkpoint, next_images)
+        cameras = self._checkpoint.spec.cameras
+        images = camera_images(observation.images, cameras)
+        after = camera_images(Observation(next_images).images, cameras)
         codes = self._checkpoint.images.encode([*images, *after])
         prompt = self._checkpoint.sequences.world_prompt(codes[: len(images)], stride)
-        maps = self._checkpoint.engine.surprise(prompt, codes[len(images) :])
-        return dict(zip(self._checkpoint.spec.cameras, maps, strict=True))
+        maps = self._checkpoint.engine.images.surprise(prompt, codes[len(images) :])
+        return dict(zip(cameras, maps, strict=True))
+
+    def warm_up(self) -> None:
+        """Imagine one image from grey ones, so that the first real one is not a slow one.
+
+        Raises:
+            CheckpointError: The sequence is too long for the model, or its scores are not finite.
+            MemoryLimitError: Memory is short.
+        """
+        spec = self._checkpoint.spec
+        images = dict.fromkeys(spec.cameras, grey_image(spec.image_size))
+        self.imagine(
+            Observation(images), np.zeros((spec.world.actions_per_image, spec.action.dim))
+        )
 
     def imagine_stepwise(
         self, observation: Observation, actions: np.ndarray
@@ -147,15 +162,21 @@ class WorldModel:
             of one instant after another.
         """
         strides = self._strides(actions)
-        start = camera_images(self._checkpoint, observation.images)
+        start = camera_images(observation.images, self._checkpoint.spec.cameras)
         codes = self._checkpoint.images.encode(start)
-        prompt = self._checkpoint.sequences.world_prompt
-        # from the second instant on, the engine puts what it imagined in place of the codes
-        steps = [
-            [prompt(codes, stride) for stride in instant] for instant in strides.swapaxes(0, 1)
+        sequences, decoder = self._checkpoint.sequences, self._checkpoint.engine.images
+        first, *later = [
+            [sequences.world_prompt(codes, stride) for stride in instant]
+            for instant in strides.swapaxes(0, 1)  # [m, futures, actions_per_image, dim]
         ]
-        yield from self._checkpoint.engine.rollout(
-            steps, *codes[0].shape, images=len(codes), **self._how
+        # from the second instant on, the codes are those that are imagined before
+        open_codes = [[p.undecided(self._code_span) for p in instant] for instant in later]
+        yield from decoder.rollout(
+            [first, *open_codes],
+            *codes[0].shape,
+            images=len(codes),
+            speculative=self._speculative,
+            sampling=self._sampling,
         )
 
     def _strides(self, actions: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from worldvla_ros.cli.bench import ROWS
 from worldvla_ros.cli.verbs import main
 from worldvla_ros.errors import ConfigError, MemoryLimitError
 from worldvla_ros.inference.engine import Engine
+from worldvla_ros.inference.reference import act_sequentially
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 
@@ -65,9 +66,9 @@ def subject_of(checkpoint):
 
 def counted(engine, call):
     """Return the tokens and the passes of a call whose prompt no cache knows."""
-    before = engine.tokens, engine.passes
+    before = engine.fast.tokens, engine.fast.passes
     call()
-    return engine.tokens - before[0], engine.passes - before[1]
+    return engine.fast.tokens - before[0], engine.fast.passes - before[1]
 
 
 def test_every_row_has_finite_figures_and_a_consistent_ratio(tiny):
@@ -120,15 +121,18 @@ def test_passes_and_tokens_are_those_that_the_engine_makes(tiny_checkpoint):
     wide = [np.zeros((4, 2), np.int64)] * 3
 
     def imagine(*shape):
-        return lambda engine: list(engine.imagine(scene.prompt, *shape, speculative=False))
+        return lambda engine: list(engine.images.imagine(scene.prompt, *shape, speculative=False))
 
     pairs = [
-        (lambda engine: engine.act(prompt, 4, 7), chunk_passes(length, 4, 7)),
-        (lambda engine: engine.act(prompt, 1, 1), chunk_passes(length, 1, 1)),
-        (lambda engine: engine.act_sequentially(prompt, 4, 7), sequential_passes(length, 4, 7)),
+        (lambda engine: engine.chunks.act(prompt, 4, 7), chunk_passes(length, 4, 7)),
+        (lambda engine: engine.chunks.act(prompt, 1, 1), chunk_passes(length, 1, 1)),
+        (lambda engine: act_sequentially(engine, prompt, 4, 7), sequential_passes(length, 4, 7)),
         (imagine(4, 4), image_passes(asked, 4, 4, 32)),
         (imagine(4, 2, 3), image_passes(asked, 4, 2, 32, 3)),
-        (lambda engine: engine.surprise(scene.prompt, wide), surprise_passes(asked, 4, 2, 32, 3)),
+        (
+            lambda engine: engine.images.surprise(scene.prompt, wide),
+            surprise_passes(asked, 4, 2, 32, 3),
+        ),
     ]
     for call, passes in pairs:
         engine = Engine(tiny_checkpoint.model, tiny_checkpoint.spec.vocabulary)
@@ -144,11 +148,14 @@ def test_an_engine_that_forgot_is_fed_whole_prompts(tiny_checkpoint):
     seen = surprise_passes(len(scene.prompt.ids), 4, 4, 32)[0].tokens
     for _ in range(2):
         bench.forget()
-        assert counted(engine, lambda: engine.act(act, 1, 1)) == (len(act.ids) + 1, 1)
+        assert counted(engine, lambda: engine.chunks.act(act, 1, 1)) == (len(act.ids) + 1, 1)
         bench.forget()
-        assert counted(engine, lambda: engine.surprise(scene.prompt, scene.codes)) == (seen, 1)
-    engine.act(act, 1, 1)
-    assert counted(engine, lambda: engine.act(act, 1, 1)) == (2, 1)
+        assert counted(engine, lambda: engine.images.surprise(scene.prompt, scene.codes)) == (
+            seen,
+            1,
+        )
+    engine.chunks.act(act, 1, 1)
+    assert counted(engine, lambda: engine.chunks.act(act, 1, 1)) == (2, 1)
 
 
 def test_rows_count_what_their_calls_fed(tiny):

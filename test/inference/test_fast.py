@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from worldvla_ros.inference import fast as fast_module
-from worldvla_ros.inference.cuda_graphs import BUCKET, GraphedForward, padded
+from worldvla_ros.inference.cuda_graphs import BUCKET, padded
 from worldvla_ros.inference.fast import FastTransformer, SideBySide
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
@@ -44,7 +44,7 @@ def fed_in_parts(fast, ids, edges, blocks=None):
     """Return the hidden states of sequences that are fed piece by piece."""
     cache = fast.new_cache(ids.shape[1], len(ids))
     if blocks is not None:
-        cache.blocks[:-1] = blocks
+        cache.roles[:, :-1] = blocks
     positions = torch.arange(ids.shape[1])[None]
     spans = zip(edges, edges[1:], strict=False)
     return torch.cat([fast.forward(ids[:, a:b], positions[:, a:b], cache, b) for a, b in spans], 1)
@@ -74,7 +74,7 @@ def test_tokens_side_by_side_lie_in_the_slots_of_their_positions():
     model, ids = make_model(), random_ids()
     fast, positions = FastTransformer(model), torch.arange(TOKENS)[None]
     cache = fast.new_cache(TOKENS)
-    cache.blocks[:-1] = BLOCKS
+    cache.roles[:, :-1] = BLOCKS
     expected = model(ids, positions, sequence_mask(positions, BLOCKS[None]))
     fast.forward(ids[:, :6], positions[:, :6], cache, 6)
     for step in range(3):  # the two actions, 6…8 and 9…11, go on together
@@ -132,7 +132,7 @@ def test_sequences_of_a_batch_may_begin_with_what_one_was_fed():
     fast, positions = FastTransformer(model), torch.arange(TOKENS)[None]
     cache = fast.new_cache(TOKENS, 3)
     fast.forward(ids[:1, :6], positions[:, :6], cache, 6)
-    cache.spread(6)
+    cache.copy_first(6)
     assert_close(fast.forward(ids[:, 6:], positions[:, 6:], cache, TOKENS), model(ids)[:, 6:])
 
 
@@ -195,11 +195,13 @@ def test_passes_are_filled_up_to_whole_buckets(tokens, whole):
 def test_captured_passes_are_those_that_are_not():
     model, ids = make_model().cuda(), random_ids(tokens=100).cuda()
     fast, positions = FastTransformer(model), torch.arange(100).cuda()[None]
-    graphed, cache = GraphedForward(fast), fast.new_cache(100)
+    cache = fast.new_cache(100)
     with torch.inference_mode():
         expected = model(ids)
         for _ in range(2):
-            parts = [graphed(ids[:, :90], positions[:, :90], cache, 90)]
-            parts += [graphed(ids[:, [t]], positions[:, [t]], cache, 100) for t in range(90, 100)]
+            parts = [fast.forward(ids[:, :90], positions[:, :90], cache, 90)]
+            parts += [
+                fast.forward(ids[:, [t]], positions[:, [t]], cache, 100) for t in range(90, 100)
+            ]
             assert_close(torch.cat(parts, 1), expected)
     assert len(cache.graphs) == 2

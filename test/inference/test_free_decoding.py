@@ -1,5 +1,8 @@
 """Free decoding gives what the reference gives, and what is no chunk has a defined result."""
 
+from dataclasses import replace
+import functools
+
 import numpy as np
 import pytest
 from tiny import CONFIG, VOCAB, make_model, make_prompt, scanned_mask
@@ -7,7 +10,8 @@ import torch
 
 from worldvla_ros.errors import DecodingError
 from worldvla_ros.inference.engine import Engine
-from worldvla_ros.inference.free_decoding import open_block, well_formed
+from worldvla_ros.inference.free_decoding import BUDGET, action_role, well_formed
+from worldvla_ros.inference.reference import act_freely
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.tokenizers.sequence import Sequence
@@ -41,13 +45,13 @@ MALFORMED = {
 @pytest.mark.parametrize(('response', 'actions'), MALFORMED.values(), ids=MALFORMED)
 def test_a_response_is_worth_the_whole_actions_that_it_begins_with(response, actions):
     bins = well_formed(response, VOCAB, DIM)
-    np.testing.assert_array_equal(bins, np.tile([10, 20, 30], (actions, 1)))
+    np.testing.assert_array_equal(bins, np.tile([9, 19, 29], (actions, 1)))
     assert bins.shape == (actions, DIM)
 
 
-def test_blocks_are_counted_start_by_start():
+def test_roles_are_counted_start_by_start():
     response = [WORD, *block(1), WORD, *block(2), SEP]
-    found = [open_block(response[: i + 1], VOCAB) for i in range(len(response))]
+    found = [action_role(response[: i + 1], VOCAB) for i in range(len(response))]
     assert found == [0, 1, 1, 1, 0, 2, 2, 2, 0]
 
 
@@ -57,7 +61,7 @@ def follow(monkeypatch):
 
     def make(prompt, response):
         model, first = make_model(0), len(prompt.ids) - 1
-        script = torch.full((first + 200,), SEP)
+        script = torch.full((first + BUDGET + 1,), SEP)
         script[first : first + len(response)] = torch.tensor(response)[: len(script) - first]
         engine = Engine(model, VOCAB)
 
@@ -67,12 +71,14 @@ def follow(monkeypatch):
             hidden[..., 0] = positions.float()
             return hidden
 
-        def logits(hidden, span=slice(None)):
+        def logits(hidden, span=None):
             wanted = script[hidden[..., 0].long()]
-            return torch.nn.functional.one_hot(wanted, VOCAB.size).float()[..., span]
+            return torch.nn.functional.one_hot(wanted, VOCAB.size).float()[
+                ..., span or slice(None)
+            ]
 
-        monkeypatch.setattr(engine, '_forward', forward)
-        monkeypatch.setattr(model, 'logits', logits)
+        monkeypatch.setattr(engine.fast, 'forward', forward)
+        monkeypatch.setattr(engine.fast, 'logits', logits)
         return engine
 
     return make
@@ -81,10 +87,10 @@ def follow(monkeypatch):
 def test_a_well_formed_response_is_proven_in_one_more_pass(follow):
     prompt = make_prompt(1)
     engine = follow(prompt, [*WHOLE * HORIZON, SEP])
-    chunk = engine.act_verified(prompt, HORIZON, DIM)
+    chunk = engine.chunks.act_verified(prompt, HORIZON, DIM)
     assert chunk.free_from is None
     assert chunk.passes == DIM + 1
-    np.testing.assert_array_equal(chunk.bins, np.tile([10, 20, 30], (HORIZON, 1)))
+    np.testing.assert_array_equal(chunk.bins, np.tile([9, 19, 29], (HORIZON, 1)))
 
 
 CRAFTED = {
@@ -106,24 +112,42 @@ def test_every_malformed_response_fails_the_proof_at_its_first_odd_id(follow, re
     prompt = make_prompt(2)
     actions = well_formed(response, VOCAB, DIM)
     engine = follow(prompt, response)
-    for decode in (engine.act_verified, engine.act_freely):
+    for decode in (engine.chunks.act_verified, functools.partial(act_freely, engine)):
         if not len(actions):
             with pytest.raises(DecodingError, match='does not begin with an action'):
                 decode(prompt, HORIZON, DIM)
             continue
         chunk = decode(prompt, HORIZON, DIM)
         np.testing.assert_array_equal(chunk.bins, actions)
-        assert chunk.free_from == (place if decode == engine.act_verified else 0)
+        assert chunk.free_from == (place if decode == engine.chunks.act_verified else 0)
     # while the grammar alone always gives what was asked for
-    assert engine.act(prompt, HORIZON, DIM).bins.shape == (HORIZON, DIM)
+    assert engine.chunks.act(prompt, HORIZON, DIM).bins.shape == (HORIZON, DIM)
 
 
 def test_free_decoding_ends_where_the_reference_gives_up(follow):
     prompt = make_prompt(3)
-    engine = follow(prompt, [*WHOLE, *[WORD] * 195])
-    chunk = engine.act_verified(prompt, HORIZON, DIM)
+    engine = follow(prompt, [*WHOLE, *[WORD] * BUDGET])
+    chunk = engine.chunks.act_verified(prompt, HORIZON, DIM)
     assert len(chunk.bins) == 1
-    assert chunk.passes <= DIM + 1 + HORIZON * (DIM + 5)
+    # the first odd id comes with the proof; the last of the 300 ids is not fed
+    assert chunk.passes == DIM + 1 + BUDGET - len(WHOLE) - 1
+
+
+@pytest.mark.parametrize('count', [10, BUDGET // len(WHOLE)])
+def test_all_actions_of_an_answer_are_taken_whatever_the_horizon(follow, count):
+    prompt = make_prompt(3)
+    engine = follow(prompt, [*WHOLE * count, SEP])
+    for decode in (engine.chunks.act_verified, functools.partial(act_freely, engine)):
+        assert decode(prompt, HORIZON, DIM).bins.shape == (count, DIM)
+
+
+def test_free_decoding_ends_with_the_positions_of_the_model(follow):
+    prompt = make_prompt(3)
+    engine = follow(prompt, [*WHOLE, *[WORD] * BUDGET])
+    limit = len(prompt.ids) + HORIZON * len(WHOLE) + 7
+    engine.fast.config = replace(engine.fast.config, max_position_embeddings=limit)
+    chunk = engine.chunks.act_verified(prompt, HORIZON, DIM)
+    assert chunk.passes == DIM + 1 + limit - len(prompt.ids) - len(WHOLE) - 1
 
 
 def freely_without_cache(model, prompt, most):
@@ -179,7 +203,7 @@ def habitual():
         for row, (words, response) in enumerate(examples):
             ids[row, : len(words) + len(response)] = torch.tensor(words + response)
             for i in range(len(response)):
-                blocks[row, len(words) + i] = open_block(response[: i + 1], VOCAB)
+                blocks[row, len(words) + i] = action_role(response[: i + 1], VOCAB)
         positions = torch.arange(longest).expand(16, -1)
         hidden = model(ids, positions, sequence_mask(positions, blocks))
         scores = model.logits(hidden[:, 5:-1])
@@ -196,9 +220,9 @@ def test_a_trained_model_is_followed_as_the_reference_follows_it(habitual):
     for _ in range(40):
         words, _ = draw_example(rng)
         prompt = Sequence(np.array(words), np.zeros(6, int), 6)
-        response = freely_without_cache(habitual, prompt, HORIZON * (DIM + 5))
+        response = freely_without_cache(habitual, prompt, BUDGET)
         actions = well_formed(response, VOCAB, DIM)
-        for decode in (engine.act_verified, engine.act_freely):
+        for decode in (engine.chunks.act_verified, functools.partial(act_freely, engine)):
             try:
                 chunk = decode(prompt, HORIZON, DIM)
                 found, proven = chunk.bins, proven + (chunk.free_from is None)

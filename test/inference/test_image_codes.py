@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldvla_ros.errors import MemoryLimitError, ObservationError
+from worldvla_ros.errors import MemoryLimitError
 from worldvla_ros.inference.image_codes import REMEMBERED, ImageCodes
 
 
@@ -85,12 +85,6 @@ def test_decoding_keeps_the_leading_dimensions(images):
     decoded = images.decode(codes)
     assert decoded.shape == (2, 3, 32, 32, 3)
     np.testing.assert_array_equal(decoded[1, 2], images.decode(codes[1, 2]))
-
-
-def test_an_image_that_is_none_is_refused_and_the_others_stay_unknown(images, batches):
-    with pytest.raises(ObservationError):
-        images.encode([picture(0), np.zeros((0, 3, 3), np.uint8)])
-    assert batches == []
 
 
 def test_a_shortage_of_memory_is_explained(images, monkeypatch):

@@ -16,7 +16,7 @@ from worldvla_ros.sim.collect import expert_episode
 from worldvla_ros.tokenizers.sequence import Sequence
 from worldvla_ros.world_model import WorldModel
 
-CODES = slice(VOCAB.code_base, VOCAB.code_base + VOCAB.codebook_size)
+CODES = VOCAB.codes
 
 
 def imagine_without_cache(model, prompt, rows, columns, images):
@@ -38,7 +38,9 @@ def imagine_without_cache(model, prompt, rows, columns, images):
 @pytest.mark.parametrize('seed', [0, 1])
 def test_imagined_codes_equal_full_passes_without_cache(seed, speculative, rows, columns, images):
     model, prompt = make_model(seed), world_prompt(seed, rows, columns, images)
-    steps = Engine(model, VOCAB).imagine(prompt, rows, columns, images, speculative=speculative)
+    steps = Engine(model, VOCAB).images.imagine(
+        prompt, rows, columns, images, speculative=speculative
+    )
     found = images_of(steps)
     np.testing.assert_array_equal(
         found, imagine_without_cache(model, prompt, rows, columns, images)
@@ -51,22 +53,26 @@ def test_imagined_codes_equal_full_passes_without_cache(seed, speculative, rows,
 def test_any_window_gives_the_images_decoded_code_by_code(seed, window, shape):
     rows, columns, images = shape
     engine, prompt = Engine(make_model(seed), VOCAB), world_prompt(seed, rows, columns, images)
-    slow = images_of(engine.imagine(prompt, rows, columns, images, speculative=False))
-    engine._window = window
-    np.testing.assert_array_equal(images_of(engine.imagine(prompt, rows, columns, images)), slow)
+    slow = images_of(engine.images.imagine(prompt, rows, columns, images, speculative=False))
+    engine.images.window = window
+    np.testing.assert_array_equal(
+        images_of(engine.images.imagine(prompt, rows, columns, images)), slow
+    )
 
 
 def test_prompts_without_images_have_nothing_to_guess_by_and_are_decoded_all_the_same():
     engine, prompt = Engine(make_model(3), VOCAB), make_prompt(3, shared=True)
-    slow = images_of(engine.imagine(prompt, 4, 4, speculative=False))
-    np.testing.assert_array_equal(images_of(engine.imagine(prompt, 4, 4)), slow)
+    slow = images_of(engine.images.imagine(prompt, 4, 4, speculative=False))
+    np.testing.assert_array_equal(images_of(engine.images.imagine(prompt, 4, 4)), slow)
 
 
 def test_code_by_code_takes_a_pass_for_each_code():
     engine = Engine(make_model(0), VOCAB)
-    steps = list(engine.imagine(world_prompt(0, 2, 4, 3), 2, 4, images=3, speculative=False))
+    steps = list(
+        engine.images.imagine(world_prompt(0, 2, 4, 3), 2, 4, images=3, speculative=False)
+    )
     assert [step is not None for step in steps] == ([False] * 7 + [True]) * 3
-    assert engine.passes == 24
+    assert engine.fast.passes == 24
 
 
 def test_right_guesses_are_kept_in_one_pass(monkeypatch):
@@ -85,11 +91,11 @@ def test_right_guesses_are_kept_in_one_pass(monkeypatch):
         wanted = after[hidden[..., 0].long()]
         return torch.nn.functional.one_hot(wanted, VOCAB.size).float()[..., span]
 
-    monkeypatch.setattr(engine, '_forward', forward)
-    monkeypatch.setattr(engine._images._model, 'logits', logits)
-    engine._window = 100
-    np.testing.assert_array_equal(images_of(engine.imagine(prompt, 4, 4)), [present])
-    assert engine.passes == 1
+    monkeypatch.setattr(engine.fast, '_run', forward)
+    monkeypatch.setattr(engine.fast, 'logits', logits)
+    engine.images.window = 100
+    np.testing.assert_array_equal(images_of(engine.images.imagine(prompt, 4, 4)), [present])
+    assert engine.fast.passes == 1
 
 
 def test_sequences_side_by_side_are_those_decoded_alone():
@@ -98,43 +104,55 @@ def test_sequences_side_by_side_are_those_decoded_alone():
     for prompt in prompts[1:]:  # all begin alike
         prompt.ids[:9] = prompts[0].ids[:9]
     for speculative in (True, False):
-        together = images_of(engine.rollout([prompts], 4, 4, speculative=speculative))[0]
-        alone = [images_of(engine.imagine(p, 4, 4, speculative=speculative))[0] for p in prompts]
+        together = images_of(engine.images.rollout([prompts], 4, 4, speculative=speculative))[0]
+        alone = [
+            images_of(engine.images.imagine(p, 4, 4, speculative=speculative))[0] for p in prompts
+        ]
         np.testing.assert_array_equal(together, alone)
 
 
 def test_rollouts_feed_what_was_imagined_back():
     engine, first = Engine(make_model(6), VOCAB), world_prompt(6, 4, 4, images=2)
-    template = world_prompt(7, 4, 4, images=2)
-    template.ids[:4] = first.ids[:4]
-    rolled = images_of(engine.rollout([[first], [template], [template]], 4, 4, images=2))
+    template = first.undecided(CODES)
+    rolled = images_of(engine.images.rollout([[first], [template], [template]], 4, 4, images=2))
     expected, prompt = [], first
     for _ in range(3):
-        expected += images_of(engine.imagine(prompt, 4, 4, images=2))
+        expected += images_of(engine.images.imagine(prompt, 4, 4, images=2))
         blocks = np.concatenate([IMAGE.encode(c) for c in expected[-2:]])
         ids = np.concatenate([first.ids[:4], blocks, [VOCAB.sep]])
         prompt = Sequence(ids, np.zeros(len(ids), np.int64), len(ids))
     np.testing.assert_array_equal(np.stack(rolled)[:, 0], expected)
 
 
+def test_later_prompts_leave_as_many_places_open_as_images_have_codes():
+    engine, first = Engine(make_model(6), VOCAB), world_prompt(6, 4, 4)
+    short = first.undecided(slice(first.ids[9], first.ids[9] + 1))
+    with pytest.raises(ValueError, match='expected 16 open places in a prompt'):
+        images_of(engine.images.rollout([[first], [short]], 4, 4))
+    with pytest.raises(ValueError, match='expected 0 open places in a prompt, got 16'):
+        images_of(engine.images.rollout([[first.undecided(CODES)]], 4, 4))
+
+
 def test_a_generator_that_is_left_alone_does_no_harm():
     engine, prompt = Engine(make_model(8), VOCAB), world_prompt(8, 4, 4)
-    expected = images_of(engine.imagine(prompt, 4, 4))
-    left = engine.imagine(prompt, 4, 4, speculative=False)
+    expected = images_of(engine.images.imagine(prompt, 4, 4))
+    left = engine.images.imagine(prompt, 4, 4, speculative=False)
     next(left)
-    other = engine.imagine(prompt, 4, 4, speculative=False)  # both at once
+    other = engine.images.imagine(prompt, 4, 4, speculative=False)  # both at once
     for _ in range(5):
         next(left)
         next(other)
     left.close()
     np.testing.assert_array_equal(images_of(other), expected)
-    np.testing.assert_array_equal(images_of(engine.imagine(prompt, 4, 4)), expected)
+    np.testing.assert_array_equal(images_of(engine.images.imagine(prompt, 4, 4)), expected)
 
 
 def sampled(seed, speculative, temperature=1.0, top_k=24):
     sampling = Sampling(temperature, top_k, torch.Generator().manual_seed(seed))
     engine, prompt = Engine(make_model(0), VOCAB), world_prompt(0, 4, 4)
-    return images_of(engine.imagine(prompt, 4, 4, speculative=speculative, sampling=sampling))[0]
+    return images_of(
+        engine.images.imagine(prompt, 4, 4, speculative=speculative, sampling=sampling)
+    )[0]
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -149,7 +167,7 @@ def test_sampling_is_reproducible_with_a_seeded_generator():
 
 @pytest.mark.parametrize('setting', [{'top_k': 1}, {'temperature': 1e-4}])
 def test_top_1_and_low_temperatures_are_greedy(setting):
-    greedy = images_of(Engine(make_model(0), VOCAB).imagine(world_prompt(0, 4, 4), 4, 4))[0]
+    greedy = images_of(Engine(make_model(0), VOCAB).images.imagine(world_prompt(0, 4, 4), 4, 4))[0]
     np.testing.assert_array_equal(sampled(0, True, **setting), greedy)
 
 
@@ -202,9 +220,9 @@ def test_surprise_in_one_pass_is_that_of_every_step(seed, images):
     codes = list(np.random.default_rng(seed + 9).integers(0, 24, (images, 4, 2)))
     engine = Engine(model, VOCAB)
     for _ in range(2):  # from an empty cache, and from one that knows the prompt
-        before = engine.passes
-        found = engine.surprise(prompt, codes)
-        assert engine.passes == before + 1
+        before = engine.fast.passes
+        found = engine.images.surprise(prompt, codes)
+        assert engine.fast.passes == before + 1
         np.testing.assert_allclose(
             found, surprise_step_by_step(model, prompt, codes), rtol=1e-4, atol=1e-5
         )
@@ -213,9 +231,11 @@ def test_surprise_in_one_pass_is_that_of_every_step(seed, images):
 def test_surprise_after_imagining_is_that_of_a_fresh_engine():
     model, prompt = make_model(4), world_prompt(4, 4, 4)
     engine, codes = Engine(model, VOCAB), [np.random.default_rng(1).integers(0, 24, (4, 4))]
-    images_of(engine.imagine(prompt, 4, 4))
+    images_of(engine.images.imagine(prompt, 4, 4))
     np.testing.assert_allclose(
-        engine.surprise(prompt, codes), Engine(model, VOCAB).surprise(prompt, codes), rtol=1e-4
+        engine.images.surprise(prompt, codes),
+        Engine(model, VOCAB).images.surprise(prompt, codes),
+        rtol=1e-4,
     )
 
 
@@ -224,18 +244,25 @@ def test_images_too_large_for_the_model_are_refused_with_the_limit():
     with pytest.raises(
         CheckpointError, match=r'at most 4096 tokens, got \d+ \(prompt of'
     ) as caught:
-        list(engine.imagine(world_prompt(0, 2, 2), 64, 64))
+        list(engine.images.imagine(world_prompt(0, 2, 2), 64, 64))
     assert 'smaller images' in caught.value.remedy
 
 
 def test_damaged_weights_are_noticed():
     model = make_model(0)
     model.lm_head.weight[VOCAB.code_base + 2] = float('nan')
-    engine, prompt = Engine(model, VOCAB), world_prompt(0, 2, 2)
+    with pytest.raises(CheckpointError, match='lm_head.weight holds a weight that is not finite'):
+        Engine(model, VOCAB)
+
+
+def test_scores_that_are_not_finite_are_noticed():
+    model, prompt = make_model(0), world_prompt(0, 2, 2)
+    engine = Engine(model, VOCAB)
+    model.lm_head.weight[VOCAB.code_base + 2] = float('nan')
     with pytest.raises(CheckpointError, match='not finite'):
-        list(engine.imagine(prompt, 2, 2))
+        list(engine.images.imagine(prompt, 2, 2))
     with pytest.raises(CheckpointError, match='not finite'):
-        engine.surprise(prompt, [np.zeros((2, 2), int)])
+        engine.images.surprise(prompt, [np.zeros((2, 2), int)])
 
 
 def test_along_a_held_out_episode_guessing_takes_less_than_half_the_passes():
@@ -245,7 +272,7 @@ def test_along_a_held_out_episode_guessing_takes_less_than_half_the_passes():
     starts = range(0, episode.length - 10, 10)
     images = []
     for world in worlds:
-        before = checkpoint.engine.passes
+        before = checkpoint.engine.fast.passes
         images.append(
             [
                 world.imagine(Observation({'front': episode.images['front'][s]}), actions)
@@ -253,7 +280,7 @@ def test_along_a_held_out_episode_guessing_takes_less_than_half_the_passes():
                 for actions in [episode.executed[s : s + 10]]
             ]
         )
-        passes.append(checkpoint.engine.passes - before)
+        passes.append(checkpoint.engine.fast.passes - before)
     np.testing.assert_array_equal(*images)
     assert passes[1] == 64 * 2 * len(starts)
     assert 2 * passes[0] < passes[1]

@@ -12,11 +12,12 @@ from tiny import scanned_mask
 import torch
 
 from worldvla_ros.inference.engine import Engine
+from worldvla_ros.inference.reference import act_sequentially
 from worldvla_ros.model.masks import sequence_mask
 from worldvla_ros.model.transformer import Transformer, TransformerConfig
 from worldvla_ros.tokenizers.bins import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
-from worldvla_ros.tokenizers.sequence import PAST_ACTION_BLOCK, SHARED_BLOCK, Sequence
+from worldvla_ros.tokenizers.sequence import PAST_ACTION_ROLE, SHARED_ROLE, Sequence
 from worldvla_ros.tokenizers.vocab import BINS, PUBLISHED, compact
 
 SMALL = compact(codebook_size=24, text_size=30)
@@ -29,7 +30,7 @@ vocabularies = st.sampled_from([PUBLISHED, SMALL])
 
 def mask_by_role(sequence):
     positions = torch.arange(len(sequence.ids))[None]
-    return sequence_mask(positions, torch.from_numpy(sequence.blocks)[None])[0, 0].numpy()
+    return sequence_mask(positions, torch.from_numpy(sequence.roles)[None])[0, 0].numpy()
 
 
 class Draw:
@@ -62,34 +63,34 @@ class Draw:
 
     def action_prompt(self):
         """Return a prompt with text, perhaps a state, images, and past actions between them."""
-        parts = [([self.vocab.bos], SHARED_BLOCK), (self.text(), SHARED_BLOCK)]
+        parts = [([self.vocab.bos], SHARED_ROLE), (self.text(), SHARED_ROLE)]
         if self.rng.random() < 0.5:
-            parts.append((self.state_block(), SHARED_BLOCK))
+            parts.append((self.state_block(), SHARED_ROLE))
         for _ in range(self.count(0, 3)):
             if self.rng.random() < 0.5:
-                parts.append((self.instant(), SHARED_BLOCK))
-            parts += [(self.action_block(), PAST_ACTION_BLOCK) for _ in range(self.count(0, 2))]
-        parts += [(self.instant(), SHARED_BLOCK), ([self.vocab.sep], SHARED_BLOCK)]
+                parts.append((self.instant(), SHARED_ROLE))
+            parts += [(self.action_block(), PAST_ACTION_ROLE) for _ in range(self.count(0, 2))]
+        parts += [(self.instant(), SHARED_ROLE), ([self.vocab.sep], SHARED_ROLE)]
         return together(parts, prompt=len(parts))
 
     def action_sequence(self):
         prompt = self.action_prompt()
         parts = [(self.action_block(), k + 1) for k in range(self.count(1, 5))]
-        return self.answered(prompt, [*parts, ([self.vocab.sep], SHARED_BLOCK)])
+        return self.answered(prompt, [*parts, ([self.vocab.sep], SHARED_ROLE)])
 
     def world_sequence(self):
         """Return images and actions, answered by images."""
-        parts = [([self.vocab.bos], SHARED_BLOCK), (self.text(), SHARED_BLOCK)]
+        parts = [([self.vocab.bos], SHARED_ROLE), (self.text(), SHARED_ROLE)]
         for _ in range(self.count(1, 2)):
-            parts.append((self.instant(), SHARED_BLOCK))
-            parts += [(self.action_block(), SHARED_BLOCK) for _ in range(self.count(1, 3))]
-        prompt = together([*parts, ([self.vocab.sep], SHARED_BLOCK)], prompt=len(parts) + 1)
+            parts.append((self.instant(), SHARED_ROLE))
+            parts += [(self.action_block(), SHARED_ROLE) for _ in range(self.count(1, 3))]
+        prompt = together([*parts, ([self.vocab.sep], SHARED_ROLE)], prompt=len(parts) + 1)
         return self.answered(
-            prompt, [(self.instant(), SHARED_BLOCK), ([self.vocab.sep], SHARED_BLOCK)]
+            prompt, [(self.instant(), SHARED_ROLE), ([self.vocab.sep], SHARED_ROLE)]
         )
 
     def answered(self, prompt, parts):
-        return together([(prompt.ids, prompt.blocks), *parts], prompt=1)
+        return together([(prompt.ids, prompt.roles), *parts], prompt=1)
 
 
 def together(parts, prompt):
@@ -138,9 +139,9 @@ def test_past_actions_behind_the_last_image_see_each_other_by_role_alone():
     draw = Draw(SMALL, 0)
     prompt = together(
         [
-            (draw.instant(), SHARED_BLOCK),
-            (draw.action_block(), PAST_ACTION_BLOCK),
-            (draw.action_block(), PAST_ACTION_BLOCK),
+            (draw.instant(), SHARED_ROLE),
+            (draw.action_block(), PAST_ACTION_ROLE),
+            (draw.action_block(), PAST_ACTION_ROLE),
         ],
         prompt=3,
     )
@@ -165,7 +166,7 @@ def make_model(seed):
 
 
 def scores(model, sequence):
-    positions, blocks = torch.arange(len(sequence.ids))[None], torch.from_numpy(sequence.blocks)
+    positions, blocks = torch.arange(len(sequence.ids))[None], torch.from_numpy(sequence.roles)
     mask = sequence_mask(positions, blocks[None])
     return model.logits(model(torch.from_numpy(sequence.ids)[None], positions, mask))[0]
 
@@ -174,15 +175,15 @@ def scores(model, sequence):
 def test_a_changed_action_changes_its_own_scores_and_those_of_the_final_sep(seed):
     draw, model = Draw(SMALL, seed), make_model(seed)
     parts = [(draw.action_block(), k) for k in (1, 2, 3, 4)]
-    whole = draw.answered(draw.action_prompt(), [*parts, ([SMALL.sep], SHARED_BLOCK)])
+    whole = draw.answered(draw.action_prompt(), [*parts, ([SMALL.sep], SHARED_ROLE)])
     before = scores(model, whole)
     for action in (1, 2, 3, 4):
-        bins = np.flatnonzero(whole.blocks == action)[1:-1]
+        bins = np.flatnonzero(whole.roles == action)[1:-1]
         ids = whole.ids.copy()
-        first = SMALL.action_bin_base + 1
+        first = SMALL.action_bins.start
         ids[bins] = (ids[bins] - first + 100) % BINS + first
-        changed = (scores(model, Sequence(ids, whole.blocks, whole.prompt_length)) - before).abs()
-        others = whole.blocks != action
+        changed = (scores(model, Sequence(ids, whole.roles, whole.prompt_length)) - before).abs()
+        others = whole.roles != action
         others[-1] = False
         assert changed[others].max() <= 1e-5
         assert changed[bins].amax(-1).min() > 1e-2
@@ -191,16 +192,16 @@ def test_a_changed_action_changes_its_own_scores_and_those_of_the_final_sep(seed
 
 def act_by_scanning(model, prompt, horizon, dim):
     """Decode as the reference does, a token at a time over all ids so far, inside the grammar."""
-    first = SMALL.action_bin_base + 1
+    span = SMALL.action_bins
     ids, bins = prompt.ids, np.zeros((horizon, dim), int)
     for k, d in np.ndindex(horizon, dim):
         if d == 0:
             ids = np.append(ids, SMALL.action_start)
         mask = torch.from_numpy(scanned_mask(ids, SMALL))[None, None]
         hidden = model(torch.from_numpy(ids)[None], mask=mask)
-        best = int(model.logits(hidden[0, -1], slice(first, first + BINS)).argmax())
-        bins[k, d] = best + 1
-        ids = np.append(ids, first + best)
+        best = int(model.logits(hidden[0, -1], span).argmax())
+        bins[k, d] = best
+        ids = np.append(ids, span.start + best)
         if d == dim - 1:
             ids = np.append(ids, SMALL.action_end)
     return bins
@@ -210,10 +211,10 @@ def act_by_scanning(model, prompt, horizon, dim):
 def test_every_way_of_decoding_finds_what_scanning_finds(seed):
     draw, model = Draw(SMALL, seed), make_model(seed)
     prompt = draw.action_prompt()
-    while not (prompt.blocks == PAST_ACTION_BLOCK).any():
+    while not (prompt.roles == PAST_ACTION_ROLE).any():
         prompt = draw.action_prompt()
     expected = act_by_scanning(model, prompt, 3, 4)
     engine = Engine(model, SMALL)
-    np.testing.assert_array_equal(engine.act(prompt, 3, 4).bins, expected)
-    np.testing.assert_array_equal(engine.act_sequentially(prompt, 3, 4).bins, expected)
+    np.testing.assert_array_equal(engine.chunks.act(prompt, 3, 4).bins, expected)
+    np.testing.assert_array_equal(act_sequentially(engine, prompt, 3, 4).bins, expected)
     assert len(np.unique(expected, axis=0)) > 1

@@ -256,9 +256,9 @@ class TestThinning:
         thinned, positions = thin(whole, np.array(kept))
         assert len(thinned.ids) == len(whole.ids) - BLOCK * (HORIZON - len(kept))
         assert thinned.prompt_length == whole.prompt_length
-        assert set(thinned.blocks) == {0, *kept}
+        assert set(thinned.roles) == {0, *kept}
         np.testing.assert_array_equal(thinned.ids, whole.ids[positions])
-        np.testing.assert_array_equal(thinned.blocks, whole.blocks[positions])
+        np.testing.assert_array_equal(thinned.roles, whole.roles[positions])
 
     def test_keeping_all_changes_nothing(self, sequences):
         whole = whole_sequence(sequences, token_episode(6))
@@ -279,7 +279,7 @@ class TestThinning:
             mask = sequence_mask(batch.positions, batch.blocks)
             made = model.logits(model(batch.ids, batch.positions, mask))
             scores.append(made[0, : len(positions)])
-        same = thinned.blocks > 0
+        same = thinned.roles > 0
         torch.testing.assert_close(scores[1][same], scores[0][places[same]], rtol=0, atol=1e-4)
         other = scores[0][places[same]].roll(1, 0)
         assert (scores[1][same] - other).abs().max() > 0.1

@@ -209,6 +209,6 @@ def test_head_computes_in_bfloat16():
     [{'num_attention_heads': 3}, {'horizon': 0}, {'dim': 0}, {'num_hidden_layers': 0}],
 )
 def test_sizes_that_make_no_head_are_refused(change):
-    with pytest.raises(CheckpointError, match='action head sizes: expected positive') as caught:
+    with pytest.raises(CheckpointError, match='action head: .*expected') as caught:
         replace(TINY, **change)
     assert caught.value.remedy

@@ -64,7 +64,7 @@ def test_past_actions_lie_behind_their_images_and_are_hidden_from_the_chunk(buil
     assert prompt.ids.tolist() == joined(plain.ids[:start], images, acted, images, [VOCAB.sep])
     first = start + len(images)
     expected = [0] * first + [-1] * len(acted) + [0] * (len(images) + 1)
-    assert prompt.blocks.tolist() == expected
+    assert prompt.roles.tolist() == expected
 
 
 def test_images_that_do_not_divide_into_instants_are_refused(builder):
@@ -82,7 +82,7 @@ def test_action_response_is_action_blocks_and_sep(builder):
 def test_each_action_of_the_response_is_a_block_of_its_own(builder):
     prompt = builder.action_prompt('wave', CODES, STATE)
     whole = builder.with_actions(prompt, ACTIONS)
-    assert whole.blocks.tolist() == [0] * len(prompt.ids) + [1] * 5 + [2] * 5 + [0]
+    assert whole.roles.tolist() == [0] * len(prompt.ids) + [1] * 5 + [2] * 5 + [0]
 
 
 def test_world_prompt_is_bos_text_images_actions_sep(builder):
@@ -106,7 +106,7 @@ def test_world_response_is_images_and_sep(builder):
 
 def test_world_sequence_is_shared_throughout(builder):
     whole = builder.with_images(builder.world_prompt(CODES, ACTIONS), CODES)
-    assert whole.blocks.tolist() == [0] * len(whole.ids)
+    assert whole.roles.tolist() == [0] * len(whole.ids)
 
 
 def test_prompt_length_stays_that_of_the_prompt(builder):
@@ -120,8 +120,8 @@ def test_prompt_length_stays_that_of_the_prompt(builder):
 
 def test_ids_and_blocks_are_int64(builder):
     whole = builder.with_actions(builder.action_prompt('wave', CODES, STATE), ACTIONS)
-    assert (whole.ids.dtype, whole.blocks.dtype) == (np.int64, np.int64)
-    assert whole.ids.shape == whole.blocks.shape
+    assert (whole.ids.dtype, whole.roles.dtype) == (np.int64, np.int64)
+    assert whole.ids.shape == whole.roles.shape
 
 
 def test_braces_in_an_instruction_are_text(builder):

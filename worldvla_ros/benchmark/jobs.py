@@ -5,6 +5,7 @@ Knows policy, engine and image tokenizer. Must not know clocks or how figures ar
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+import functools
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from worldvla_ros.benchmark.prompts import Prompts, Scene
 from worldvla_ros.checkpoint.folder import Checkpoint
 from worldvla_ros.checkpoint.quantise import weight_bytes
 from worldvla_ros.inference.chunks import CHOICES
-from worldvla_ros.inference.engine import WINDOW
+from worldvla_ros.inference.reference import act_sequentially
 from worldvla_ros.model.cost import ActionHeadCost, Cost, TransformerCost, VQGANCost, total
 from worldvla_ros.model.transformer import Transformer
 from worldvla_ros.policy import Policy
@@ -101,7 +102,7 @@ class Workbench:
     @property
     def counted(self) -> tuple[int, int]:
         """Tokens and passes so far."""
-        return self._engine.tokens, self._engine.passes
+        return self._engine.fast.tokens, self._engine.fast.passes
 
     def forget(self) -> None:
         """Know no prompt any more."""
@@ -109,15 +110,15 @@ class Workbench:
 
     def prefill(self) -> Job:
         """Up to the first number of an action: the prompt in one pass."""
-        return self._chunk('prefill', self._engine.act, chunk_passes, (1, 1))
+        return self._chunk('prefill', self._engine.chunks.act, chunk_passes, (1, 1))
 
     def chunk(self) -> Job:
         """All bins of a chunk, side by side."""
-        return self._chunk('chunk', self._engine.act, chunk_passes, self._size)
+        return self._chunk('chunk', self._engine.chunks.act, chunk_passes, self._size)
 
     def sequential_chunk(self) -> Job:
         """All bins of a chunk, token after token."""
-        sequential = self._engine.act_sequentially
+        sequential = functools.partial(act_sequentially, self._engine)
         return self._chunk('chunk, sequential', sequential, sequential_passes, self._size)
 
     def image(self) -> Job:
@@ -129,7 +130,7 @@ class Workbench:
             scene = self._prompts.scene(0)
             codes = self._prompts.views * self._prompts.side**2
             seen = len(scene.prompt.ids) + codes // 2
-            window = min(WINDOW[self.checkpoint.device.type], codes)
+            window = min(self._engine.images.window, codes)
             return self._work(
                 window_passes(tokens, passes, seen, window, self._spec.vqgan.n_embed)
             )
@@ -149,7 +150,7 @@ class Workbench:
         """How unlikely the images are that were seen."""
 
         def call(scene: Scene) -> list[np.ndarray]:
-            return self._engine.surprise(scene.prompt, scene.codes)
+            return self._engine.images.surprise(scene.prompt, scene.codes)
 
         def work(tokens: int, passes: int) -> Work:
             length, views = len(self._prompts.scene(0).prompt.ids), self._prompts.views
@@ -220,7 +221,9 @@ class Workbench:
         views, codes = self._prompts.views, len(self._image_passes())
 
         def call(scene: Scene) -> np.ndarray:
-            steps = self._engine.imagine(scene.prompt, *self._grid, views, speculative=speculative)
+            steps = self._engine.images.imagine(
+                scene.prompt, *self._grid, views, speculative=speculative
+            )
             return np.stack([found for found in self._shown(steps, codes) if found is not None])
 
         return call

@@ -27,7 +27,6 @@ from worldvla_ros.errors import ConfigError, MissingDependencyError, RobotError
 from worldvla_ros.evaluate.libero_trials import LiberoTrial, append, read_record
 from worldvla_ros.evaluate.rollout import Rollout, Watch, roll_out
 from worldvla_ros.evaluate.workers import work
-from worldvla_ros.observation import Observation
 from worldvla_ros.pictures import captioned, write_video
 from worldvla_ros.policy import Policy
 from worldvla_ros.sim.libero import (
@@ -243,7 +242,7 @@ class TrialRunner:
         self._policy = Policy(load(settings.checkpoint, *chosen), decoding)
         self._env: LiberoEnv | None = None
         if settings.delay_s is None:
-            self._warm_up()
+            self._policy.warm_up()  # a process takes longer for its first chunk than a robot does
 
     def __call__(self, job: Job) -> LiberoTrial:
         """Run one trial; whatever it raises becomes its record.
@@ -287,14 +286,6 @@ class TrialRunner:
         return roll_out(
             self._env, self._policy, sentence, delay_s=self._settings.delay_s, watch=watch
         )
-
-    def _warm_up(self) -> None:
-        """Act once unseen: the first chunk of a process takes longer than those of a robot."""
-        spec = self._policy.checkpoint.spec
-        black = np.zeros((self._settings.resolution, self._settings.resolution, 3), np.uint8)
-        images = dict.fromkeys(spec.cameras, black)
-        state = np.zeros(STATE_DIM, np.float32)
-        self._policy.act(Observation(images, 'warm up', state, (images,) * (spec.history - 1)))
 
     def _write_video(self, made: LiberoTrial, seen: list[dict[str, np.ndarray]]) -> None:
         name = f'libero_{self._settings.suite}_task{made.task:02d}_trial{made.trial:02d}'

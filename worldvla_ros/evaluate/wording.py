@@ -19,9 +19,8 @@ from worldvla_ros.checkpoint.spec import ACT, IMAGINE
 from worldvla_ros.data.episodes import Episode, load_episodes
 from worldvla_ros.errors import EpisodeError
 from worldvla_ros.model.masks import sequence_mask
-from worldvla_ros.policy import camera_images
+from worldvla_ros.observation import camera_images
 from worldvla_ros.tokenizers.sequence import Sequence
-from worldvla_ros.tokenizers.vocab import BINS
 
 WORLD_WORDINGS = {
     'training': 'Generate the next image based on the provided sequence of historical images and '
@@ -123,7 +122,7 @@ def _check_fits(checkpoint: Checkpoint, episode: Episode) -> None:
 
 def _codes(checkpoint: Checkpoint, episode: Episode, step: int) -> list[np.ndarray]:
     images = {name: images[step] for name, images in episode.images.items()}
-    return checkpoint.images.encode(camera_images(checkpoint, images))
+    return checkpoint.images.encode(camera_images(images, checkpoint.spec.cameras))
 
 
 def _world_scorer(checkpoint: Checkpoint, wording: str) -> Callable[[Transition], float]:
@@ -138,8 +137,7 @@ def _world_scorer(checkpoint: Checkpoint, wording: str) -> Callable[[Transition]
             _codes(checkpoint, episode, step), episode.executed[step : step + stride]
         )
         answer = builder.with_images(prompt, _codes(checkpoint, episode, step + stride))
-        first = vocab.code_base
-        return _cross_entropy(checkpoint, answer, first, first + vocab.codebook_size)
+        return _cross_entropy(checkpoint, answer, vocab.codes)
 
     return score
 
@@ -157,21 +155,20 @@ def _task_scorer(
         state = episode.state[step] if spec.state else None
         prompt = builder.action_prompt(words(episode), codes, state)
         chunk = episode.action[step : step + spec.action.horizon]
-        first = spec.vocabulary.action_bin_base + 1
         answer = builder.with_actions(prompt, chunk)
-        return _cross_entropy(checkpoint, answer, first, first + BINS)
+        return _cross_entropy(checkpoint, answer, spec.vocabulary.action_bins)
 
     return score
 
 
 @torch.inference_mode()
-def _cross_entropy(checkpoint: Checkpoint, sequence: Sequence, first: int, end: int) -> float:
-    """Return the mean over the answer's ids in first … end - 1, among all ids."""
+def _cross_entropy(checkpoint: Checkpoint, sequence: Sequence, span: slice) -> float:
+    """Return the mean over the answer's ids in a span, among all ids."""
     ids = torch.as_tensor(sequence.ids, device=checkpoint.device)
     positions = torch.arange(len(ids), device=checkpoint.device)
-    blocks = torch.as_tensor(sequence.blocks, device=checkpoint.device)
-    hidden = checkpoint.model(ids[None], positions, sequence_mask(positions[None], blocks[None]))
-    asked = (positions >= sequence.prompt_length) & (ids >= first) & (ids < end)
+    roles = torch.as_tensor(sequence.roles, device=checkpoint.device)
+    hidden = checkpoint.model(ids[None], positions, sequence_mask(positions[None], roles[None]))
+    asked = (positions >= sequence.prompt_length) & (ids >= span.start) & (ids < span.stop)
     rows = asked.nonzero()[:, 0]
     logits = checkpoint.model.logits(hidden[0, rows - 1])  # [t, v]
     return float(functional.cross_entropy(logits, ids[rows]))

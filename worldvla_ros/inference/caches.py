@@ -1,14 +1,14 @@
-"""Which cache holds which sequence, so that what is known already is not computed again.
+"""Which cache holds which prompts, so that what is cached is not computed again.
 
-A session leases a cache for one sequence, or for several of equal length side by side. The cache
-whose old sequence begins most alike is taken, and only what differs is fed: the same instruction,
-the same images before other actions, the images imagined from before the observed ones.
+A session leases a cache for one sequence, or for several side by side. The cache whose old prompts
+begin most alike is taken, and only what differs is fed: the same instruction, the same images
+before other actions, the images imagined from before the observed ones.
 
-Knows ids as numbers to compare. Must not know what they mean.
+Compares ids as numbers. Must not know what they mean.
 Legend: b sequences side by side, t tokens, p tokens of a prompt, d model width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import threading
@@ -20,55 +20,55 @@ from torch import Tensor
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.inference.fast import FastTransformer, KVCache
 from worldvla_ros.inference.shortage import explain_shortage
+from worldvla_ros.tokenizers.sequence import UNDECIDED
 
 CACHES = 3
 """One each for acting, imagining and surprise."""
-UNKNOWN = -1
-"""Stands for an id that is on the device alone; comparing prompts, it is like no other."""
-WORTH_SHARING = 4
-"""A cache that knows fewer tokens of a prompt is left to prompts that are more like its own."""
+MIN_SHARED_TOKENS = 4
+"""A cache that shares fewer tokens with a prompt is left to prompts that are more like its own."""
 GRANULE = 128
 """Caches grow in steps of this many tokens, so that prompts of like lengths share one."""
 
 
 @dataclass(eq=False)
-class Held:
-    """A cache, and the prompt that it holds: int64[b, p] ids and int64[p] blocks."""
+class CachedPrompts:
+    """A cache, and the prompts that it holds: int64[b, p] ids and roles."""
 
     cache: KVCache
     ids: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), np.int64))
-    blocks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    roles: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), np.int64))
     leased: bool = False
 
     def fits(self, batch: int, room: int) -> bool:
         """Whether a session of this size may have the cache."""
         return not self.leased and self.cache.batch == batch and self.cache.length >= room
 
-    def in_common(self, ids: np.ndarray, blocks: np.ndarray) -> int:
-        """How many tokens of a prompt the cache holds already."""
+    def shared_tokens(self, ids: np.ndarray, roles: np.ndarray) -> int:
+        """Return how many tokens at the start of all prompts are cached: int64[b, p] twice."""
         both = min(self.ids.shape[1], ids.shape[1])
-        same = (self.ids[:, :both] == ids[:, :both]) & (ids[:, :both] != UNKNOWN)
-        return _leading(same.all(0) & (self.blocks[:both] == blocks[:both]))
+        # what is undecided is on the device alone, and like no other id
+        same = (self.ids[:, :both] == ids[:, :both]) & (ids[:, :both] != UNDECIDED)
+        same &= self.roles[:, :both] == roles[:, :both]
+        return leading(same.all(0))
+
+    def forget(self) -> None:
+        """Hold no prompt; the memory stays."""
+        self.ids, self.roles = self.ids[:, :0], self.roles[:, :0]
 
 
 class Session:
     """Sequences on their way through the model, in a leased cache.
 
     Attributes:
-        known: How many tokens of the prompt need not be fed.
+        cached_count: How many tokens of each prompt need not be fed.
         passes: Forward passes so far.
     """
 
-    def __init__(self, forward: Callable, cache: KVCache, known: int) -> None:
-        """Go on behind the first `known` tokens that the cache holds."""
-        self._forward, self._cache = forward, cache
-        self.known = known
+    def __init__(self, fast: FastTransformer, cache: KVCache, cached_count: int) -> None:
+        """Go on behind the first `cached_count` tokens that the cache holds."""
+        self._fast, self._cache = fast, cache
+        self.cached_count = cached_count
         self.passes = 0
-
-    @property
-    def device(self) -> torch.device:
-        """Where ids are expected."""
-        return self._cache.blocks.device
 
     @property
     def padding(self) -> int:
@@ -81,89 +81,89 @@ class Session:
         No position but the padding's is `end` or greater.
         """
         self.passes += 1
-        return self._forward(ids, positions, self._cache, end)
+        return self._fast.forward(ids, positions, self._cache, end)
 
-    def mark(self, position: int, block: int) -> None:
-        """Say of which block the token at a position will be."""
-        self._cache.blocks[position] = block
+    def set_role(self, position: int, role: int) -> None:
+        """Set the mask role of a position, in all sequences."""
+        self._cache.roles[:, position] = role
 
-    def spread(self, end: int) -> None:
-        """Let all sequences begin as the first does, which was fed alone."""
-        self._cache.spread(end)
+    def copy_first(self, end: int) -> None:
+        """Copy the first `end` tokens of the first sequence, fed alone, to all others."""
+        self._cache.copy_first(end)
 
 
 class Caches:
     """A few caches of one model."""
 
-    def __init__(self, fast: FastTransformer, forward: Callable) -> None:
-        """Make caches when they are asked for; `forward` is called as `fast.forward` is."""
-        self._fast, self._forward = fast, forward
-        self._held: list[Held] = []
+    def __init__(self, fast: FastTransformer) -> None:
+        """Make caches when they are asked for."""
+        self._fast = fast
+        self._bytes_per_token = fast.config.cache_bytes_per_token(fast.dtype)
+        self._all: list[CachedPrompts] = []
         self._lock = threading.Lock()
 
     @contextmanager
     def session(
-        self, ids: np.ndarray, blocks: np.ndarray, what: str, *, reuse: bool = True
+        self, ids: np.ndarray, roles: np.ndarray, what: str, *, reuse: bool = True
     ) -> Iterator[Session]:
         """Lease a cache.
 
         Args:
-            ids: int64[b, p], the prompts, `UNKNOWN` where an id is on the device alone.
-            blocks: int64[room], the block of each position that there may be.
+            ids: int64[b, p], the prompts; `UNDECIDED` where an id is on the device alone, and
+                behind a prompt that is shorter than others.
+            roles: int64[b, room], the mask role of each position that there may be.
             what: What makes up the room, for messages.
-            reuse: Whether what the cache knows of the prompt is taken over.
+            reuse: Whether the start of the prompts that is cached is taken over.
 
         Raises:
             CheckpointError: There are more positions than the model has.
             MemoryLimitError: The cache, or what is computed, does not fit into memory.
         """
-        room = len(blocks)
+        room = roles.shape[1]
         check_room(room, self._fast.config.max_position_embeddings, what)
-        with self._lock:  # a node may be configured while another one thinks
-            held = self._lease(ids, blocks, room)
-        prompt = blocks[: ids.shape[1]]
-        known = held.in_common(ids, prompt) if reuse else 0
-        held.ids = ids[:, :0]
+        prompt_roles = roles[:, : ids.shape[1]]
+        with self._lock:  # a node may be configured while another one computes
+            leased = self._lease(ids, prompt_roles, room)
+        cached_count = leased.shared_tokens(ids, prompt_roles) if reuse else 0
+        leased.forget()
         try:
             with explain_shortage('decoding', self._needed(len(ids), room)):
-                held.cache.blocks[:room] = torch.as_tensor(blocks, device=self._fast.device)
-                yield Session(self._forward, held.cache, known)
-            held.ids, held.blocks = ids, prompt
+                leased.cache.roles[:, :room] = torch.as_tensor(roles, device=self._fast.device)
+                yield Session(self._fast, leased.cache, cached_count)
+            leased.ids, leased.roles = ids, prompt_roles
         finally:
-            if held.ids is not ids:  # it ended early, perhaps with numbers that are not finite
-                held.cache.clear()
-            held.leased = False
+            if leased.ids is not ids:  # it ended early, perhaps with numbers that are not finite
+                leased.cache.clear()
+            leased.leased = False
 
     def forget(self) -> None:
-        """Let no cache know any prompt; they keep their memory."""
-        for held in self._held:
-            held.ids, held.blocks = held.ids[:, :0], held.blocks[:0]
+        """Invalidate all cached prompts, keep the buffers."""
+        for each in self._all:
+            each.forget()
 
-    def _lease(self, ids: np.ndarray, blocks: np.ndarray, room: int) -> Held:
-        """Return the cache that knows most of a prompt, or a new one where none knows much."""
-        prompt = blocks[: ids.shape[1]]
-        known = {h: h.in_common(ids, prompt) for h in self._held if h.fits(len(ids), room)}
-        held = max(known, key=known.get, default=None)
-        if held is None or (known[held] < WORTH_SHARING and len(self._held) < CACHES):
-            held = self._new(len(ids), room)
-        self._held = [h for h in self._held if h is not held] + [held]
-        held.leased = True
-        return held
+    def _lease(self, ids: np.ndarray, roles: np.ndarray, room: int) -> CachedPrompts:
+        """Return the cache that shares most with the prompts, or a new one where none does."""
+        fitting = [each for each in self._all if each.fits(len(ids), room)]
+        shared = {each: each.shared_tokens(ids, roles) for each in fitting}
+        best = max(shared, key=lambda each: shared[each], default=None)
+        if best is None or (shared[best] < MIN_SHARED_TOKENS and len(self._all) < CACHES):
+            best = self._new(len(ids), room)
+        self._all = [each for each in self._all if each is not best] + [best]
+        best.leased = True
+        return best
 
-    def _new(self, batch: int, room: int) -> Held:
-        idle = [h for h in self._held if not h.leased]
-        if len(self._held) >= CACHES and idle:
-            self._held.remove(idle[0])  # the one that was used longest ago
+    def _new(self, batch: int, room: int) -> CachedPrompts:
+        idle = [each for each in self._all if not each.leased]
+        if len(self._all) >= CACHES and idle:
+            self._all.remove(idle[0])  # the one that was used longest ago
         limit = self._fast.config.max_position_embeddings
         length = min(-(-room // GRANULE) * GRANULE, limit)
         with explain_shortage('making a cache', self._needed(batch, length)):
-            return Held(self._fast.new_cache(length, batch))
+            return CachedPrompts(self._fast.new_cache(length, batch))
 
     def _needed(self, batch: int, room: int) -> str:
-        bytes_per_token = self._fast.config.cache_bytes_per_token(self._fast.dtype)
-        return (
-            f'{batch} × {room} tokens in a cache of {batch * room * bytes_per_token / 1e6:.0f} MB'
-        )
+        megabytes = batch * room * self._bytes_per_token / 1e6
+        return f'{batch} × {room} tokens in a cache of {megabytes:.0f} MB'
 
 
 def check_room(room: int, limit: int, what: str) -> None:
@@ -182,17 +182,20 @@ def check_room(room: int, limit: int, what: str) -> None:
 
 
 def check_finite(numbers: Tensor) -> None:
-    """Refuse scores or actions of which one is not finite.
+    """Refuse scores or actions of which one is not finite; the host waits for the device.
 
     Raises:
         CheckpointError: One is not.
     """
     if not bool(numbers.isfinite().all()):
-        raise CheckpointError(
-            'the model gives scores that are not finite: its weights are damaged'
-        )
+        raise not_finite()
 
 
-def _leading(flags: np.ndarray) -> int:
+def not_finite() -> CheckpointError:
+    """Return the error for scores or actions that are not finite."""
+    return CheckpointError('the model gives scores that are not finite: its weights are damaged')
+
+
+def leading(flags: np.ndarray) -> int:
     """Return how many flags are set before the first that is not."""
     return len(flags) if flags.all() else int(flags.argmin())

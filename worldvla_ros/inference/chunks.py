@@ -1,18 +1,32 @@
-"""Decoding chunks: all actions side by side, and the proof that nothing else would have come.
+"""Decoding chunks: all actions side by side, and the proof that free decoding gives the same.
 
-Under the chunk mask the K actions of a chunk do not see each other, so all K are decoded side by
-side in D passes; `act_sequentially` is the slow, obvious version with the same result.
+The response to an action prompt of P tokens, for K = 2 actions of D = 3 numbers, where s is
+action_start, e is action_end and a to f are bins:
 
-    pass 0   prompt, start₁ … start_K         positions P + (D+2)·(k-1)
-    pass i   bin i of every action, i < D     positions P + (D+2)·(k-1) + i
-    proof    bin D and end of every action    is every forced or chosen id the likeliest of all?
+    column    P    P+1  P+2  P+3  P+4   P+5  P+6  P+7  P+8  P+9   P+10
+              s    a    b    c    e     s    d    e    f    e     sep
+    role      1    1    1    1    1     2    2    2    2    2     0
+
+Under the chunk mask (model/masks.py) the two actions do not see each other, so all K are decoded
+side by side in D passes; reference.py has the slow, obvious version with the same result.
+
+    pass 0   prompt, s of every action    → hidden states before bin 1 of every action
+    pass i   bin i of every action, i < D → hidden states before bin i + 1
+    proof    bin D and e of every action  → is every id above the likeliest of the vocabulary?
 
 `act_verified` adds the last pass, which proves that free decoding over the whole vocabulary, as
-the reference does it, would have given the same ids; from the first that differs it goes on
+the official code does it, would have given the same ids; from the first that differs it goes on
 freely. Where the model has a continuous action head, `act_continuous` needs no ids at all.
 
+Several prompts may be decoded in one batch, of different lengths too: each row lies in a sequence
+of the cache as if it were alone. In pass 0 shorter rows are filled up on the left, at a position
+that no token sees, so that the starts of all rows end the pass:
+
+    row 0   prompt of 5 tokens  . . 0 1 2 3 4 s s
+    row 1   prompt of 7 tokens  0 1 2 3 4 5 6 s s
+
 Knows ids and the grammar of chunks. Must not know prompts' wording, images or robots.
-Legend: P prompt length, K horizon, D action dimension, t tokens, d model width.
+Legend: b prompts, P prompt length, K horizon, D action dimension, t tokens, d model width.
 """
 
 from collections.abc import Callable
@@ -23,16 +37,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldvla_ros.errors import DecodingError
 from worldvla_ros.inference.caches import Caches, Session, check_finite
-from worldvla_ros.inference.free_decoding import decode_freely, well_formed
-from worldvla_ros.model.transformer import Transformer
-from worldvla_ros.tokenizers.sequence import SHARED_BLOCK, Sequence
-from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
+from worldvla_ros.inference.fast import FastTransformer
+from worldvla_ros.inference.free_decoding import FreeDecoder
+from worldvla_ros.tokenizers.sequence import SHARED_ROLE, UNDECIDED, Sequence
+from worldvla_ros.tokenizers.vocab import Vocabulary
 
 Choose = Callable[[Tensor], Tensor]
-FREE_IDS_PER_ACTION = 5
-"""Ids beside its bins that free decoding may spend on an action (the reference: 12 for D = 7)."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +51,10 @@ class DecodedChunk:
     """What the model chose.
 
     Attributes:
-        bins: int64[K, D] in 1…256; after free decoding there may be fewer or more actions than
+        bins: int64[K, D] in 0…255; after free decoding there may be fewer or more actions than
             asked for.
         log_probs: float32[K, D], of each chosen bin among all bins.
-        passes: Forward passes used.
+        passes: Forward passes used, by all prompts of the batch together.
         free_from: Where free decoding took over, counted in ids of the response; None where what
             was forced is proven to be what free decoding gives, or where nothing was proven.
     """
@@ -75,64 +86,89 @@ CHOICES: dict[str, Choose] = {'greedy': likeliest, 'median': median}
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """Where the ids of a chunk lie behind its prompt."""
+class ChunkLayout:
+    """Where the ids of chunks lie behind their prompts."""
 
-    prompt: Sequence
+    prompts: list[Sequence]
     horizon: int
     dim: int
 
     @property
-    def size(self) -> int:
+    def action_length(self) -> int:
+        """Ids of an action."""
         return self.dim + 2
 
     @property
-    def length(self) -> int:
-        return len(self.prompt.ids)
+    def chunk_length(self) -> int:
+        """Ids of a chunk, without the sep."""
+        return self.horizon * self.action_length
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt."""
+        return [len(prompt.ids) for prompt in self.prompts]
+
+    @property
+    def end(self) -> int:
+        """Position behind the last id of any chunk."""
+        return max(self.lengths) + self.chunk_length
 
     @property
     def starts(self) -> np.ndarray:
-        """Positions of the starts: int64[K]."""
-        return self.length + self.size * np.arange(self.horizon)
+        """Positions of the starts of all actions: int64[b, K]."""
+        places = self.action_length * np.arange(self.horizon)
+        return np.array(self.lengths)[:, None] + places
 
-    def blocks(self, room: int) -> np.ndarray:
-        """Block of each position, with room for a response: int64[P + room]."""
-        blocks = np.full(self.length + room, SHARED_BLOCK)
-        blocks[: self.length] = self.prompt.blocks
-        blocks[self.length : self.length + self.horizon * self.size] = np.repeat(
-            np.arange(1, self.horizon + 1), self.size
-        )
-        return blocks
+    @property
+    def ids(self) -> np.ndarray:
+        """Prompts as a cache compares them: int64[b, P], undecided behind shorter ones."""
+        ids = np.full((len(self.prompts), max(self.lengths)), UNDECIDED)
+        for row, prompt in enumerate(self.prompts):
+            ids[row, : len(prompt.ids)] = prompt.ids
+        return ids
+
+    def roles(self, room: int) -> np.ndarray:
+        """Return the mask role of each position, with room for a response: int64[b, P + room]."""
+        roles = np.full((len(self.prompts), max(self.lengths) + room), SHARED_ROLE)
+        of_chunk = np.repeat(np.arange(1, self.horizon + 1), self.action_length)
+        for row, (prompt, length) in enumerate(zip(self.prompts, self.lengths, strict=True)):
+            roles[row, :length] = prompt.roles
+            roles[row, length : length + self.chunk_length] = of_chunk
+        return roles
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A chunk as it lies on the device.
+    """Chunks as they lie on the device.
 
     Attributes:
-        last: [d], hidden state before the chunk.
-        hidden: D times [K, d], hidden states before the bins.
-        bins: int64[K, D] in 0…255.
-        log_probs: float32[K, D].
+        hidden_before_chunk: [b, d], hidden states before the first start.
+        hidden_before: D times [b, K, d], hidden states before the bins.
+        bins: int64[b, K, D] in 0…255.
+        log_probs: float32[b, K, D].
     """
 
-    last: Tensor
-    hidden: list[Tensor]
+    hidden_before_chunk: Tensor
+    hidden_before: list[Tensor]
     bins: Tensor
     log_probs: Tensor
+
+    def chunks(self, passes: int) -> list[DecodedChunk]:
+        """Bring the chunks to the host, which waits here for the first time."""
+        check_finite(self.log_probs)
+        rows = zip(self.bins.cpu().numpy(), self.log_probs.cpu().numpy(), strict=True)
+        return [DecodedChunk(bins, log_probs, passes) for bins, log_probs in rows]
 
 
 class ChunkDecoder:
     """Decodes chunks with one transformer and its vocabulary."""
 
-    def __init__(self, model: Transformer, vocab: Vocabulary, caches: Caches) -> None:
-        """Keep the model; a cache is leased for each chunk."""
-        self._model, self._vocab, self._caches = model, vocab, caches
-        self._device = model.lm_head.weight.device
-        self._first_bin = vocab.action_bin_base + 1
-        self._bin_span = slice(self._first_bin, self._first_bin + BINS)
+    def __init__(self, fast: FastTransformer, vocab: Vocabulary, caches: Caches) -> None:
+        """Keep the model; a cache is leased for each batch of prompts."""
+        self._fast, self._vocab, self._caches = fast, vocab, caches
+        self._free = FreeDecoder(fast, vocab)
+        self._bin_span = vocab.action_bins
 
-    @torch.inference_mode()
     def act(
         self, prompt: Sequence, horizon: int, dim: int, choose: Choose = likeliest
     ) -> DecodedChunk:
@@ -142,13 +178,19 @@ class ChunkDecoder:
             CheckpointError: The sequence is too long for the model, or its scores are not finite.
             MemoryLimitError: Memory is short.
         """
-        layout = _Layout(prompt, horizon, dim)
-        with self._session(layout, horizon * (dim + 2)) as session:
-            return _chunk(self._decode(session, layout, choose), session.passes)
+        return self.act_many([prompt], horizon, dim, choose)[0]
 
     @torch.inference_mode()
+    def act_many(
+        self, prompts: list[Sequence], horizon: int, dim: int, choose: Choose = likeliest
+    ) -> list[DecodedChunk]:
+        """Do what `act` does for several prompts in one batch, with the same bins."""
+        layout = ChunkLayout(prompts, horizon, dim)
+        with self._session(layout, layout.chunk_length) as session:
+            return self._decode(session, layout, choose).chunks(session.passes)
+
     def act_verified(self, prompt: Sequence, horizon: int, dim: int) -> DecodedChunk:
-        """Decode as the reference does, freely and greedily over the whole vocabulary.
+        """Decode as the official code does, freely and greedily over the whole vocabulary.
 
         The chunk is decoded side by side and then proven in one more pass; from the first id that
         free decoding would have chosen differently, decoding goes on freely. The chunk then is
@@ -159,61 +201,38 @@ class ChunkDecoder:
             DecodingError: The response does not begin with a well-formed action.
             MemoryLimitError: Memory is short.
         """
-        layout = _Layout(prompt, horizon, dim)
-        with self._session(layout, horizon * (dim + FREE_IDS_PER_ACTION)) as session:
+        layout = ChunkLayout([prompt], horizon, dim)
+        room = self._free.room(len(prompt.ids), layout.chunk_length)
+        with torch.inference_mode(), self._session(layout, room) as session:
             made = self._decode(session, layout, likeliest)
-            forced, rows = self._forced_response(made), self._prove(session, layout, made)
-            chosen = self._likeliest_ids(rows)
-            differs = (chosen != forced).nonzero()
-            if not len(differs):
-                return _chunk(made, session.passes)
-            place = int(differs[0])
-            response = [*forced[:place].tolist(), int(chosen[place])]
-            return self._go_on_freely(session, layout, response, rows[: place + 1])
+            hidden, response, agreed = self._prove(session, layout, made)
+            if agreed[0] == response.shape[1]:
+                return made.chunks(session.passes)[0]
+            ids = response[0, : agreed[0] + 1].tolist()
+            rows = hidden[0, : len(ids)]
+            bins, log_probs = self._free.go_on(
+                session, len(prompt.ids), ids, rows, dim=dim, room=room
+            )
+            return DecodedChunk(bins, log_probs, session.passes, free_from=agreed[0])
 
-    @torch.inference_mode()
-    def act_freely(self, prompt: Sequence, horizon: int, dim: int) -> DecodedChunk:
-        """Decode as the reference does, one id after another: the reference for `act_verified`.
+    def act_verified_many(
+        self, prompts: list[Sequence], horizon: int, dim: int
+    ) -> list[DecodedChunk]:
+        """Do what `act_verified` does for several prompts.
 
-        Raises:
-            CheckpointError: The sequence is too long for the model, or its scores are not finite.
-            DecodingError: The response does not begin with a well-formed action.
+        They are decoded and proven in one batch; those that the proof does not hold for are
+        decoded anew alone, since what follows is one id after another.
         """
-        layout = _Layout(prompt, horizon, dim)
-        with self._session(layout, horizon * (dim + FREE_IDS_PER_ACTION)) as session:
-            ids, positions = self._rest(session, prompt)
-            rows = session.feed(ids, positions, layout.length)[0, -1:]
-            response = self._likeliest_ids(rows).tolist()
-            return self._go_on_freely(session, layout, response, rows)
+        layout = ChunkLayout(prompts, horizon, dim)
+        with torch.inference_mode(), self._session(layout, layout.chunk_length) as session:
+            made = self._decode(session, layout, likeliest)
+            _, response, agreed = self._prove(session, layout, made)
+            chunks = made.chunks(session.passes)
+        return [
+            chunk if count == response.shape[1] else self.act_verified(prompt, horizon, dim)
+            for prompt, chunk, count in zip(prompts, chunks, agreed, strict=True)
+        ]
 
-    @torch.inference_mode()
-    def act_sequentially(
-        self, prompt: Sequence, horizon: int, dim: int, choose: Choose = likeliest
-    ) -> DecodedChunk:
-        """Decode a chunk one token after another: the reference for `act`."""
-        layout, vocab = _Layout(prompt, horizon, dim), self._vocab
-        bins = np.zeros((horizon, dim), np.int64)
-        log_probs = np.zeros((horizon, dim), np.float32)
-        with self._session(layout, horizon * (dim + 2)) as session:
-            session.feed(*self._rest(session, prompt), layout.length)
-            position = layout.length
-
-            def step(token_id: int) -> Tensor:
-                nonlocal position
-                position += 1
-                return session.feed(self._row(token_id), self._row(position - 1), position)[0, 0]
-
-            for k in range(horizon):
-                hidden = step(vocab.action_start)
-                for i in range(dim):
-                    scores = self._bin_scores(hidden)
-                    best = int(choose(scores))
-                    bins[k, i], log_probs[k, i] = best + 1, float(scores[best])
-                    hidden = step(self._first_bin + best)
-                step(vocab.action_end)
-            return DecodedChunk(bins, log_probs, session.passes)
-
-    @torch.inference_mode()
     def act_continuous(self, prompt: Sequence, horizon: int, dim: int) -> np.ndarray:
         """Return the chunk that the continuous action head gives, in one pass.
 
@@ -224,104 +243,108 @@ class ChunkDecoder:
             CheckpointError: The prompt is too long for the model, or an action is not finite.
             ValueError: The model has no head, or one for chunks of another size.
         """
-        head = self._model.action_head
+        return self.act_continuous_many([prompt], horizon, dim)[0]
+
+    @torch.inference_mode()
+    def act_continuous_many(
+        self, prompts: list[Sequence], horizon: int, dim: int
+    ) -> list[np.ndarray]:
+        """Do what `act_continuous` does for several prompts in one batch."""
+        head = self._fast.action_head
         size = None if head is None else (head.config.horizon, head.config.dim)
-        if size != (horizon, dim):
+        if head is None or size != (horizon, dim):
             raise ValueError(f'expected an action head for {(horizon, dim)}, got one for {size}')
-        with self._session(_Layout(prompt, 0, dim), 0, reuse=False) as session:
-            actions = head(session.feed(*self._rest(session, prompt), len(prompt.ids)))[0].float()
+        layout = ChunkLayout(prompts, 0, dim)
+        with self._session(layout, 0, reuse=False) as session:
+            ids, positions = self._prompt_pass(session, layout)
+            hidden = session.feed(ids, positions, layout.end)  # [b, t, d]
+            # row by row, since some heads attend to the padding of shorter prompts
+            rows = [hidden[row : row + 1, -length:] for row, length in enumerate(layout.lengths)]
+            actions = torch.cat([head(row) for row in rows]).float()  # [b, K, D]
             check_finite(actions)
-            return actions.cpu().numpy()
+            return list(actions.cpu().numpy())
 
     def _session(
-        self, layout: _Layout, room: int, *, reuse: bool = True
+        self, layout: ChunkLayout, room: int, *, reuse: bool = True
     ) -> AbstractContextManager[Session]:
-        what = f'prompt of {layout.length} and {layout.horizon} actions of {layout.size}'
-        ids = layout.prompt.ids[None]
-        return self._caches.session(ids, layout.blocks(room), what, reuse=reuse)
+        what = f'prompt of {max(layout.lengths)} and {layout.horizon} actions of {layout.dim + 2}'
+        return self._caches.session(layout.ids, layout.roles(room), what, reuse=reuse)
 
-    def _rest(self, session: Session, prompt: Sequence) -> tuple[Tensor, Tensor]:
-        """Return ids and positions of what is not known of a prompt, its last id at least."""
-        first = min(session.known, len(prompt.ids) - 1)
-        return self._row(prompt.ids[first:]), self._row(np.arange(first, len(prompt.ids)))
+    def _prompt_pass(self, session: Session, layout: ChunkLayout) -> tuple[Tensor, Tensor]:
+        """Return what pass 0 feeds: what is not cached of each prompt, and all starts.
 
-    def _decode(self, session: Session, layout: _Layout, choose: Choose) -> _Decoded:
-        """Decode all bins of a chunk; nothing is waited for on the way."""
-        ids, positions = self._rest(session, layout.prompt)
-        at = self._row(layout.starts)  # [1, K]
-        starts = torch.full_like(at, self._vocab.action_start)
-        ids, positions = torch.cat([ids, starts], 1), torch.cat([positions, at], 1)
-        end = layout.length + layout.size * layout.horizon
-        all_hidden = session.feed(ids, positions, end)[0]
-        hidden = [all_hidden[-layout.horizon :]]
+        Returns:
+            Ids and positions, int64[b, t], shorter rows filled up on the left. The last id of each
+            prompt is always fed, for the hidden state behind it.
+        """
+        rows = []
+        for prompt, starts in zip(layout.prompts, layout.starts, strict=True):
+            length = len(prompt.ids)
+            first = min(session.cached_count, length - 1)
+            start_ids = np.full(layout.horizon, self._vocab.action_start)
+            ids = np.concatenate([prompt.ids[first:], start_ids])
+            rows.append((ids, np.concatenate([np.arange(first, length), starts])))
+        longest = max(len(ids) for ids, _ in rows)
+        all_ids = np.zeros((len(rows), longest), np.int64)
+        all_positions = np.full((len(rows), longest), session.padding)
+        for row, (ids, positions) in enumerate(rows):
+            all_ids[row, longest - len(ids) :] = ids
+            all_positions[row, longest - len(ids) :] = positions
+        return self._tensor(all_ids), self._tensor(all_positions)
+
+    def _decode(self, session: Session, layout: ChunkLayout, choose: Choose) -> _Decoded:
+        """Decode all bins of all chunks; the host waits for nothing on the way."""
+        starts = self._tensor(layout.starts)  # [b, K]
+        hidden = session.feed(*self._prompt_pass(session, layout), layout.end)  # [b, t, d]
+        hidden_before = [hidden[:, -layout.horizon :]]  # [b, K, d] each
         bins, log_probs = [], []
         for i in range(1, layout.dim + 1):
-            scores = self._bin_scores(hidden[-1])  # [K, 256]
-            best = choose(scores)
+            scores = self._bin_scores(hidden_before[-1])  # [b, K, 256]
+            best = choose(scores)  # [b, K]
             bins.append(best)
-            log_probs.append(scores.gather(-1, best[:, None])[:, 0])
+            log_probs.append(scores.gather(-1, best[..., None])[..., 0])
             if i < layout.dim:
-                hidden.append(session.feed(best[None] + self._first_bin, at + i, end)[0])
-        last = all_hidden[-layout.horizon - 1]
-        return _Decoded(last, hidden, torch.stack(bins, 1), torch.stack(log_probs, 1))
-
-    def _prove(self, session: Session, layout: _Layout, made: _Decoded) -> Tensor:
-        """Feed the last bins and the ends; return the hidden state before each id, [t, d]."""
-        at = self._row(layout.starts)
-        last = made.bins[None, :, -1] + self._first_bin
-        ids = torch.cat([last, torch.full_like(last, self._vocab.action_end)], 1)
-        positions = torch.cat([at + layout.dim, at + layout.dim + 1], 1)
-        end = layout.length + layout.size * layout.horizon
-        behind = session.feed(ids, positions, end)[0].chunk(2)
-        rows = torch.stack([*made.hidden, *behind], 1)  # [K, D + 2, d]
-        return torch.cat([made.last[None], rows.flatten(0, 1)])
-
-    def _forced_response(self, made: _Decoded) -> Tensor:
-        """Return the response as it was forced and chosen: int64[K · (D + 2) + 1]."""
-        edge = torch.ones_like(made.bins[:, :1])
-        vocab = self._vocab
-        parts = [vocab.action_start * edge, made.bins + self._first_bin, vocab.action_end * edge]
-        return torch.cat([torch.cat(parts, 1).flatten(), vocab.sep * edge[0]])
-
-    def _go_on_freely(
-        self, session: Session, layout: _Layout, response: list[int], rows: Tensor
-    ) -> DecodedChunk:
-        """Decode the rest freely; `rows`, [t, d], are the hidden states before the response."""
-        place = len(response) - 1
-        most = layout.horizon * (layout.dim + FREE_IDS_PER_ACTION)
-        response, hidden = decode_freely(
-            session, self._model.logits, self._vocab, layout.length, response, most
+                ids = best + self._bin_span.start
+                hidden_before.append(session.feed(ids, starts + i, layout.end))
+        before_chunk = hidden[:, -layout.horizon - 1]  # behind the last token of each prompt
+        return _Decoded(
+            before_chunk, hidden_before, torch.stack(bins, -1), torch.stack(log_probs, -1)
         )
-        bins = well_formed(response, self._vocab, layout.dim)
-        if not len(bins):
-            raise DecodingError(
-                'the answer of the model does not begin with an action',
-                expected=f'{layout.horizon} actions of {layout.dim} numbers',
-                got=f'ids {response[: layout.size]}',
-                remedy='Use a checkpoint trained for this robot, or decoding discrete.',
-            )
-        rows = torch.cat([rows, *(h[None] for h in hidden)])
-        inside = layout.size * np.arange(len(bins))[:, None] + np.arange(1, layout.dim + 1)
-        chosen = torch.as_tensor(bins - 1, device=self._device)
-        scores = self._bin_scores(rows[torch.as_tensor(inside, device=self._device)])
-        log_probs = scores.gather(-1, chosen[..., None])[..., 0].cpu().numpy()
-        return DecodedChunk(bins, log_probs, session.passes, free_from=place)
 
-    def _likeliest_ids(self, rows: Tensor) -> Tensor:
-        """Return the likeliest id of the whole vocabulary: [t, d] → int64[t]."""
-        best, ids = self._model.logits(rows).max(-1)
+    def _prove(
+        self, session: Session, layout: ChunkLayout, made: _Decoded
+    ) -> tuple[Tensor, Tensor, list[int]]:
+        """Compare what was forced and chosen with the likeliest ids of the vocabulary.
+
+        Returns:
+            [b, n, d], the hidden state before each id of the response, n = K · (D + 2) + 1;
+            int64[b, n], the likeliest ids behind them; and how many of them each response begins
+            with, for which the host waits, since they decide what comes next.
+        """
+        starts = self._tensor(layout.starts)  # [b, K]
+        last = made.bins[..., -1] + self._bin_span.start  # [b, K]
+        ids = torch.cat([last, torch.full_like(last, self._vocab.action_end)], 1)  # [b, 2 · K]
+        positions = torch.cat([starts + layout.dim, starts + layout.dim + 1], 1)
+        behind = session.feed(ids, positions, layout.end).chunk(2, 1)  # 2 × [b, K, d]
+        inside = torch.stack([*made.hidden_before, *behind], 2)  # [b, K, D + 2, d]
+        hidden = torch.cat(
+            [made.hidden_before_chunk[:, None], inside.flatten(1, 2)], 1
+        )  # [b, n, d]
+        best, chosen = self._fast.logits(hidden).max(-1)  # [b, n]
         check_finite(best)
-        return ids
+        agree = (chosen == self._response(made)).int()
+        return hidden, chosen, agree.cumprod(1).sum(1).tolist()
+
+    def _response(self, made: _Decoded) -> Tensor:
+        """Return the response as it was forced and chosen: int64[b, K · (D + 2) + 1]."""
+        vocab, edge = self._vocab, torch.ones_like(made.bins[..., :1])  # [b, K, 1]
+        numbers = made.bins + self._bin_span.start  # [b, K, D]
+        actions = torch.cat([vocab.action_start * edge, numbers, vocab.action_end * edge], -1)
+        return torch.cat([actions.flatten(1), vocab.sep * edge[:, 0]], 1)
 
     def _bin_scores(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities among the bins: [..., d] → float32[..., 256]."""
-        return self._model.logits(hidden, self._bin_span).log_softmax(-1)
+        return self._fast.logits(hidden, self._bin_span).log_softmax(-1)
 
-    def _row(self, numbers: object) -> Tensor:
-        """Return numbers as one row on the device: int64[1, t]."""
-        return torch.as_tensor(numbers, device=self._device).reshape(1, -1)
-
-
-def _chunk(made: _Decoded, passes: int) -> DecodedChunk:
-    check_finite(made.log_probs)
-    return DecodedChunk((made.bins + 1).cpu().numpy(), made.log_probs.cpu().numpy(), passes)
+    def _tensor(self, numbers: np.ndarray) -> Tensor:
+        return torch.as_tensor(numbers, device=self._fast.device)

@@ -4,18 +4,19 @@ A pass of a large model is hundreds of small kernels, and starting them one by o
 than running them. Shapes are kept few: attention always looks at all slots of its cache (what lies
 behind is hidden), and passes are filled up to whole buckets.
 
-Knows shapes and CUDA. Must not know what an id means.
+Knows shapes and CUDA. Must not know caches or what an id means.
 Legend: b batch, t new tokens, d model width.
 """
 
+from collections.abc import Callable
 import threading
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worldvla_ros.inference.fast import FastTransformer, KVCache
-
+Pass = Callable[[Tensor, Tensor], Tensor]
+"""Ids int64[b, t] and positions int64[b or 1, t] in, hidden states [b, t, d] out."""
 BUCKET = 64
 """Passes of more tokens are filled up to a multiple of this, shorter ones to a power of two."""
 WARM_UPS = 2
@@ -25,24 +26,18 @@ WARM_UPS = 2
 class Captured:
     """One pass as a graph, with the buffers that it reads and writes."""
 
-    def __init__(
-        self, fast: FastTransformer, ids: Tensor, positions: Tensor, cache: KVCache, pool: object
-    ) -> None:
+    def __init__(self, run: Pass, ids: Tensor, positions: Tensor, pool: object) -> None:
         """Capture a pass with copies of these ids and positions."""
         self._ids, self._positions = ids.clone(), positions.clone()
-
-        def forward() -> Tensor:
-            return fast.forward(self._ids, self._positions, cache, cache.length)
-
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                forward()
+                run(self._ids, self._positions)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):
-            self._hidden = forward()
+            self._hidden = run(self._ids, self._positions)
 
     def replay(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Run the pass again: int64[b, t], int64[b or 1, t] → [b, t, d]."""
@@ -52,26 +47,44 @@ class Captured:
         return self._hidden.clone()
 
 
-class GraphedForward:
-    """`FastTransformer.forward`, captured once for each shape and cache."""
+class PassGraphs:
+    """Runs passes of one device, each captured once for its shape and cache."""
 
-    def __init__(self, fast: FastTransformer) -> None:
+    def __init__(self, device: torch.device) -> None:
         """Capture nothing yet; graphs live as long as their caches."""
-        self._fast = fast
-        with torch.cuda.device(fast.device):
+        self._device = device
+        with torch.cuda.device(device):
             self._pool = torch.cuda.graph_pool_handle()
         self._lock = threading.Lock()
 
-    def __call__(self, ids: Tensor, positions: Tensor, cache: KVCache, end: int) -> Tensor:
-        """Do as `FastTransformer.forward` does; `end` is not needed."""
+    def run(
+        self,
+        run: Pass,
+        ids: Tensor,
+        positions: Tensor,
+        padding: int,
+        captured: dict[tuple[torch.Size, torch.Size], Captured],
+    ) -> Tensor:
+        """Run a pass as a graph.
+
+        Args:
+            run: The pass; what it reads besides ids and positions must stay where it is.
+            ids: int64[b, t].
+            positions: int64[b or 1, t].
+            padding: The position that no token sees.
+            captured: Graphs of this cache by shape; a new one is added.
+
+        Returns:
+            float[b, t, d].
+        """
         tokens = ids.shape[1]
-        ids, positions = padded(ids, positions, cache.length)
-        key = (ids.shape, positions.shape)
+        ids, positions = padded(ids, positions, padding)
+        shape = (ids.shape, positions.shape)
         # graphs share memory, so one must be read before another one runs
-        with self._lock, torch.cuda.device(self._fast.device):
-            if key not in cache.graphs:
-                cache.graphs[key] = Captured(self._fast, ids, positions, cache, self._pool)
-            return cache.graphs[key].replay(ids, positions)[:, :tokens]
+        with self._lock, torch.cuda.device(self._device):
+            if shape not in captured:
+                captured[shape] = Captured(run, ids, positions, self._pool)
+            return captured[shape].replay(ids, positions)[:, :tokens]
 
 
 def padded(ids: Tensor, positions: Tensor, padding: int) -> tuple[Tensor, Tensor]:

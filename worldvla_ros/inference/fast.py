@@ -1,20 +1,25 @@
 """The transformer as decoding needs it: few large operations, and a cache with fixed slots.
 
     token at position p  ─→  keys and values in slot p of the cache, always
-    a query at position q sees the slots s <= q that its block may see (see masks.py)
+    a query at position q sees the slots s <= q that its role may see (see masks.py)
 
 Since slot and position are one, causality alone hides what lies behind the newest token. So a
 cache needs no clearing: going back is feeding a position again, and what is left of an older
 sequence is never seen. `Transformer` is the slow, obvious version with the same result.
+On a GPU each shape of pass is captured as a graph when it is first met (cuda_graphs.py).
 
-Knows weights, positions and blocks. Must not know what an id means.
+Knows weights, positions and roles. Must not know what an id means.
 Legend: b batch, t new tokens, s slots, d model width, n heads, k head width.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worldvla_ros.errors import CheckpointError
+from worldvla_ros.inference.cuda_graphs import Captured, PassGraphs
 from worldvla_ros.model.masks import chunk_mask
 from worldvla_ros.model.transformer import Layer, Transformer, TransformerConfig, rotary_table
 
@@ -39,22 +44,22 @@ class KVCache:
         # zeros, since what is hidden is still multiplied by zero and must be finite
         shape = (depth, 2, batch, length + 1, heads, width)
         self._buffer = torch.zeros(shape, device=device, dtype=dtype)
-        self.blocks = torch.zeros(length + 1, dtype=torch.long, device=device)
+        self.roles = torch.zeros(batch, length + 1, dtype=torch.long, device=device)
         self.length = length
         self.batch = batch
-        self.graphs: dict[tuple, object] = {}
+        self.graphs: dict[tuple[torch.Size, torch.Size], Captured] = {}
         """What cuda_graphs.py captured for this cache, by shape."""
 
     def layer(self, index: int) -> Tensor:
         """Return keys and values of a layer: [2, b, s, n, k]."""
         return self._buffer[index]
 
-    def spread(self, end: int) -> None:
-        """Give all sequences of the batch what the first has in its first `end` slots."""
+    def copy_first(self, end: int) -> None:
+        """Copy the first `end` slots of the first sequence to all others of the batch."""
         self._buffer[:, :, 1:, :end] = self._buffer[:, :, :1, :end]
 
     def clear(self) -> None:
-        """Forget everything, numbers that are not finite included."""
+        """Overwrite everything, so that numbers that are not finite are gone too."""
         self._buffer.zero_()
 
 
@@ -128,23 +133,41 @@ class SideBySide(nn.Module):
 
 
 class FastTransformer:
-    """Ids and positions in, hidden states out, through a cache."""
+    """Ids and positions in, hidden states out, through a cache.
+
+    Attributes:
+        config: Sizes.
+        device: Where the weights are.
+        dtype: Type of the weights and of hidden states.
+        action_head: The continuous action head, or None where there is none.
+        passes: Forward passes so far.
+        tokens: Tokens fed in them.
+    """
 
     def __init__(self, model: Transformer) -> None:
         """Share the weights of a model in evaluation mode; its parameters stay in use.
 
         Projections are put together in memory of their own, of which the model's parameters become
         views, so that nothing is held twice. Quantised ones stay apart, and so do large ones on a
-        CPU.
+        CPU, which are not read here.
+
+        Raises:
+            CheckpointError: A weight that is read here is not finite.
         """
         weight = model.lm_head.weight
         self.config, self.device, self.dtype = model.config, weight.device, weight.dtype
         size = sum(p.numel() * p.element_size() for p in model.parameters())
         fuse = _plain(model) and (self.device.type != 'cpu' or size <= FUSED_ON_CPU_BYTES)
+        if fuse:
+            check_weights(model)
         self._embedding = model.model.embed_tokens
-        self._norm = model.model.norm
+        self._norm = model.model.norm.weight
         self._layers = [FastLayer(layer, self.config, fuse) for layer in model.model.layers]
         self._rotary = self._rotary_tables()
+        self._head = model.lm_head
+        self.action_head = model.action_head
+        self._graphs = PassGraphs(self.device) if self.device.type == 'cuda' else None
+        self.passes = self.tokens = 0
 
     def new_cache(self, length: int, batch: int = 1) -> KVCache:
         """Return an empty cache for `length` tokens of each of `batch` sequences."""
@@ -155,23 +178,49 @@ class FastTransformer:
 
         Args:
             ids: int64[b, t]; with b below the cache's batch, its first sequences are meant.
-            positions: int64[b or 1, t], which are also the slots; `cache.blocks` says of which
-                block each is.
+            positions: int64[b or 1, t], which are also the slots; `cache.roles` says what role
+                each has.
             cache: Receives keys and values.
-            end: No position is greater or equal.
+            end: No position but the padding's is greater or equal. Slots from there on are spared,
+                except in captured passes, which look at all slots so that few shapes are captured;
+                the mask hides the rest there.
 
         Returns:
             float[b, t, d] after the final norm.
+
+        Raises:
+            ValueError: The cache has fewer slots than `end`.
         """
-        slots, blocks = torch.arange(end, device=self.device), cache.blocks
-        mask = chunk_mask(positions, blocks[positions], slots, blocks[:end])[:, None]
-        rows = torch.arange(len(ids), device=self.device)[:, None] * (cache.length + 1)
-        targets = (positions + rows).flatten()
+        if end > cache.length:
+            raise ValueError(f'expected end <= {cache.length}, the slots of the cache, got {end}')
+        self.passes += 1
+        self.tokens += ids.numel()
+        if self._graphs is None:
+            return self._run(ids, positions, cache, end)
+
+        def whole(ids: Tensor, positions: Tensor) -> Tensor:
+            return self._run(ids, positions, cache, cache.length)
+
+        return self._graphs.run(whole, ids, positions, cache.length, cache.graphs)
+
+    def logits(self, hidden: Tensor, span: slice | None = None) -> Tensor:
+        """Return the scores of a span of ids, or of all: [..., d] → fp32[..., ids in span]."""
+        weight = self._head.weight if span is None else self._head.weight[span]
+        return functional.linear(hidden, weight).float()
+
+    def _run(self, ids: Tensor, positions: Tensor, cache: KVCache, end: int) -> Tensor:
+        """Do as `forward` says, looking at the first `end` slots."""
+        batch = len(ids)
+        slots, roles = torch.arange(end, device=self.device), cache.roles[:batch]  # [s], [b, …]
+        own_roles = roles.gather(1, positions.expand(batch, -1))  # [b, t]
+        mask = chunk_mask(positions, own_roles, slots, roles[:, :end])[:, None]  # [b, 1, t, s]
+        rows = torch.arange(batch, device=self.device)[:, None] * (cache.length + 1)
+        targets = (positions + rows).flatten()  # [b · t], slots counted through the batch
         rotary = tuple(table[positions][:, :, None, None] for table in self._rotary)
-        x = self._embedding(ids)
+        x = self._embedding(ids)  # [b, t, d]
         for index, layer in enumerate(self._layers):
             x = layer(x, rotary, mask, cache.layer(index), targets)
-        return self._norm(x)
+        return rms_norm(x, self._norm, self.config.rms_norm_eps)
 
     def _rotary_tables(self) -> tuple[Tensor, Tensor]:
         """Return cos and sin for every position, [positions, k]; sin has the sign of its half."""
@@ -189,6 +238,19 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * functional.rms_norm(x.float(), weight.shape, None, eps).to(x.dtype)
 
 
+def check_weights(network: nn.Module) -> None:
+    """Refuse a network of which a weight is not finite.
+
+    Raises:
+        CheckpointError: One is not; the message names it.
+    """
+    weights = dict(network.named_parameters())
+    finite = torch.stack([weight.isfinite().all() for weight in weights.values()])
+    if not bool(finite.all()):  # the host waits once, for all
+        name = next(n for n, f in zip(weights, finite.tolist(), strict=True) if not f)
+        raise CheckpointError(f'{name} holds a weight that is not finite')
+
+
 def _plain(model: Transformer) -> bool:
     """Whether the layers' weights are all ordinary numbers of one type."""
     weights = [p for p in model.model.layers.parameters() if p.dim() == 2]
@@ -203,7 +265,9 @@ def _fused(maps: list[nn.Linear]) -> nn.Linear:
     return joint
 
 
-def _joint_parameters(modules: list[nn.Module], name: str, join: callable) -> Tensor:
+def _joint_parameters(
+    modules: list[nn.Module], name: str, join: Callable[[list[Tensor]], Tensor]
+) -> Tensor:
     """Join a parameter of several modules, and make theirs views of what was joined."""
     joint = join([getattr(module, name).detach() for module in modules])
     parts = (

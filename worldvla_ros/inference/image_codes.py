@@ -14,6 +14,7 @@ import threading
 import numpy as np
 import torch
 
+from worldvla_ros.inference.fast import check_weights
 from worldvla_ros.inference.shortage import explain_shortage
 from worldvla_ros.model.vqgan import VQGAN
 from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
@@ -26,43 +27,45 @@ class ImageCodes:
     """Encodes and decodes images of one checkpoint."""
 
     def __init__(self, vqgan: VQGAN, size: int, device: torch.device) -> None:
-        """Use a network; `size` is the side of a square image in the model [px]."""
+        """Use a network; `size` is the side of a square image in the model [px].
+
+        Raises:
+            CheckpointError: A weight is not finite.
+        """
+        check_weights(vqgan)
         self._vqgan, self._size, self._device = vqgan, size, device
         self._patch = vqgan.config.reduction * CODES_PER_CELL
-        self._known: OrderedDict[tuple, np.ndarray] = OrderedDict()
+        self._remembered: OrderedDict[tuple, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def fit(self, image: np.ndarray) -> np.ndarray:
-        """Return an image as the model sees it: uint8[h, w, 3] of any size → of the model's.
-
-        Raises:
-            ObservationError: The image is empty or not RGB.
-        """
+        """Return an image as the model sees it: uint8[h, w, 3], as `Observation` accepts it."""
         return np.array(fit_image(image, self._size, self._patch))
 
     def encode(self, images: list[np.ndarray]) -> list[np.ndarray]:
         """Return the codes of images of any size: uint8[h, w, 3] each → int64[r, c] each.
 
-        Images of one size that are not known yet are encoded in one batch.
+        Images as `Observation` accepts them; those of one size that are not remembered are encoded
+        in one batch.
 
         Raises:
-            ObservationError: An image is empty or not RGB.
             MemoryLimitError: Memory is short.
         """
-        fitted = [self.fit(image) for image in images]
-        with self._lock:  # a node may be configured while another one thinks
-            return self._encode(fitted)
+        with explain_shortage('encoding images', f'{len(images)} images'):
+            fitted = [self.fit(image) for image in images]
+            with self._lock:  # a node may be configured while another one computes
+                return self._encode(fitted)
 
     def _encode(self, fitted: list[np.ndarray]) -> list[np.ndarray]:
         keys = [_key(image) for image in fitted]
-        new = {k: i for k, i in zip(keys, fitted, strict=True) if k not in self._known}
+        new = {k: i for k, i in zip(keys, fitted, strict=True) if k not in self._remembered}
         for shape in {image.shape for image in new.values()}:
-            self._learn({k: i for k, i in new.items() if i.shape == shape})
+            self._encode_new({k: i for k, i in new.items() if i.shape == shape})
         for key in keys:
-            self._known.move_to_end(key)
-        found = [self._known[key].copy() for key in keys]
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+            self._remembered.move_to_end(key)
+        found = [self._remembered[key].copy() for key in keys]
+        while len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
         return found
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -76,11 +79,10 @@ class ImageCodes:
             images = self._vqgan.decode(batch).cpu().numpy()
         return images.reshape(*codes.shape[:-2], *images.shape[1:])
 
-    def _learn(self, images: dict[tuple, np.ndarray]) -> None:
+    def _encode_new(self, images: dict[tuple, np.ndarray]) -> None:
         batch = torch.from_numpy(np.stack(list(images.values()))).to(self._device)
-        with explain_shortage('encoding images', f'{len(batch)} images'):
-            codes = self._vqgan.encode(batch).cpu().numpy()
-        self._known.update(zip(images, codes, strict=True))
+        codes = self._vqgan.encode(batch).cpu().numpy()  # the host waits: a prompt needs them
+        self._remembered.update(zip(images, codes, strict=True))
 
 
 def _key(image: np.ndarray) -> tuple:

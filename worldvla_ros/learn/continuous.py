@@ -47,11 +47,11 @@ def labelled_actions(batch: Batch, dim: int, vocab: Vocabulary) -> tuple[Tensor,
         int64[b, n], the place of each in its chunk, from 0; float32[b, n, D], the centres of its
         bins in [-1, 1].
     """
-    bins = batch.labels - vocab.action_bin_base
-    shown = (batch.blocks > 0) & (bins >= 1) & (bins <= BINS)
+    bins = batch.labels - vocab.action_bins.start
+    shown = (batch.blocks > 0) & (bins >= 0) & (bins < BINS)
     shape = (len(bins), -1, dim)
     centres = torch.from_numpy(CENTRES).to(bins.device)
-    targets = centres[(bins[shown] - 1).clamp(max=BINS - 2)].view(shape)
+    targets = centres[bins[shown].clamp(max=BINS - 2)].view(shape)
     return batch.blocks[shown].view(shape)[..., 0] - 1, targets
 
 

@@ -43,17 +43,18 @@ class Loss:
         The reference's span begins and ends one id early (its ids 3 … 8194, where codes are
         4 … 8195); `reference_span` does the same.
         """
-        first = self.vocab.code_base - self.reference_span
-        code = (labels >= first) & (labels < first + self.vocab.codebook_size)
+        early = int(self.reference_span)
+        span = self.vocab.codes
+        code = (labels >= span.start - early) & (labels < span.stop - early)
         return torch.where(code, self.image_weight, 1.0)
 
     def _spread(self, logits: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
         """Replace the score of a bin by the mean score under a normal distribution around it."""
-        first = self.vocab.action_bin_base + 1
-        bins = labels - first
+        span = self.vocab.action_bins
+        bins = labels - span.start
         is_bin = (bins >= 0) & (bins < BINS)
         targets = bin_targets(self.bin_spread, labels.device)[bins[is_bin]]  # [m', 256]
-        spread = (targets * logits[is_bin, first : first + BINS]).sum(-1)
+        spread = (targets * logits[is_bin, span]).sum(-1)
         return chosen.masked_scatter(is_bin, spread)
 
 

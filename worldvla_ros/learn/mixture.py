@@ -122,8 +122,8 @@ class Mixture:
         batch = collate([make(self.episodes[i], rng) for i in chosen], self.sequences.vocab.pad)
         if not self.prompt_images:
             return batch
-        first = self.sequences.vocab.code_base
-        code = (batch.ids >= first) & (batch.ids < first + self.sequences.vocab.codebook_size)
+        span = self.sequences.vocab.codes
+        code = (batch.ids >= span.start) & (batch.ids < span.stop)
         drawn = torch.from_numpy(rng.random(code.shape) < self.prompt_images)
         return replace(batch, labels=torch.where(code & drawn, batch.ids, batch.labels))
 
@@ -149,14 +149,14 @@ class Mixture:
 
 
 def thin(sequence: Sequence, kept: np.ndarray) -> tuple[Sequence, np.ndarray]:
-    """Leave out the actions of a chunk that are not `kept` (blocks 1 … K).
+    """Leave out the actions of a chunk that are not `kept` (roles 1 … K).
 
     Returns:
         The shorter sequence, and the position int64[t] of each of its tokens in the whole one.
     """
-    positions = np.flatnonzero((sequence.blocks < 1) | np.isin(sequence.blocks, kept))
-    ids, blocks = sequence.ids[positions], sequence.blocks[positions]
-    return Sequence(ids, blocks, sequence.prompt_length), positions
+    positions = np.flatnonzero((sequence.roles < 1) | np.isin(sequence.roles, kept))
+    ids, roles = sequence.ids[positions], sequence.roles[positions]
+    return Sequence(ids, roles, sequence.prompt_length), positions
 
 
 def collate(examples: list[Example], pad: int) -> Batch:
@@ -169,7 +169,7 @@ def collate(examples: list[Example], pad: int) -> Batch:
         sequence, positions = example.sequence, example.positions
         length, prompt = len(sequence.ids), sequence.prompt_length
         ids[row, :length] = sequence.ids
-        blocks[row, :length] = sequence.blocks
+        blocks[row, :length] = sequence.roles
         labels[row, prompt:length] = sequence.ids[prompt:]
         places[row, :length] = positions
         places[row, length:] = positions[-1] + 1 + np.arange(shape[1] - length)

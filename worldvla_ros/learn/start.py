@@ -32,9 +32,9 @@ def start_tables(model: Transformer, vocab: Vocabulary, codebook: Tensor) -> Non
         codebook: float[codes, width] of the image tokenizer.
     """
     features = {
-        vocab.action_bin_base + 1: waves(BINS),
-        vocab.state_bin_base + 1: waves(BINS),
-        vocab.code_base: codebook,
+        vocab.action_bins.start: waves(BINS),
+        vocab.state_bins.start: waves(BINS),
+        vocab.codes.start: codebook,
     }
     for table in (model.model.embed_tokens.weight, model.lm_head.weight):
         std = float(table.detach().std())

@@ -92,7 +92,8 @@ def half_way(model: Transformer) -> Iterator[list[Tensor]]:
 
 def first_patches(batch: Batch, states: Tensor, vocab: Vocabulary, n: int) -> Tensor:
     """Return the states of the first n codes of each sequence: float[b, t, d] → [b, n, d]."""
-    codes = (batch.ids >= vocab.code_base) & (batch.ids < vocab.code_base + vocab.codebook_size)
+    span = vocab.codes
+    codes = (batch.ids >= span.start) & (batch.ids < span.stop)
     return states[codes & (codes.cumsum(1) <= n)].view(len(states), n, -1)
 
 
@@ -284,11 +285,11 @@ def figures(logits: Tensor, labels: Tensor, vocab: Vocabulary) -> dict[str, floa
         action_accuracy: Share of bins hit within one bin.
         code_accuracy: Share of image codes hit.
     """
-    first = vocab.action_bin_base + 1
-    is_bin = (labels >= first) & (labels < first + BINS)
-    best = logits[is_bin, first : first + BINS].argmax(-1)
-    distance = (best - (labels[is_bin] - first)).abs().float()
-    codes = slice(vocab.code_base, vocab.code_base + vocab.codebook_size)
+    bins = vocab.action_bins
+    is_bin = (labels >= bins.start) & (labels < bins.stop)
+    best = logits[is_bin, bins].argmax(-1)
+    distance = (best - (labels[is_bin] - bins.start)).abs().float()
+    codes = vocab.codes
     is_code = (labels >= codes.start) & (labels < codes.stop)
     hit = logits[is_code, codes].argmax(-1) == labels[is_code] - codes.start
     return {

@@ -20,6 +20,20 @@ import torch
 from torch import Tensor, nn
 
 from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.sizes import MAX_DEPTH, MAX_WIDTH, check_sizes
+
+BOUNDS = {
+    'context_size': (1, MAX_WIDTH),
+    'hidden_size': (1, MAX_WIDTH),
+    'intermediate_size': (1, MAX_WIDTH),
+    'num_hidden_layers': (1, MAX_DEPTH),
+    'num_attention_heads': (1, MAX_WIDTH),
+    'num_mlp_blocks': (0, MAX_DEPTH),
+    'dropout': (0.0, 1.0),
+    'horizon': (1, 4096),
+    'dim': (1, 1024),
+}
+"""Of the sizes of an action head."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +69,14 @@ class ActionHeadConfig:
         """Refuse sizes that make no head.
 
         Raises:
-            CheckpointError: A size is not positive, or the heads do not divide the width.
+            CheckpointError: A size is out of bounds, or the heads do not divide the width.
         """
-        sizes = (self.context_size, self.hidden_size, self.intermediate_size)
-        counts = (self.num_hidden_layers, self.num_attention_heads, self.horizon, self.dim)
-        fits = min(*sizes, *counts) >= 1 and self.num_mlp_blocks >= 0
-        if not fits or self.hidden_size % self.num_attention_heads:
+        check_sizes('action head', self, BOUNDS)
+        if self.hidden_size % self.num_attention_heads:
             raise CheckpointError(
-                'action head sizes',
-                expected='positive sizes, hidden_size divisible by num_attention_heads',
-                got=self,
+                'action head: hidden_size',
+                expected=f'a multiple of num_attention_heads = {self.num_attention_heads}',
+                got=self.hidden_size,
             )
 
 

@@ -11,8 +11,12 @@
     S    1 1 1 1 1 1 1        the final sep sees everything
 
 (WorldVLA, arXiv 2506.21539, section 3.3; repository `modeling_xllmx_chameleon_ck.py`,
-generate_att_mask_3.) The rule goes by role, not by scanning ids, so it needs `blocks` (see
-sequence.py).
+generate_att_mask_3.) The rule goes by the role of each token, not by scanning ids:
+
+    role  0   shared, seen by all later tokens
+    role  k   of action k ≥ 1 of the chunk
+    role -1   of a past action inside the prompt, hidden from the chunk
+
 Legend: b batch, t tokens, q queries, k keys.
 """
 
@@ -20,23 +24,23 @@ from torch import Tensor
 
 
 def chunk_mask(
-    query_positions: Tensor, query_blocks: Tensor, key_positions: Tensor, key_blocks: Tensor
+    query_positions: Tensor, query_roles: Tensor, key_positions: Tensor, key_roles: Tensor
 ) -> Tensor:
     """Return which key each query may attend to: bool[..., q, k].
 
     Args:
         query_positions: int64[..., q], absolute positions.
-        query_blocks: int64[..., q]: 0 shared, -1 past action, k ≥ 1 action k of the chunk.
+        query_roles: int64[..., q], see above.
         key_positions: int64[..., k].
-        key_blocks: int64[..., k].
+        key_roles: int64[..., k].
     """
-    causal = key_positions[..., None, :] <= query_positions[..., :, None]
-    in_chunk = query_blocks[..., :, None] > 0
-    shared = key_blocks[..., None, :] == 0
-    own = key_blocks[..., None, :] == query_blocks[..., :, None]
+    causal = key_positions[..., None, :] <= query_positions[..., :, None]  # [..., q, k]
+    in_chunk = query_roles[..., :, None] > 0  # [..., q, 1]
+    shared = key_roles[..., None, :] == 0  # [..., 1, k]
+    own = key_roles[..., None, :] == query_roles[..., :, None]  # [..., q, k]
     return causal & (~in_chunk | shared | own)
 
 
-def sequence_mask(positions: Tensor, blocks: Tensor) -> Tensor:
+def sequence_mask(positions: Tensor, roles: Tensor) -> Tensor:
     """Return the mask of whole sequences: int64[b, t] twice → bool[b, 1, t, t]."""
-    return chunk_mask(positions, blocks, positions, blocks)[:, None]
+    return chunk_mask(positions, roles, positions, roles)[:, None]

@@ -13,6 +13,21 @@ from torch.nn import functional
 
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHead, ActionHeadConfig
+from worldvla_ros.model.sizes import MAX_DEPTH, MAX_WIDTH, check_sizes
+
+BOUNDS = {
+    'vocab_size': (1, 1 << 20),
+    'hidden_size': (1, MAX_WIDTH),
+    'intermediate_size': (1, MAX_WIDTH),
+    'num_hidden_layers': (1, MAX_DEPTH),
+    'num_attention_heads': (1, MAX_WIDTH),
+    'qk_norm_heads': (1, MAX_WIDTH),
+    'rms_norm_eps': (0.0, 1.0),
+    'rope_theta': (1.0, 1e12),
+    'dropout': (0.0, 1.0),
+    'max_position_embeddings': (1, 1 << 18),
+}
+"""Of the sizes of a transformer; tables of rotary positions are made for all positions at once."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +46,14 @@ class TransformerConfig:
     max_position_embeddings: int = 4096
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not fit each other.
+        """Refuse sizes that make no model, or do not fit each other.
 
         Raises:
-            CheckpointError: The width is no multiple of the heads, or the head width is odd.
+            CheckpointError: A size is out of bounds, the width is no multiple of the heads, or the
+                head width is odd.
         """
-        heads = self.num_attention_heads
-        if heads < 1 or self.hidden_size % heads or self.head_dim % 2:
+        check_sizes('transformer', self, BOUNDS)
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
             raise CheckpointError(
                 'transformer sizes',
                 expected='hidden_size divisible by num_attention_heads >= 1 into even heads',

@@ -12,6 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldvla_ros.errors import CheckpointError
+from worldvla_ros.model.sizes import MAX_DEPTH, MAX_WIDTH, check_sizes
+
+MAX_LEVELS = 12
+"""Each level halves an image."""
+BOUNDS = {
+    'embed_dim': (1, MAX_WIDTH),
+    'n_embed': (1, 1 << 20),
+    'z_channels': (1, MAX_WIDTH),
+    'ch': (1, MAX_WIDTH),
+    'num_res_blocks': (1, MAX_DEPTH),
+    'in_channels': (3, 3),
+    'out_ch': (3, 3),
+    'norm_groups': (1, MAX_WIDTH),
+}
+"""Of the sizes of a VQ-GAN."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +49,19 @@ class VQGANConfig:
     mid_attention: bool = True
 
     def __post_init__(self) -> None:
-        """Check that groups divide channels.
+        """Refuse sizes that make no network.
 
         Raises:
-            CheckpointError: They do not.
+            CheckpointError: A size is out of bounds, there is no level, or groups do not divide
+                channels.
         """
+        check_sizes('VQ-GAN', self, BOUNDS)
+        if not self.ch_mult or len(self.ch_mult) > MAX_LEVELS or min(self.ch_mult) < 1:
+            raise CheckpointError(
+                'VQ-GAN: ch_mult',
+                expected=f'1 to {MAX_LEVELS} positive multiples of ch',
+                got=list(self.ch_mult),
+            )
         if any(self.ch * m % self.norm_groups for m in self.ch_mult):
             raise CheckpointError(
                 'VQ-GAN channels',
@@ -231,8 +254,8 @@ class Quantiser(nn.Module):
         return distance.argmin(-1)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Look entries up: int64[b, r, c] → [b, width, r, c]."""
-        return self.embedding(codes).movedim(-1, 1)
+        """Look entries up: int64[b, r, c] → [b, width, r, c], contiguous (see `to_pixels`)."""
+        return self.embedding(codes).movedim(-1, 1).contiguous()
 
 
 class VQGAN(nn.Module):
@@ -275,8 +298,12 @@ class VQGAN(nn.Module):
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Scale uint8[b, h, w, 3] to float32[b, 3, h, w] in [-1, 1], in float64 as the reference."""
-    return (images.movedim(-1, 1).double() / 255 * 2 - 1).float()
+    """Scale uint8[b, h, w, 3] to float32[b, 3, h, w] in [-1, 1], in float64 as the official code.
+
+    The result is contiguous. Left channels-last, convolutions would go on so and round otherwise
+    on a CPU: of 16,384 codes of published size 3 then differ from the official ones.
+    """
+    return (images.movedim(-1, 1).double() / 255 * 2 - 1).float().contiguous()
 
 
 def to_images(pixels: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class DemoClient(Node):
         self._reset: Client[Any, Any] = self.create_client(ResetScene, 'sim/reset')
         self._enable: Client[Any, Any] = self.create_client(SetBool, 'policy/enable')
         self._hold: Client[Any, Any] = self.create_client(Trigger, 'action_player/hold')
+        self._release: Client[Any, Any] = self.create_client(SetBool, 'action_player/enable')
         listen = self.create_subscription
         listen(Image, 'image', self._on_image, SENSOR_QOS)
         listen(Image, 'imagined_image', self._on_imagined, RELIABLE_QOS)
@@ -55,7 +56,7 @@ class DemoClient(Node):
 
     def ready(self) -> bool:
         """Whether model nodes are configured and all services are there."""
-        clients = (self._reset, self._enable, self._hold)
+        clients = (self._reset, self._enable, self._hold, self._release)
         return len(self._configured) == 2 and all(c.service_is_ready() for c in clients)
 
     def begin(self, task: str, sentence: str, seed: int) -> None:
@@ -71,6 +72,7 @@ class DemoClient(Node):
         self.spin(SETTLE_S)
         self.sample = Sample(sentence)
         self._instruction.publish(String(data=sentence))
+        self._call(self._release, SetBool.Request(data=True))
         self._call(self._enable, SetBool.Request(data=True))
 
     def watch(self, alive: Callable[[], None]) -> Sample:

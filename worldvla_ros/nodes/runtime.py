@@ -28,6 +28,9 @@ from worldvla_ros.nodes.parameters import Parameters, Rule, Value
 from worldvla_ros.nodes.status import Status, steady_clock
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+JOINTS_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+"""Several publishers share joint_states: with depth 1 their messages would replace each other. A
+long queue would hand on old positions where the executor is slower than they."""
 RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
     depth=1,
@@ -262,9 +265,7 @@ class ManagedNode(LifecycleNode):
             yield
         except Exception as error:
             self.get_logger().error(traceback.format_exc())
-            self.status.error(
-                f'{what} is not complete: {_name(error)}. The log has the traceback.'
-            )
+            self.status.error(f'{what} failed: {_name(error)}. The log has the traceback.')
 
     @contextlib.contextmanager
     def _stopping_on_error(self, what: str) -> Iterator[None]:

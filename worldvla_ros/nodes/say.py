@@ -1,4 +1,4 @@
-"""Says one sentence on the instruction topic and stays, for nodes that start later."""
+"""Publishes one sentence on the instruction topic and stays, for nodes that start later."""
 
 import sys
 
@@ -16,17 +16,17 @@ class SayNode(Node):
     """Publishes an instruction once, latched."""
 
     def __init__(self, instruction: str) -> None:
-        """Create the publisher and speak."""
+        """Create the publisher and publish."""
         super().__init__('say')
         self._publisher = self.create_publisher(String, 'instruction', LATCHED_QOS)
         self._publisher.publish(String(data=instruction))
 
     def close(self) -> None:
-        """Fall silent."""
+        """Nothing to stop: the publisher goes with the node."""
 
 
 def main() -> int:
-    """Say the words of the command line."""
+    """Publish the words of the command line."""
     words = ' '.join(remove_ros_args(sys.argv)[1:])
     if not words.strip():
         error = InstructionError(

@@ -9,6 +9,7 @@ clock that stamps use, `steady_s` of one that never stops.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,9 +31,25 @@ from worldvla_ros.robot.state import JointBuffer, JointReading
 OUTPUTS = ('twist', 'trajectory')
 STOP_REPEATS = 5
 """How often a stop is sent; then silence, so that others can command the arm."""
-NO_CHUNK = 'no action chunk. Start the policy and give it an instruction'
-ENDED = 'the chunk has ended and no newer one came. Check the policy'
-HELD = '~/hold was called. Call ~/enable with true to go on'
+
+DRY_RUN = 'dry run: nothing is sent. Call ~/enable with true to move the arm.'
+
+
+class Reason(NamedTuple):
+    """Why the arm holds or a chunk is refused, for the operator.
+
+    Attributes:
+        text: One or two sentences.
+        kind: The same for all reasons that differ in numbers only.
+    """
+
+    text: str
+    kind: str
+
+
+NO_CHUNK = Reason('no action chunk. Start the policy and give it an instruction.', 'no chunk')
+ENDED = Reason('the chunk has ended and no newer one came. Check the policy.', 'chunk ended')
+HELD = Reason('~/hold was called. Call ~/enable with true to go on.', 'held')
 
 
 @dataclass(frozen=True)
@@ -40,13 +57,15 @@ class Step:
     """What to do at one instant.
 
     Attributes:
-        message: One sentence for the operator.
+        message: What is happening, for the operator.
+        kind: The same for all messages that differ in numbers only.
         warn: Whether something is wrong.
         command: What to send, or None.
         stop: Whether to send a stop.
     """
 
     message: str
+    kind: str
     warn: bool = False
     command: TwistCommand | JointCommand | None = None
     stop: bool = False
@@ -122,24 +141,24 @@ class Player:
         """
         self._joints.put(names, positions, stamp_s)
 
-    def offer(self, chunk: ActionChunk, now_s: float) -> str:
+    def offer(self, chunk: ActionChunk, now_s: float) -> Reason | None:
         """Take a chunk to play, or return why not.
 
         While the arm is held, chunks are ignored.
         """
         if self._safety.mode is Mode.HELD:
-            return ''
+            return None
         refusal = judge_chunk(chunk, self._robot, self._period_s, now_s)
         if refusal is not None:
-            return self.refuse(str(refusal))
+            return self.refuse(str(refusal), refusal.guard)
         times = slowdown(chunk, self._robot, self._period_s)
         if self._chunks.offer(chunk, now_s, times):
             self._why = ENDED
-        return ''
+        return None
 
-    def refuse(self, reason: str) -> str:
+    def refuse(self, problem: str, kind: str) -> Reason:
         """Note why a chunk cannot be used, and return it; the chunk before is played on."""
-        self._why = f'chunk refused: {reason}'
+        self._why = Reason(f'chunk refused: {problem}', f'chunk refused: {kind}')
         return self._why
 
     def enable(self, on: bool) -> None:
@@ -162,19 +181,19 @@ class Player:
         """Return what to do now, or None where no command is due yet."""
         stuck = self._clock.check(now_s, steady_s)
         if stuck is not None:
-            return self._hold(str(stuck))
+            return self._hold(Reason(str(stuck), stuck.guard))
         if not self._pace.due(now_s):
             return None
         if self._safety.mode is Mode.HELD:
-            return self._hold(HELD, warn=False)
+            return self._hold(HELD)
         try:
             joints = self._joints.newest(now_s)
         except ObservationError as error:
-            return self._hold(str(error))
+            return self._hold(Reason(str(error), error.problem))
         action = self._chunks.next_action(now_s)
         if action is None:
             self._gate.reset()
-            return self._idle(self._why, warn=self._why != NO_CHUNK)
+            return self._idle(self._why)
         return self._play(action * self._chunks.chunk.scale, joints, now_s)
 
     def _play(self, action: np.ndarray, joints: JointReading, now_s: float) -> Step:
@@ -183,11 +202,12 @@ class Player:
         gate = self._gate if self._safety.enabled else Gate(self._robot, self._period_s)
         refusal = gate.admit(command, joints, now_s)
         if refusal is not None:
-            return self._hold(str(refusal))
+            return self._hold(Reason(str(refusal), refusal.guard))
         if not self._safety.enabled:
-            return Step('dry run: nothing is sent. Call ~/enable with true to move the arm')
+            return Step(DRY_RUN, 'dry run')
         self._stops = STOP_REPEATS
-        return Step(self._playing(command.clipped), command.clipped, command)
+        message = self._playing(command.clipped)
+        return Step(message, message, command.clipped, command)
 
     def _command(
         self, action: np.ndarray, measured: np.ndarray, now_s: float
@@ -207,18 +227,19 @@ class Player:
             )
         return words + ', motion kept inside the workspace' if clipped else words
 
-    def _hold(self, reason: str, warn: bool = True) -> Step:
+    def _hold(self, reason: Reason) -> Step:
         """Stop, forget the chunk, and say why."""
         self._clear(reason)
-        return self._idle(reason, warn)
+        return self._idle(reason)
 
-    def _idle(self, reason: str, warn: bool) -> Step:
-        words = 'dry run: would hold: ' if self._safety.mode is Mode.DRY_RUN else 'holding: '
+    def _idle(self, reason: Reason) -> Step:
+        words = 'dry run: would hold' if self._safety.mode is Mode.DRY_RUN else 'holding'
         stop = self._stops > 0
         self._stops = max(0, self._stops - 1)
-        return Step(words + reason, warn, stop=stop)
+        warn = reason not in (NO_CHUNK, HELD)
+        return Step(f'{words}: {reason.text}', f'{words}: {reason.kind}', warn, stop=stop)
 
-    def _clear(self, reason: str) -> None:
+    def _clear(self, reason: Reason) -> None:
         self._chunks.clear()
         self._gate.reset()
         self._why = reason

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldvla_ros.errors import ObservationError
+from worldvla_ros.robot.clock import CLOCK_JUMP_S
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.kinematics import DOWN, forward, rotation_vector, tip_quaternion
 
@@ -18,8 +19,6 @@ JOINT_MARGIN_RAD = 0.1
 WIDTH_MARGIN = 0.25
 """The same for the gripper, as a share of its opening width."""
 FUTURE_SLACK_S = 0.1
-CLOCK_JUMP_S = 1.0
-"""A joint state this much older than the last one means that the clock was set back."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Numbers ⇄ bins ⇄ token ids, for actions and for robot state.
 
 "256 bins" of the papers means 256 *edges*, linspace(-1, 1, 256): 255 intervals, and one boundary
-bin for values at or beyond the upper edge. Bin d (1…256) holds edges[d-1] ≤ n < edges[d]; bin 256
-decodes to the same centre as bin 255 (WorldVLA `data/item_processor.py`, `numpy.digitize`).
+bin for values at or beyond the upper edge. The papers number bins from 1, as `numpy.digitize` does
+(WorldVLA `data/item_processor.py`): bin d (1…256) holds edges[d-1] ≤ n < edges[d], and bin 256
+decodes to the same centre as bin 255. Here, and nowhere else, that number becomes d - 1: elsewhere
+a bin is an index from 0 to 255, as an image code is an index.
 
 Knows the range of each dimension. Must not know what the numbers mean.
 """
@@ -29,14 +31,14 @@ class BinTokenizer:
         maximum: Upper end of each dimension's range.
         start: Id before the bins.
         end: Id after the bins.
-        bin_base: Id of bin d is `bin_base + d`.
+        first_bin: Id of bin 0; bin i has the id `first_bin + i`.
     """
 
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
     start: int
     end: int
-    bin_base: int
+    first_bin: int
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -74,14 +76,15 @@ class BinTokenizer:
         return self._high - self._low + RANGE_EPSILON
 
     def bins(self, values: np.ndarray) -> np.ndarray:
-        """Quantise values: float[..., dim] → int64[..., dim] in 1…256; out of range is clipped."""
+        """Quantise values: float[..., dim] → int64[..., dim] in 0…255; out of range is clipped."""
         normalised = 2 * (np.asarray(values, np.float64) - self._low) / self._span - 1
         clipped = np.clip(normalised, -1, 1)
-        return np.searchsorted(EDGES, clipped, side='right').astype(np.int64)
+        numbers = np.searchsorted(EDGES, clipped, side='right')  # the papers' d, 1…256
+        return numbers.astype(np.int64) - 1
 
     def values(self, bins: np.ndarray) -> np.ndarray:
-        """Return the centres of bins: int[..., dim] in 1…256 → float32[..., dim]."""
-        return self.denormalise(CENTRES[np.clip(np.asarray(bins) - 1, 0, BINS - 2)])
+        """Return the centres of bins: int[..., dim] in 0…255 → float32[..., dim]."""
+        return self.denormalise(CENTRES[np.clip(np.asarray(bins), 0, BINS - 2)])
 
     def denormalise(self, normalised: np.ndarray) -> np.ndarray:
         """Scale from [-1, 1] to the range of each dimension: float[..., dim] → float32[..., dim].
@@ -104,7 +107,7 @@ class BinTokenizer:
         if np.isnan(values).any():
             raise ValueError('a value is NaN')
         edge = np.ones((*values.shape[:-1], 1), np.int64)
-        ids = self.bins(values) + self.bin_base
+        ids = self.bins(values) + self.first_bin
         return np.concatenate([edge * self.start, ids, edge * self.end], axis=-1)
 
     def decode(self, ids: np.ndarray) -> np.ndarray:
@@ -118,20 +121,20 @@ class BinTokenizer:
         ids = np.asarray(ids)
         if ids.shape[-1:] != (self.block_length,):
             raise ValueError(f'expected [..., {self.block_length}] ids, got {list(ids.shape)}')
-        return self.values(ids[..., 1:-1] - self.bin_base)
+        return self.values(ids[..., 1:-1] - self.first_bin)
 
 
 def action_tokenizer(
     vocab: Vocabulary, minimum: tuple[float, ...], maximum: tuple[float, ...]
 ) -> BinTokenizer:
     """Return the tokenizer of action blocks."""
-    return BinTokenizer(
-        minimum, maximum, vocab.action_start, vocab.action_end, vocab.action_bin_base
-    )
+    first_bin = vocab.action_bins.start
+    return BinTokenizer(minimum, maximum, vocab.action_start, vocab.action_end, first_bin)
 
 
 def state_tokenizer(
     vocab: Vocabulary, minimum: tuple[float, ...], maximum: tuple[float, ...]
 ) -> BinTokenizer:
     """Return the tokenizer of robot-state blocks."""
-    return BinTokenizer(minimum, maximum, vocab.state_start, vocab.state_end, vocab.state_bin_base)
+    first_bin = vocab.state_bins.start
+    return BinTokenizer(minimum, maximum, vocab.state_start, vocab.state_end, first_bin)

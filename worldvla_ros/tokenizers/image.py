@@ -5,6 +5,7 @@
 
 Height comes first; every row, the last one too, ends with a new line (WorldVLA
 `data/item_processor.py`). Knows layout and pixel geometry; must not know the VQ-GAN's weights.
+Legend: r, c rows and columns of codes.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from worldvla_ros.errors import ObservationError
-from worldvla_ros.observation import check_image
 from worldvla_ros.tokenizers.vocab import Vocabulary
 
 CODES_PER_CELL = 2
@@ -44,7 +44,7 @@ class ImageTokenizer:
         if codes.min() < 0 or codes.max() >= self.vocab.codebook_size:
             raise ValueError(f'codes outside 0…{self.vocab.codebook_size - 1}')
         new_lines = np.full((codes.shape[0], 1), self.vocab.new_line)
-        rows = np.concatenate([codes + self.vocab.code_base, new_lines], axis=1)
+        rows = np.concatenate([codes + self.vocab.code_base, new_lines], axis=1)  # [r, c + 1]
         head = [self.vocab.image_start, *self._grid(codes.shape)]
         return np.concatenate([head, rows.reshape(-1), [self.vocab.image_end]])
 
@@ -99,15 +99,17 @@ def fit_image(image: np.ndarray, target: int, patch: int) -> np.ndarray:
     reference crops at a random offset; the centre is taken here, so that equal images give equal
     tokens.
 
+    What is cut off is scaled too, since cutting first would move the grid of the filter by a part
+    of a pixel; `Observation` bounds how much that can be.
+
     Args:
-        image: uint8[h, w, 3].
+        image: uint8[h, w, 3], as `Observation` accepts it.
         target: Side of a square image of the model [px].
         patch: Sizes are multiples of this [px].
 
     Raises:
-        ObservationError: The image is empty or not RGB.
+        ObservationError: `target` is below one patch.
     """
-    check_image(image, 'given')
     if image.shape[0] == image.shape[1] == target:
         return image
     picture = Image.fromarray(image)

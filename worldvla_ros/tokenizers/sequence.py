@@ -3,14 +3,15 @@
     action  bos, text(instruction), [state], image × m, sep │ action block × K, sep
     world   bos, text, image × cameras, action block × n, sep │ image × cameras, sep
 
-What is right of │ is the response and is supervised; the prompt is not. `blocks` says which
-part of the chunk mask a token belongs to: 0 is seen by all later tokens, k ≥ 1 is action k,
+What is right of │ is the response and is supervised; the prompt is not. `roles` say what the
+chunk mask does with a token: 0 is seen by all later tokens, k ≥ 1 is action k of the chunk,
 -1 is an action of the past inside a prompt, which the chunk may not see (see model/masks.py).
 
 Must not know of torch, of pixels or of robots.
 """
 
 from dataclasses import dataclass
+import functools
 
 import numpy as np
 
@@ -20,8 +21,10 @@ from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.text import TextTokenizer
 from worldvla_ros.tokenizers.vocab import Vocabulary
 
-SHARED_BLOCK = 0
-PAST_ACTION_BLOCK = -1
+SHARED_ROLE = 0
+PAST_ACTION_ROLE = -1
+UNDECIDED = -1
+"""In place of an id that is decided only while decoding, see `Sequence.undecided`."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,23 @@ class Sequence:
     """Token ids with what the model must know beside them.
 
     Attributes:
-        ids: int64[t].
-        blocks: int64[t], part of the chunk mask (module docstring).
+        ids: int64[t], `UNDECIDED` where an id is not known yet.
+        roles: int64[t], what the chunk mask does with each token (module docstring).
         prompt_length: How many ids belong to the prompt.
     """
 
     ids: np.ndarray
-    blocks: np.ndarray
+    roles: np.ndarray
     prompt_length: int
+
+    def undecided(self, span: slice) -> 'Sequence':
+        """Return the sequence with `UNDECIDED` in place of the ids of a span.
+
+        World prompts after the first of a rollout are given like this: the codes imagined before
+        take these places (see inference/images.py).
+        """
+        inside = (self.ids >= span.start) & (self.ids < span.stop)
+        return Sequence(np.where(inside, UNDECIDED, self.ids), self.roles, self.prompt_length)
 
 
 @dataclass(frozen=True)
@@ -108,15 +120,15 @@ class SequenceBuilder:
         if state is not None:
             parts.append(self.state.encode(state))
         images = [self.image.encode(c) for c in codes]
-        marks = [SHARED_BLOCK] * len(parts)
+        roles = [SHARED_ROLE] * len(parts)
         for i, actions in enumerate(past):
             parts += [
                 *images[i * cameras : (i + 1) * cameras],
                 self.action.encode(actions).ravel(),
             ]
-            marks += [SHARED_BLOCK] * cameras + [PAST_ACTION_BLOCK]
+            roles += [SHARED_ROLE] * cameras + [PAST_ACTION_ROLE]
         parts += [*images[len(past) * cameras :], [self.vocab.sep]]
-        return _prompt(parts, marks)
+        return _prompt(parts, roles)
 
     def world_prompt(self, codes: list[np.ndarray], actions: np.ndarray) -> Sequence:
         """Return the prompt that asks for the next image of each camera.
@@ -125,7 +137,7 @@ class SequenceBuilder:
             codes: int[rows, columns] per camera, the present images.
             actions: float[n, dim], executed between the present and the asked-for images.
         """
-        parts = [[self.vocab.bos], self._text(self.prompts.world)]
+        parts = [[self.vocab.bos], self._world_words]
         parts += [self.image.encode(c) for c in codes]
         numbers = self.world_action or self.action
         parts += [numbers.encode(actions).reshape(-1), [self.vocab.sep]]
@@ -133,14 +145,19 @@ class SequenceBuilder:
 
     def with_actions(self, prompt: Sequence, actions: np.ndarray) -> Sequence:
         """Append the response of an action prompt: float[K, dim] → K blocks and sep."""
-        blocks = np.repeat(np.arange(1, len(actions) + 1), self.action.block_length)
+        roles = np.repeat(np.arange(1, len(actions) + 1), self.action.block_length)
         ids = np.append(self.action.encode(actions).reshape(-1), self.vocab.sep)
-        return _append(prompt, ids, np.append(blocks, SHARED_BLOCK))
+        return _append(prompt, ids, np.append(roles, SHARED_ROLE))
 
     def with_images(self, prompt: Sequence, codes: list[np.ndarray]) -> Sequence:
         """Append the response of a world prompt: one image block per camera and sep."""
         ids = np.concatenate([*(self.image.encode(c) for c in codes), [self.vocab.sep]])
-        return _append(prompt, ids, np.full(len(ids), SHARED_BLOCK))
+        return _append(prompt, ids, np.full(len(ids), SHARED_ROLE))
+
+    @functools.cached_property
+    def _world_words(self) -> list[int]:
+        """Ids of the wording of world prompts, which never changes."""
+        return self._text(self.prompts.world)
 
     def _text(self, text: str) -> list[int]:
         ids = self.text.encode(text)
@@ -155,17 +172,17 @@ class SequenceBuilder:
         return ids
 
 
-def _prompt(parts: list, marks: list[int] | None = None) -> Sequence:
-    """Join parts; `marks` are their blocks, those of what all may see where not given or left."""
+def _prompt(parts: list, roles: list[int] | None = None) -> Sequence:
+    """Join parts; `roles` are those of the first parts, all others are shared."""
     ids = np.concatenate([np.asarray(p, np.int64) for p in parts])
-    marks = (marks or []) + [SHARED_BLOCK] * (len(parts) - len(marks or []))
-    blocks = np.repeat(np.array(marks, np.int64), [len(p) for p in parts])
-    return Sequence(ids, blocks, len(ids))
+    all_roles = (roles or []) + [SHARED_ROLE] * (len(parts) - len(roles or []))
+    token_roles = np.repeat(np.array(all_roles, np.int64), [len(p) for p in parts])
+    return Sequence(ids, token_roles, len(ids))
 
 
-def _append(prompt: Sequence, ids: np.ndarray, blocks: np.ndarray) -> Sequence:
+def _append(prompt: Sequence, ids: np.ndarray, roles: np.ndarray) -> Sequence:
     return Sequence(
         np.concatenate([prompt.ids, ids]),
-        np.concatenate([prompt.blocks, blocks]),
+        np.concatenate([prompt.roles, roles]),
         prompt.prompt_length,
     )

@@ -17,11 +17,13 @@ passes here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+import functools
+from itertools import pairwise
 
 from worldvla_ros.errors import CheckpointError
 
 BINS = 256
-"""Number of edges of a quantised range; bins are numbered 1…256 (see bins.py)."""
+"""Number of edges of a quantised range, and of bins (see bins.py)."""
 
 MAX_GRID = 64
 """Largest grid number: images of up to 128 × 128 codes."""
@@ -35,7 +37,9 @@ MARKS = ('bos', 'pad', 'sep', 'image_start', 'image_end', 'new_line',
 class Vocabulary:
     """Token ids by name.
 
-    `grid_base + n`, `code_base + code`, `*_bin_base + bin` and `text_base + text_id` are ids.
+    `grid_base + n` and `text_base + text_id` are ids, and so are `codes.start + code`,
+    `action_bins.start + bin` and `state_bins.start + bin`. (The two bases of bins are stored as
+    the papers number bins, from 1.)
 
     Attributes:
         size: Number of ids.
@@ -63,14 +67,15 @@ class Vocabulary:
     text_base: int
 
     def __post_init__(self) -> None:
-        """Check that every id lies inside the vocabulary.
+        """Check that every id lies inside the vocabulary and has one meaning.
 
         Raises:
-            CheckpointError: An id lies outside.
+            CheckpointError: An id lies outside, or two kinds of id overlap.
         """
         spans = {
             'code_base': self.codebook_size - 1,
             'text_base': self.text_size - 1,
+            'grid_base': MAX_GRID,
             'action_bin_base': BINS,
             'state_bin_base': BINS,
         }
@@ -85,18 +90,55 @@ class Vocabulary:
                     expected=f'ids in 0 … {self.size - 1}',
                     got=f'{first} … {last}',
                 )
+        self._check_disjoint()
 
-    def is_code(self, token_id: int) -> bool:
-        """Whether the id is an image code."""
-        return self.code_base <= token_id < self.code_base + self.codebook_size
+    @property
+    def codes(self) -> slice:
+        """Ids of the image codes 0 … codebook_size - 1."""
+        return slice(self.code_base, self.code_base + self.codebook_size)
+
+    @property
+    def action_bins(self) -> slice:
+        """Ids of the bins 0 … 255 of an action's number."""
+        return slice(self.action_bin_base + 1, self.action_bin_base + 1 + BINS)
+
+    @property
+    def state_bins(self) -> slice:
+        """Ids of the bins 0 … 255 of a state's number."""
+        return slice(self.state_bin_base + 1, self.state_bin_base + 1 + BINS)
+
+    @property
+    def grid_numbers(self) -> slice:
+        """Ids of the grid numbers 1 … MAX_GRID."""
+        return slice(self.grid_base + 1, self.grid_base + 1 + MAX_GRID)
 
     def is_text(self, token_id: int) -> bool:
-        """Whether the id is neither code, bin or grid number nor a mark of structure."""
-        spans = ((self.grid_base, MAX_GRID), (self.action_bin_base, BINS),
-                 (self.state_bin_base, BINS))  # fmt: skip
-        numbered = any(0 < token_id - base <= count for base, count in spans)
-        marks = {getattr(self, name) for name in MARKS}
-        return not (numbered or token_id in marks or self.is_code(token_id))
+        """Whether the id is text: neither code, bin or grid number nor a mark of structure."""
+        if not self.text_base <= token_id < self.text_base + self.text_size:
+            return False
+        return not any(span.start <= token_id < span.stop for span in self._kinds.values())
+
+    @functools.cached_property
+    def _kinds(self) -> dict[str, slice]:
+        """Ids of each kind but text; the published vocabulary leaves text whatever is left."""
+        marks = {name: slice(getattr(self, name), getattr(self, name) + 1) for name in MARKS}
+        return marks | {
+            'image codes': self.codes,
+            'grid numbers': self.grid_numbers,
+            'action bins': self.action_bins,
+            'state bins': self.state_bins,
+        }
+
+    def _check_disjoint(self) -> None:
+        ordered = sorted(self._kinds.items(), key=lambda kind: kind[1].start)
+        for (name, span), (next_name, next_span) in pairwise(ordered):
+            if next_span.start < span.stop:
+                raise CheckpointError(
+                    f'vocabulary: {name} and {next_name} overlap',
+                    expected='one meaning for each id',
+                    got=f'{name} {span.start} … {span.stop - 1}, '
+                    f'{next_name} {next_span.start} … {next_span.stop - 1}',
+                )
 
 
 PUBLISHED = Vocabulary(
@@ -165,9 +207,8 @@ def _published_names() -> dict[str, int]:
     """Return the names of all ids that carry meaning, beside codes and what is only read."""
     named = {name: getattr(PUBLISHED, field) for field, name in FIXED_NAMES.items()}
     reserved = [getattr(PUBLISHED, f) for f in MARKS if f not in FIXED_NAMES | READ_NAMES]
-    reserved += [PUBLISHED.grid_base + n for n in range(1, MAX_GRID + 1)]
-    for base in (PUBLISHED.action_bin_base, PUBLISHED.state_bin_base):
-        reserved += [base + d for d in range(1, BINS + 1)]
+    for span in (PUBLISHED.grid_numbers, PUBLISHED.action_bins, PUBLISHED.state_bins):
+        reserved += range(span.start, span.stop)
     return named | {f'<reserved{i - RESERVED_OFFSET:05d}>': i for i in reserved}
 
 

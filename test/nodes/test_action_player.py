@@ -1,0 +1,494 @@
+"""The action player as a node, in this process: what it hears, sends, serves and says."""
+
+import signal
+import threading
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+from geometry_msgs.msg import TwistStamped
+from probe import MATCH_S, Probe, running
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, Header
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
+
+from worldvla_ros.graph import NodeSpec
+from worldvla_ros.msg import ActionChunk
+from worldvla_ros.nodes.action_player import ActionPlayerNode
+from worldvla_ros.nodes.convert import time_message
+from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.spin import spin
+from worldvla_ros.robot.description import load_robot
+from worldvla_ros.robot.kinematics import forward, rotation_vector
+
+ROBOT = load_robot('sim_panda')
+NAMES = [*ROBOT.joints.names, *ROBOT.gripper.names]
+HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4, 0.04, 0.04])
+LEFT = [0, 0.5, 0, 0, 0, 0, 1]  # 0.2 m/s
+OUTPUTS = {
+    'delta_twist_cmds': TwistStamped,
+    'joint_trajectory': JointTrajectory,
+    'gripper_command': Float64MultiArray,
+}
+
+
+class Feeder(Probe):
+    """Hears what a player sends and says, and feeds it joint states and chunks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for topic, cls in OUTPUTS.items():
+            self.listen(cls, topic, RELIABLE_QOS)
+        self.listen(MarkerArray, 'planned_path', RELIABLE_QOS)
+        self.listen(DiagnosticArray, 'action_player/status', LATCHED_QOS)
+        self.joints = HOME.copy()
+
+    def connect(self):
+        """Find the player's subscriptions, so that what is sent first is not lost or late."""
+        for cls, topic, qos in (
+            (JointState, 'joint_states', SENSOR_QOS),
+            (ActionChunk, 'action_chunk', RELIABLE_QOS),
+        ):
+            self._publishers[topic] = self.node.create_publisher(cls, topic, qos)
+        self.until(
+            lambda: all(p.get_subscription_count() for p in self._publishers.values()),
+            'the player to listen',
+        )
+        self.spin(MATCH_S)
+
+    def now_s(self):
+        return self.node.get_clock().now().nanoseconds * 1e-9
+
+    def measure(self, names=NAMES, positions=None):
+        values = self.joints if positions is None else positions
+        message = JointState(name=list(names), position=[float(v) for v in values])
+        message.header.stamp = time_message(self.now_s())
+        self.say(message, 'joint_states', SENSOR_QOS)
+
+    def offer(self, actions=(LEFT,) * 10, **changes):
+        """Send fresh joints, then a chunk."""
+        self.measure()
+        self.spin(0.02)
+        self.send(actions, **changes)
+
+    def send(self, actions, **changes):
+        """Send a chunk of the present time."""
+        actions = np.asarray(actions, float)
+        message = ActionChunk(
+            chunk_id=1, model_id='test', instruction='go', dt=0.05, horizon=len(actions), dim=7,
+            action_names=list(ROBOT.action.names), action_units=list(ROBOT.action.units),
+            action_scale=[0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], data=actions.ravel().tolist(),
+        )  # fmt: skip
+        message.header.stamp = time_message(self.now_s())
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self.say(message, 'action_chunk', RELIABLE_QOS)
+
+    def moves(self):
+        """Return the twists heard that are not a stop."""
+        return [m for m in self.heard['delta_twist_cmds'] if any(numbers(m))]
+
+    def until_fed(self, holds, what):
+        """Keep a trembling arm's joint states coming until something holds."""
+
+        def fed():
+            self.joints[0] = 0.004 - self.joints[0]
+            self.measure()
+            return holds()
+
+        return self.until(fed, what)
+
+    def said(self, words, fed=True):
+        """Return the first status with these words, as soon as there is one."""
+
+        def found():
+            heard = [s for a in self.heard['action_player/status'] for s in a.status]
+            return next((s for s in heard if words in s.message), None)
+
+        until = self.until_fed if fed else self.until
+        return until(found, f'{words!r} on the status')
+
+    def last(self):
+        """Return the newest status."""
+        heard = self.heard['action_player/status']
+        return heard[-1].status[0].message if heard else ''
+
+    def forget(self):
+        for messages in self.heard.values():
+            messages.clear()
+
+
+class InProcess(Feeder):
+    """The same, with a player in this process, whose executor is spun in turn with the probe's."""
+
+    def __init__(self, **parameters) -> None:
+        words = [w for name, value in parameters.items() for w in ('-p', f'{name}:={value}')]
+        rclpy.init(args=['--ros-args', *words] if words else None)
+        self.player = ActionPlayerNode()
+        self.spun = SingleThreadedExecutor()
+        self.spun.add_node(self.player)
+        super().__init__()
+        self.until(lambda: self.player.active, 'the player to be active')
+
+    def until(self, holds, what, timeout_s=20.0):
+        def after_a_spin():
+            for _ in range(5):  # a real executor is faster than who publishes
+                self.spun.spin_once(timeout_sec=0.001)
+            return holds()
+
+        return super().until(after_a_spin, what, timeout_s)
+
+    def spin(self, duration_s):
+        end = time.monotonic() + duration_s
+        self.until(lambda: time.monotonic() >= end, 'time to pass')
+
+    def connect(self):
+        """Find each other, both ways."""
+        super().connect()
+        publishers = [p for p in self.player.publishers if 'rosout' not in p.topic_name]
+        names = tuple(OUTPUTS)
+        outputs = [p for p in publishers if p.topic_name.endswith(names)]
+        self.until(
+            lambda: len(outputs) == 3 and all(p.get_subscription_count() for p in outputs),
+            'the probe to hear the player',
+        )
+
+    def end(self):
+        self.player.close()
+        self.player.destroy_node()
+        self.spun.shutdown()
+        self.close()
+        rclpy.try_shutdown()
+
+
+def numbers(twist):
+    linear, angular = twist.twist.linear, twist.twist.angular
+    return [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]
+
+
+@pytest.fixture
+def start():
+    """Start a player with parameters, active; it ends with the test."""
+    rigs = []
+
+    def begin(**parameters):
+        rigs.append(InProcess(**parameters))
+        rigs[-1].connect()
+        return rigs[-1]
+
+    yield begin
+    for rig in rigs:
+        rig.end()
+
+
+@pytest.fixture
+def rig(start):
+    return start()
+
+
+def test_a_twist_is_the_action_in_the_base_frame(rig):
+    rig.offer([[0.5, -0.25, 0.1, 0.2, -0.1, 0.3, 1]] * 10)
+    rig.until_fed(lambda: rig.moves() and rig.heard['gripper_command'], 'both commands')
+    twist = rig.moves()[0]
+    assert twist.header.frame_id == 'panda_link0'
+    np.testing.assert_allclose(numbers(twist), [0.2, -0.1, 0.04, 0.4, -0.2, 0.6], rtol=1e-5)
+    age = rig.now_s() - (twist.header.stamp.sec + twist.header.stamp.nanosec * 1e-9)
+    assert 0 <= age < 5
+    assert rig.heard['gripper_command'][0].data[0] == 0.0
+    assert not rig.heard['joint_trajectory']
+
+
+def test_the_gripper_opens_and_closes_as_it_is_told(rig):
+    rig.offer([[0, 0.1, 0, 0, 0, 0, -1]] * 5 + [[0, 0.1, 0, 0, 0, 0, 1]] * 5)
+    rig.until_fed(lambda: len(rig.heard['gripper_command']) == 10, 'ten gripper commands')
+    assert [m.data[0] for m in rig.heard['gripper_command']] == [0.08] * 5 + [0.0] * 5
+
+
+def test_a_chunk_is_played_once_then_stopped_then_silent(rig):
+    rig.offer()
+    rig.until_fed(
+        lambda: len(rig.moves()) == 10 and not any(numbers(rig.heard['delta_twist_cmds'][-1])),
+        'ten twists and a stop',
+    )
+    assert rig.said('playing').level == DiagnosticStatus.OK
+    ended = rig.said('holding: the chunk has ended')
+    assert ended.level == DiagnosticStatus.WARN
+    rig.until_fed(lambda: len(rig.heard['delta_twist_cmds']) == 15, 'five stops')
+    rig.spin(0.3)
+    assert len(rig.heard['delta_twist_cmds']) == 15  # then others may command the arm
+
+
+def test_joint_targets_move_and_turn_the_tip(start):
+    rig = start(output='trajectory')
+    rig.offer([[0, 0.25, 0, 0, 0.2, -0.3, -1]] * 8)
+    rig.until(
+        lambda: rig.heard['joint_trajectory'] and rig.heard['gripper_command'], 'both commands'
+    )
+    message = rig.heard['joint_trajectory'][0]
+    point = message.points[0]
+    assert list(message.joint_names) == list(ROBOT.joints.names)
+    assert message.header.frame_id == 'panda_link0'
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+    assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 50_000_000)
+    before, after = (forward(ROBOT, np.array(q)) for q in (HOME[:7], point.positions))
+    np.testing.assert_allclose(after[:3, 3] - before[:3, 3], [0, 0.005, 0], atol=2e-4)
+    turn = rotation_vector(after[:3, :3] @ before[:3, :3].T)
+    np.testing.assert_allclose(turn, [0, 0.02, -0.03], atol=1e-3)
+    assert rig.heard['gripper_command'][0].data[0] == 0.08
+    assert not rig.heard['delta_twist_cmds']
+
+
+@pytest.mark.parametrize('output', ['twist', 'trajectory'])
+def test_motion_ends_at_the_wall_of_the_workspace(start, output):
+    rig = start(output=output)
+    wall = ROBOT.limits.workspace_maximum[1]
+    turned = rig.joints.copy()
+    turned[0] = np.arcsin((wall - 0.004) / np.linalg.norm(forward(ROBOT, HOME[:7])[:2, 3]))
+    rig.joints = turned
+    start_m = forward(ROBOT, turned[:7])[:3, 3]
+    assert start_m[1] == pytest.approx(wall - 0.004)
+    rig.offer([[0, 1, 0, 0, 0, 0, 1]] * 3)  # 0.02 m
+    topic = 'delta_twist_cmds' if output == 'twist' else 'joint_trajectory'
+    rig.until(lambda: rig.heard[topic], 'a command')
+    if output == 'twist':
+        end = start_m[1] + rig.heard[topic][0].twist.linear.y * 0.05
+    else:
+        end = forward(ROBOT, np.array(rig.heard[topic][0].points[0].positions))[1, 3]
+    assert end == pytest.approx(wall, abs=1e-4)
+    rig.said('kept inside the workspace', fed=False)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'data': [float('nan')] * 70}, 'not finite'),
+        ({'data': [0.0] * 5}, '10 × 7'),
+        ({'data': [40.0] * 70}, 'dx 40.000'),
+        ({'action_names': ['q'] * 7}, 'q[m]'),
+        ({'action_scale': [0.1] * 7}, 'limits.linear_speed'),
+        ({'action_scale': [0.01] * 3 + [4.0] * 3 + [1.0]}, 'limits.angular_speed'),
+        ({'dt': 0.0}, 'dt 0.0'),
+        ({'dt': 0.1}, 'Set control_rate of action_player to 10.'),
+        ({'dt': 1e9}, 'control_rate'),
+        ({'latency': 9.0}, 'inference took 9.000 s'),
+        ({'header': None}, 'old'),
+    ],
+)
+def test_a_chunk_that_must_not_be_played_is_refused_by_name(rig, changes, words):
+    if 'header' in changes:
+        changes = {'header': Header(stamp=time_message(rig.now_s() - 5))}
+    rig.offer([[0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 1]] * 10, **changes)
+    assert words in rig.said('chunk refused').message
+    rig.until_fed(lambda: rig.said('holding: chunk refused'), 'a tick')
+    assert not rig.heard['delta_twist_cmds']
+
+
+def test_a_chunk_of_many_actions_is_refused(rig):
+    rig.offer([LEFT] * 400)
+    assert 'limits.chunk_duration' in rig.said('chunk refused').message
+    assert not rig.heard['delta_twist_cmds']
+
+
+class TestDryRun:
+    def test_nothing_is_sent_and_the_status_says_so(self, start):
+        rig = start(enabled=False)
+        rig.offer()
+        assert rig.said('dry run: nothing is sent')
+        assert rig.said('dry run: would hold: the chunk has ended')
+        assert not any(rig.heard[topic] for topic in OUTPUTS)
+        values = rig.heard['action_player/status'][-1].status[0].values
+        assert {v.key: v.value for v in values}['mode'] == 'dry run'
+
+    def test_a_real_robot_starts_with_it_and_plays_slowly_when_enabled(self, start):
+        rig = start(robot='franka')
+        rig.offer([[0, 0.9, 0, 0, 0, 0, 1]] * 10)  # 0.36 m/s, 0.25 allowed
+        assert rig.said('dry run: nothing is sent')
+        assert not rig.heard['delta_twist_cmds']
+        answer = rig.call(SetBool, 'action_player/enable', SetBool.Request(data=True))
+        assert (answer.success, answer.message) == (True, 'sending commands')
+        rig.offer([[0, 0.9, 0, 0, 0, 0, 1]] * 10)
+        assert rig.said('playing 2 times slower')
+        assert numbers(rig.moves()[0])[1] == pytest.approx(0.18, rel=1e-4)
+
+    def test_the_first_joint_targets_after_it_begin_where_the_arm_is(self, start):
+        rig = start(enabled=False, output='trajectory')
+        for _ in range(4):
+            rig.offer([LEFT] * 10)
+            rig.spin(0.2)
+        rig.call(SetBool, 'action_player/enable', SetBool.Request(data=True))
+        rig.offer([LEFT] * 10)
+        rig.until(lambda: rig.heard['joint_trajectory'], 'a trajectory')
+        first = np.array(rig.heard['joint_trajectory'][0].points[0].positions)
+        assert np.abs(first - HOME[:7]).max() < 0.06
+
+
+class TestHold:
+    def test_it_stops_the_arm_and_stays_until_released(self, rig):
+        rig.offer([LEFT] * 30)
+        rig.until_fed(lambda: len(rig.moves()) >= 3, 'some twists')
+        answer = rig.call(Trigger, 'action_player/hold', Trigger.Request())
+        assert answer.success
+        assert answer.message == 'holding until ~/enable is called with true'
+        assert rig.said('holding: ~/hold was called. Call ~/enable with true')
+        assert not any(numbers(rig.heard['delta_twist_cmds'][-1]))
+        rig.forget()
+        for _ in range(5):
+            rig.offer()
+            rig.spin(0.1)
+        assert not rig.moves()
+        rig.call(SetBool, 'action_player/enable', SetBool.Request(data=True))
+        rig.offer()
+        rig.until_fed(rig.moves, 'motion')
+
+    def test_disabling_stops_the_arm(self, rig):
+        rig.offer([LEFT] * 30)
+        rig.until_fed(lambda: len(rig.moves()) >= 3, 'some twists')
+        rig.call(SetBool, 'action_player/enable', SetBool.Request(data=False))
+        rig.until(lambda: not any(numbers(rig.heard['delta_twist_cmds'][-1])), 'a stop')
+        rig.forget()
+        rig.offer()
+        rig.said('dry run')
+        assert not rig.moves()
+
+
+class TestJointStates:
+    def test_arm_and_gripper_may_have_a_publisher_each(self, rig):
+        parts = [
+            (NAMES[7:], HOME[7:]),
+            (NAMES[:7], HOME[:7]),
+            (['left_wheel'], [float('nan')]),
+        ]
+
+        def each():
+            rig.measure(*parts[0])
+            parts.append(parts.pop(0))
+            return rig.moves()
+
+        rig.until(lambda: each() is not None and 'no action chunk' in rig.last(), 'all joints')
+        rig.send([LEFT] * 30)
+        rig.until(each, 'a twist')
+
+    def test_without_them_it_holds_and_names_what_is_missing(self, rig):
+        rig.measure(NAMES[:7], HOME[:7])
+        rig.spin(0.05)
+        status = rig.said('panda_finger_joint1 is missing', fed=False)
+        assert status.level == DiagnosticStatus.WARN
+
+    def test_a_position_that_is_not_finite_is_refused_by_name(self, rig):
+        rig.measure(positions=np.append(np.nan, HOME[1:]))
+        assert 'panda_joint1 is not finite' in rig.said('joint state refused').message
+
+
+def test_the_path_to_come_is_shown(rig):
+    rig.offer([[0, 0, -0.2, 0, 0, 0, -1]] * 5 + [[0, 0, -0.2, 0, 0, 0, 1]] * 5)
+    rig.until(lambda: rig.heard['planned_path'], 'a path')
+    marker = rig.heard['planned_path'][0].markers[0]
+    start = forward(ROBOT, HOME[:7])[:3, 3]
+    assert marker.header.frame_id == 'panda_link0'
+    assert [marker.points[0].x, marker.points[0].y, marker.points[0].z] == pytest.approx(start)
+    assert len(marker.points) == len(marker.colors) == 11
+    assert marker.points[-1].z == pytest.approx(start[2] - 0.04, abs=1e-6)
+    assert marker.colors[1].g > marker.colors[1].r  # open
+    assert marker.colors[-1].r > marker.colors[-1].g  # closed
+
+
+class SimulatedTime(InProcess):
+    """Everything by /clock, which goes as long as `goes`."""
+
+    def __init__(self) -> None:
+        self.goes, self._time_s, self._clock = True, 100.0, None
+        self._ticked_s = time.monotonic()
+        super().__init__(use_sim_time=True)
+        self._clock = self.node.create_publisher(Clock, '/clock', SENSOR_QOS)
+
+    def now_s(self):
+        return self._time_s
+
+    def until(self, holds, what, timeout_s=20.0):
+        def with_time():
+            now = time.monotonic()
+            if self.goes and self._clock is not None and now - self._ticked_s > 0.005:
+                self._time_s += now - self._ticked_s
+                self._ticked_s = now
+                self.tick(self._time_s)
+            return holds()
+
+        return super().until(with_time, what, timeout_s)
+
+    def tick(self, time_s):
+        clock = Clock()
+        clock.clock.sec, clock.clock.nanosec = int(time_s // 1), int(time_s % 1 * 1e9)
+        self._clock.publish(clock)
+
+
+@pytest.fixture
+def simulated():
+    rig = SimulatedTime()
+    rig.connect()
+    rig.until(lambda: rig.player.get_clock().now().nanoseconds > 0, 'the clock')
+    rig.offer([LEFT] * 40)
+    rig.until_fed(lambda: len(rig.moves()) >= 3, 'some twists')
+    yield rig
+    rig.end()
+
+
+def test_a_ros_clock_that_stands_still_holds_stops_and_is_named(simulated):
+    simulated.goes = False
+    assert simulated.said('holding: ROS time stands still').level == DiagnosticStatus.WARN
+    simulated.until(
+        lambda: not any(numbers(simulated.heard['delta_twist_cmds'][-1])), 'a zero twist'
+    )
+    moves = len(simulated.moves())
+    simulated.spin(0.3)
+    assert len(simulated.moves()) == moves
+
+
+def test_a_clock_that_goes_negative_stops_the_arm_and_not_the_process(simulated):
+    simulated.goes = False
+    simulated.tick(-5.0)
+    stop = threading.Event()
+    ending = threading.Timer(0.5, stop.set)
+    ending.start()
+    assert spin(simulated.spun, [simulated.player], stop) == 0
+    assert not simulated.player.active
+    simulated.until(
+        lambda: not any(numbers(simulated.heard['delta_twist_cmds'][-1])), 'a zero twist'
+    )
+
+
+@pytest.mark.parametrize('end', ['trigger_deactivate', 'trigger_shutdown', 'close'])
+def test_the_last_twist_before_the_publisher_goes_is_a_stop(rig, end):
+    for _ in range(3 if end == 'trigger_deactivate' else 1):
+        rig.offer([LEFT] * 40)
+        rig.until_fed(lambda: len(rig.moves()) >= 3, 'some twists')
+        getattr(rig.player, end)()
+        Probe.spin(rig, 0.2)
+        assert not any(numbers(rig.heard['delta_twist_cmds'][-1]))
+        rig.forget()
+        if end == 'trigger_deactivate':
+            rig.player.trigger_activate()
+            rig.offer([LEFT] * 40)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_the_last_twist_of_a_process_that_is_stopped_is_zero(number):
+    with running(NodeSpec('action_player')) as processes:
+        feeder = Feeder()
+        feeder.status('action_player', 'holding')
+        feeder.connect()
+        feeder.offer([LEFT] * 40)
+        feeder.until_fed(lambda: len(feeder.moves()) >= 3, 'some twists')
+        processes.children['action_player'].send_signal(number)
+        assert processes.children['action_player'].wait(15) == 0
+        feeder.spin(0.3)
+        last = feeder.heard['delta_twist_cmds'][-1]
+        feeder.close()
+    assert not any(numbers(last))
