@@ -131,6 +131,15 @@ def test_a_reset_of_an_inactive_node_is_refused_and_not_kept(world):
     assert set(seeds) == {8000}
 
 
+def test_requests_that_wait_when_the_node_stops_are_cancelled(running, monkeypatch):
+    monkeypatch.setattr(running.node, '_serve_resets', lambda env: None)
+    waiting = sim.Reset(8123, 'pick', '')
+    running.node._resets.put(waiting)
+    running.node.trigger_deactivate()
+    assert waiting.done.cancelled()
+    assert running.node._resets.empty()
+
+
 def test_a_reset_that_nobody_takes_is_withdrawn(running, monkeypatch):
     monkeypatch.setattr(sim, 'RESET_TIMEOUT_S', 0.1)
     monkeypatch.setattr(running.node, '_serve_resets', lambda env: None)

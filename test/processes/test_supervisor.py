@@ -65,7 +65,9 @@ def launcher():
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
         started.append(process)
-        return process, [int(pid) for pid in process.stdout.readline().split()]
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(pids) == 2, process.communicate()
+        return process, pids
 
     yield run
     for process in started:
@@ -86,6 +88,8 @@ def test_a_signal_to_up_ends_its_children_and_is_no_error(launcher, number):
 @pytest.mark.parametrize('code', [SLEEPER, STUBBORN], ids=['obeying', 'ignoring SIGTERM'])
 def test_children_end_though_up_was_killed(launcher, code):
     process, pids = launcher(code)
+    said = [process.stderr.readline() for _ in pids]  # they run, and write no more
+    assert sorted(said) == ['[say] up\n', '[sim] up\n']
     process.kill()
     process.wait(30)
     until(lambda: not any(alive(pid) for pid in pids), 'the children to end')
