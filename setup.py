@@ -112,7 +112,6 @@ setup(
     package_data={NAME: ['py.typed']},
     data_files=[],
     install_requires=[
-        'einops>=0.8',
         'numpy>=1.26,<3',
         'pillow>=10',
         'pyyaml>=6',
@@ -125,7 +124,7 @@ setup(
         'libero': ['gymnasium>=1.0,<2', 'hf-libero>=0.1.4', 'tqdm>=4.66'],
         'quantise': ['torchao>=0.18,<0.19'],
         'sim': ['gymnasium>=1.0,<2', 'mujoco>=3.3,<5', 'pyopengl>=3.1', 'tqdm>=4.66'],
-        'record': ['imageio>=2.34', 'imageio-ffmpeg>=0.5', 'mcap>=1.2'],
+        'record': ['imageio>=2.34', 'imageio-ffmpeg>=0.5', 'mcap>=1.6'],
     },
     entry_points={'console_scripts': ['worldvla = worldvla_ros.cli:main']},
     cmdclass={'build_py': BuildWithCMake},

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from worldvla_ros.benchmark.cases import BenchmarkCases, counter_of
 from worldvla_ros.benchmark.device import measure_rates, seconds
-from worldvla_ros.benchmark.jobs import Workbench, counter_of
 from worldvla_ros.benchmark.measure import measured
 from worldvla_ros.benchmark.passes import Pass, chunk_passes, image_passes
 from worldvla_ros.benchmark.prompts import Prompts
 from worldvla_ros.benchmark.report import duration
-from worldvla_ros.benchmark.subject import open_subject, sequence_lengths
+from worldvla_ros.benchmark.target import open_target, sequence_lengths
 from worldvla_ros.checkpoint.folder import demo_path, load
 from worldvla_ros.checkpoint.quantise import weight_bytes
 from worldvla_ros.model.cost import TransformerCost
@@ -109,7 +109,7 @@ def long_demo():
 
 def measure_sizes(checkpoint, spec, rates, repeats):
     """Return times and limits [s] of a chunk and of an image of each view."""
-    bench = Workbench(replace(checkpoint, spec=spec))
+    bench = BenchmarkCases(replace(checkpoint, spec=spec))
     jobs = {'chunk': bench.chunk(), 'image': bench.sequential_image()}
     rows = {kind: measured(bench, job, rates, repeats)[0] for kind, job in jobs.items()}
     times = {kind: row.p50_s for kind, row in rows.items()}
@@ -177,7 +177,7 @@ def draw_measured(axes, points):
 
 def draw_counted(axes, devices):
     """Draw the limits of the published sizes on other devices."""
-    subject = open_subject('7b')
+    subject = open_target('7b')
     counter = TransformerCost(subject.spec.transformer, 2, 2, 2)
     for axis, (name, (_, values)) in zip(axes, COLUMNS.items(), strict=True):
         for device, dashes in zip(devices, DASHES, strict=False):

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+import json
+import math
 from pathlib import Path
 
 import pytest
 
-from worldvla_ros.config import from_mapping, load_yaml
-from worldvla_ros.errors import ConfigError
+from worldvla_ros import config
+from worldvla_ros.config import from_mapping, load_json, load_yaml
+from worldvla_ros.errors import CheckpointError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def test_folder_is_no_configuration_file(tmp_path):
 def test_file_that_is_no_yaml_is_refused(tmp_path, content):
     file = tmp_path / 'bad.yaml'
     file.write_bytes(content)
-    with pytest.raises(ConfigError, match='bad.yaml is not YAML'):
+    with pytest.raises(ConfigError, match='bad.yaml is (not YAML|damaged)'):
         load_yaml(file)
 
 
@@ -184,3 +187,147 @@ def test_file_without_a_mapping_is_refused(tmp_path, content, kind):
     file.write_text(content)
     with pytest.raises(ConfigError, match=f'bad.yaml: expected a mapping, got {kind}'):
         load_yaml(file)
+
+
+BILLION = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
+    f'a{i + 1}: &a{i + 1} [{", ".join([f"*a{i}"] * 10)}]\n' for i in range(9)
+)
+"""Ten aliases of ten aliases, nine times: a billion values when written out."""
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('a: !!timestamp x', "the tag 'tag:yaml.org,2002:timestamp' is not taken"),
+        ('a: !!bool x', "the tag 'tag:yaml.org,2002:bool' is not taken"),
+        ('a: !!float x', "the tag 'tag:yaml.org,2002:float' is not taken"),
+        ('a: !mine x', "the tag '!mine' is not taken"),
+        ('a: ' + '[' * 5000, 'nested more than 50 deep'),
+        ('\n'.join(' ' * i + 'a:' for i in range(200)), 'nested more than 50 deep'),
+        (BILLION + 'name: *a9', 'aliases counted in full'),
+        (BILLION + 'name: {<<: *a9}', 'aliases counted in full'),
+        ('a: &a [*a]', 'an alias inside what it stands for'),
+        ('limits: {speed: 1}\nlimits: {speed: 99}', "the key 'limits' stands twice"),
+        ('limits: {speed: 1, "speed": 99}', "the key 'speed' stands twice"),
+        ('a: ' + '9' * 5000, '4300 digits'),
+        ('? [1]\n: 2', 'unhashable key'),
+    ],
+)
+def test_yaml_beyond_what_a_configuration_needs_is_refused(tmp_path, content, words):
+    file = tmp_path / 'bad.yaml'
+    file.write_text(content)
+    with pytest.raises(ConfigError, match='bad.yaml is not YAML') as caught:
+        load_yaml(file)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('word', ['1:30.5', '1:30', '2020-13-45', '2020-01-01'])
+def test_times_and_dates_are_strings(tmp_path, word):
+    file = tmp_path / 'a.yaml'
+    file.write_text(f'speed: {word}')
+    assert load_yaml(file) == {'speed': word}
+    with pytest.raises(ConfigError, match=r'speed: expected float, got '):
+        build(**load_yaml(file))
+
+
+def test_aliases_and_merges_are_read(tmp_path):
+    file = tmp_path / 'a.yaml'
+    file.write_text('a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: [*a, *a]')
+    first = {'x': 1, 'y': 2}
+    assert load_yaml(file) == {'a': first, 'b': {'x': 1, 'y': 3}, 'c': [first, first]}
+
+
+def test_a_file_larger_than_any_configuration_is_not_read(tmp_path):
+    file = tmp_path / 'a.yaml'
+    file.write_text('a: 1\n#' + 'x' * config.MAX_YAML_BYTES)
+    with pytest.raises(ConfigError, match='a.yaml is too large: expected at most 1048576 bytes'):
+        load_yaml(file)
+
+
+def test_a_path_that_no_file_can_have_is_no_file():
+    with pytest.raises(ConfigError, match='no configuration file') as caught:
+        load_yaml('x' * 10_000)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf, 10**400])
+@pytest.mark.parametrize('name', ['speed', 'sizes', 'limits', 'wheel'])
+def test_numbers_that_are_not_finite_are_refused(name, value):
+    given = {
+        'speed': value, 'sizes': [1.0, value], 'limits': {'x': value}, 'wheel': {'radius': value},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=rf'cart.yaml.{name}.*expected a finite number'):
+        build(**{name: given[name]})
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('count', 'x' * 10**6), ('sizes', 'x' * 10**6), ('limits', ['x' * 100] * 10**5)],
+)
+def test_messages_stay_short_whatever_the_value_is(name, value):
+    with pytest.raises(ConfigError) as caught:
+        build(**{name: value})
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_key_of_a_million_letters_is_cut_off():
+    with pytest.raises(ConfigError, match='unknown key') as caught:
+        build(**{'x' * 10**6: 1})
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(ConfigError, match='limits.xxx') as caught:
+        build(limits={'x' * 10**6: 'far'})
+    assert len(str(caught.value)) < 1000
+
+
+def test_json_file_becomes_a_mapping(tmp_path):
+    file = tmp_path / 'cart.json'
+    file.write_text(json.dumps(MINIMAL))
+    assert load_json(file) == load_json(str(file)) == MINIMAL
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (b'', 'Expecting value'),
+        (b'{"a": ', 'Expecting value'),
+        (b'\xff\xfe', "can't decode"),
+        (b'[]', 'expected a mapping, got list'),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' stands twice"),
+        (b'[' * 200_000, 'recursion'),
+        (b'{"a":' * 200_000, 'recursion'),
+        (b'{"a": ' + b'9' * 5000 + b'}', '4300 digits'),
+    ],
+)
+def test_json_that_is_damaged_is_named(tmp_path, content, words):
+    file = tmp_path / 'bad.json'
+    file.write_bytes(content)
+    for kind in (ConfigError, CheckpointError):
+        with pytest.raises(kind, match='bad.json is damaged') as caught:
+            load_json(file, kind)
+        assert words in str(caught.value)
+        assert caught.value.remedy
+
+
+def test_json_that_is_absent_or_too_large_is_named(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match='none.json is damaged'):
+        load_json(tmp_path / 'none.json')
+    monkeypatch.setattr(config, 'MAX_JSON_BYTES', 10)
+    (tmp_path / 'a.json').write_text('{"abcdef": 1}')
+    with pytest.raises(ConfigError, match='too large: expected at most 10 bytes'):
+        load_json(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize('load', [load_yaml, load_json])
+def test_a_pointer_of_git_lfs_is_named_as_such(tmp_path, load):
+    file = tmp_path / 'a.yaml'
+    file.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n')
+    with pytest.raises(ConfigError, match='is a git-lfs pointer') as caught:
+        load(file)
+    assert 'git lfs pull' in caught.value.remedy
+
+
+def test_a_value_without_a_remedy_of_its_own_is_to_be_corrected():
+    with pytest.raises(ConfigError, match=r'Correct this value\.$'):
+        build(count='3')

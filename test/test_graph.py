@@ -1,15 +1,13 @@
 import importlib.util
-import io
 from pathlib import Path
 import sys
-import time
 import types
 
 import pytest
 
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.graph import ARGUMENTS, NodeSpec, describe
-from worldvla_ros.processes import MODULES, Processes, command
+from worldvla_ros.graph import ARGUMENTS, BOOLEAN, COMMON, PARAMETERS, NodeSpec, describe
+from worldvla_ros.processes import MODULES, command
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +61,14 @@ def test_recorder_and_rviz_start_on_request():
         ({'robt': 'franka'}, 'robt'),
         ({'output': 'dance'}, 'twist or trajectory'),
         ({'seed': 'high'}, "seed: expected a whole number, got 'high'"),
+        ({'seed': '²'}, 'seed: expected a whole number'),
+        ({'namespace': 'arm-1'}, "namespace: expected letters.*got 'arm-1'"),
+        ({'namespace': 'left//right'}, 'namespace'),
+        ({'image_topic': '/camera/1st'}, "image_topic: expected letters.*got '/camera/1st'"),
+        ({'joint_states_topic': ''}, 'joint_states_topic'),
+        ({'max_rate': '0'}, 'max_rate: expected a positive number'),
+        ({'control_rate': 'nan'}, 'control_rate: expected a positive number'),
+        ({'params_file': '/nowhere.yaml'}, 'params_file: expected an existing YAML file'),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name(arguments, words):
@@ -81,56 +87,169 @@ def test_every_executable_is_installed_and_importable():
         assert importlib.util.find_spec(module)
 
 
+def graph(**arguments):
+    return {node.executable: node for node in describe(arguments)}
+
+
 def test_a_command_line_carries_parameters_and_namespace():
     node = NodeSpec(
-        'sim', 'sim', namespace='left', parameters={'seed': 3, 'task': 'pick', 'x': True}
+        'sim', 'sim', namespace='/left/', parameters={'seed': 3, 'task': 'pick', 'x': True}
     )
     line = command(node)
     assert line[1:3] == ['-m', 'worldvla_ros.nodes.sim']
-    for part in ('seed:=3', "task:='pick'", 'x:=true', '__ns:=/left', '__node:=sim'):
+    for part in ('seed:=3', 'task:="pick"', 'x:=true', '__ns:=/left', '__node:=sim'):
         assert part in line
+
+
+@pytest.mark.parametrize('namespace', ['', '/', 'left', '/left', 'arms/left_1/'])
+def test_a_namespace_of_ros_is_accepted(namespace):
+    assert graph(namespace=namespace)['sim'].namespace == namespace
 
 
 def test_every_launch_argument_has_a_description():
     assert all(a.description.endswith('.') for a in ARGUMENTS.values())
 
 
-def test_a_process_that_ignores_sigint_is_ended_all_the_same(monkeypatch):
-    code = 'import signal, time; signal.signal(2, signal.SIG_IGN); print("up", flush=True);'
-    code += 'time.sleep(99)'
-    monkeypatch.setattr(
-        'worldvla_ros.processes.command', lambda node: [sys.executable, '-c', code]
-    )
-    monkeypatch.setattr('worldvla_ros.processes.STOP_TIMEOUT_S', 0.5)
-    output = io.StringIO()
-    processes = Processes([NodeSpec('stubborn')], output)
-    end = time.monotonic() + 20
-    while 'up' not in output.getvalue() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert processes.dead() == {}
-    assert processes.stop() == {'stubborn': -9}
-    assert output.getvalue() == '[stubborn] up\n'
+def test_an_argument_at_its_default_leaves_the_parameter_to_files_and_parents():
+    for node in graph(record='bag').values():
+        assert set(node.parameters) <= {'end_on_failure', 'folder'}
 
 
-class FakeLaunch(types.ModuleType):
-    """Stands in for launch and launch_ros: keeps what it is given."""
+def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
+    given = {
+        'robot': 'franka', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
+        'max_rate': '7', 'control_rate': '12.5', 'output': 'trajectory', 'task': 'push',
+        'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false',
+    }  # fmt: skip
+    assert set(given) == {*COMMON, *(name for names in PARAMETERS.values() for name in names)}
+    nodes = graph(sim='true', **given)
+    as_types = {**given, 'max_rate': 7.0, 'control_rate': 12.5, 'seed': 8001}
+    as_types |= {'use_sim_time': True, 'autostart': False}
+    for name, node in nodes.items():
+        for argument in (*COMMON, *PARAMETERS[name]):
+            value = node.parameters[argument]
+            assert (type(value), value) == (type(as_types[argument]), as_types[argument])
 
-    def __getattr__(self, name):
-        if name.startswith('__'):
-            raise AttributeError(name)
-        return lambda *args, **kwargs: types.SimpleNamespace(kind=name, args=args, kwargs=kwargs)
+
+def test_the_simulated_arm_is_the_clock_of_a_graph_that_follows_one():
+    assert 'publish_clock' not in graph()['sim'].parameters
+    assert graph(use_sim_time='true')['sim'].parameters['publish_clock'] is True
+    off = graph(use_sim_time='true', publish_clock='false')
+    assert off['sim'].parameters['publish_clock'] is False
+
+
+def test_a_topic_is_renamed_for_every_node():
+    nodes = graph(image_topic='/camera/color/image_raw', record='bag', rviz='true')
+    for node in nodes.values():
+        assert node.remappings == (('image', '/camera/color/image_raw'),)
+    assert '/camera/color/image_raw' in ' '.join(command(nodes['model']))
+    assert graph()['model'].remappings == ()
+
+
+def test_rviz_lives_in_the_namespace_and_may_be_closed():
+    rviz = graph(rviz='true', namespace='left')['rviz2']
+    assert rviz.namespace == 'left'
+    assert not rviz.required
+    assert graph()['model'].required
+    assert not graph(stop_together='false')['model'].required
+
+
+def test_a_parameter_file_is_read_after_the_shipped_one_and_before_arguments(tmp_path):
+    mine = tmp_path / 'mine.yaml'
+    mine.write_text('{}')
+    line = command(graph(params_file=str(mine), device='cuda:0')['model'])
+    files = [i for i, word in enumerate(line) if word == '--params-file']
+    assert [Path(line[i + 1]).name for i in files] == ['worldvla.yaml', 'mine.yaml']
+    assert line.index('device:="cuda:0"') > max(files)
+
+
+def test_a_log_level_reaches_every_node():
+    for node in graph(log_level='debug', rviz='true', instruction='go').values():
+        line = command(node)
+        assert line[line.index('--log-level') + 1] == 'debug'
+
+
+HARD = ["o'brien", 'a "b"', '8000', '1e5', 'yes', 'null', ' x ', 'ä/€/🦾', 'a: b # c', '', '\\n']
+
+
+@pytest.mark.parametrize('text', HARD)
+def test_every_string_reaches_a_node_as_it_is(text):
+    rclpy = pytest.importorskip('rclpy')
+    line = command(NodeSpec('sim', parameters={'text': text, 'many': [text, text]}))
+    context = rclpy.Context()
+    rclpy.init(args=line, context=context)
+    try:
+        node = rclpy.create_node('sim', context=context)
+        assert node.declare_parameter('text', 'other').value == text
+        assert node.declare_parameter('many', ['other']).value == [text, text]
+    finally:
+        rclpy.shutdown(context=context)
+
+
+class Recorded:
+    """What a stand-in of launch was created with, by keyword."""
+
+    def __init__(self, **given):
+        self.given = given
+
+
+def strict_launch():
+    """Return stand-ins for launch and launch_ros with the very signatures of the real classes."""
+
+    class LaunchDescription:
+        def __init__(self, initial_entities=None):
+            self.entities = initial_entities
+
+    class DeclareLaunchArgument(Recorded):
+        def __init__(self, name, *, default_value=None, description=None, choices=None):
+            super().__init__(
+                name=name, default_value=default_value, description=description, choices=choices
+            )
+
+    class OpaqueFunction(Recorded):
+        def __init__(self, *, function, args=None, kwargs=None):
+            super().__init__(function=function)
+
+    class LaunchConfiguration:
+        def __init__(self, variable_name, *, default=None):
+            self.name = variable_name
+
+        def perform(self, context):
+            return context.launch_configurations[self.name]
+
+    class Node(Recorded):
+        def __init__(
+            self, *, executable, package=None, name=None, namespace=None, parameters=None,
+            remappings=None, ros_arguments=None, arguments=None, output='log',
+            emulate_tty=False, on_exit=None,
+        ):  # fmt: skip
+            given = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
+            super().__init__(**given)
+
+    warnings = []
+    log = types.SimpleNamespace(warning=warnings.append)
+    parts = {
+        'launch': {'LaunchDescription': LaunchDescription},
+        'launch.actions': {
+            'DeclareLaunchArgument': DeclareLaunchArgument, 'OpaqueFunction': OpaqueFunction,
+        },
+        'launch.logging': {'get_logger': lambda name: log},
+        'launch.substitutions': {'LaunchConfiguration': LaunchConfiguration},
+        'launch_ros': {},
+        'launch_ros.actions': {'Node': Node},
+    }  # fmt: skip
+    return parts, warnings
 
 
 @pytest.fixture
 def fake_launch(monkeypatch):
-    for name in (
-        'launch',
-        'launch.actions',
-        'launch.substitutions',
-        'launch_ros',
-        'launch_ros.actions',
-    ):
-        monkeypatch.setitem(sys.modules, name, FakeLaunch(name))
+    """Put the stand-ins in place; yields the warnings that are logged."""
+    parts, warnings = strict_launch()
+    for name, members in parts.items():
+        module = types.ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    return warnings
 
 
 def launch_file():
@@ -142,25 +261,68 @@ def launch_file():
     return module
 
 
+def started(**arguments):
+    """Return the nodes that the launch file starts with these arguments."""
+    entities = launch_file().generate_launch_description().entities
+    *declared, start = [entity.given for entity in entities]
+    given = {a['name']: a['default_value'] for a in declared} | arguments
+    return start['function'](types.SimpleNamespace(launch_configurations=given))
+
+
 def test_the_launch_file_declares_every_argument(fake_launch):
-    description = launch_file().generate_launch_description()
-    declared = [a for a in description.args[0] if a.kind == 'DeclareLaunchArgument']
-    assert [a.args[0] for a in declared] == list(ARGUMENTS)
-    assert all(a.kwargs['description'] for a in declared)
+    entities = launch_file().generate_launch_description().entities
+    declared = [e.given for e in entities if 'default_value' in e.given]
+    assert [a['name'] for a in declared] == list(ARGUMENTS)
+    for given in declared:
+        argument = ARGUMENTS[given['name']]
+        assert given['default_value'] == argument.default
+        assert given['description'] == argument.description
+        assert given['choices'] == (list(argument.choices) or None)
 
 
 def test_the_launch_file_starts_the_very_nodes_of_the_graph(fake_launch):
-    module = launch_file()
-    nodes = describe({'namespace': 'left', 'record': 'bag', 'instruction': 'go on'})
-    for made, node in zip(map(module.action, nodes), nodes, strict=True):
-        assert made.kwargs['executable'] == node.executable
-        assert made.kwargs['namespace'] == 'left'
-        assert dict(node.parameters) in made.kwargs['parameters']
-        assert made.kwargs['arguments'] == list(node.arguments)
+    chosen = {'namespace': 'left', 'record': 'bag', 'instruction': 'go on', 'rviz': 'true'}
+    nodes = describe(chosen)
+    made = [node.given for node in started(**chosen)]
+    assert [m['executable'] for m in made] == [n.executable for n in nodes]
+    for given, node in zip(made, nodes, strict=True):
+        assert given['namespace'] == 'left'
+        assert given['name'] == (node.name or None)
+        assert given['parameters'] == ([dict(node.parameters)] if node.parameters else [])
+        assert given['arguments'] == list(node.arguments)
+        assert given['ros_arguments'] == node.ros_arguments()
+        assert (given['on_exit'] is not None) == node.required
+    assert fake_launch == []
+
+
+def test_a_parameter_file_comes_before_the_launch_arguments(fake_launch, tmp_path):
+    mine = tmp_path / 'mine.yaml'
+    mine.write_text('{}')
+    model = started(params_file=str(mine), device='cuda:0')[1].given
+    assert model['parameters'] == [str(mine), {'end_on_failure': True, 'device': 'cuda:0'}]
+    # the shipped defaults are ROS arguments: SetParameter of a parent comes after them and wins
+    assert model['ros_arguments'][0] == '--params-file'
+    assert model['ros_arguments'][1].endswith('config/nodes/worldvla.yaml')
+
+
+def test_a_misspelt_launch_argument_is_named(fake_launch):
+    started(robott='franka', something_of_the_parent='x')
+    assert len(fake_launch) == 1
+    assert "'robott'" in fake_launch[0]
+    assert 'Did you mean robot?' in fake_launch[0]
+
+
+def test_a_node_that_ends_ends_the_launch_with_an_error(fake_launch):
+    on_exit = started()[1].given['on_exit']
+    event = types.SimpleNamespace(process_name='model-2', returncode=1)
+    with pytest.raises(RuntimeError, match='model-2 ended with status 1'):
+        on_exit(event, types.SimpleNamespace(is_shutdown=False))
+    assert on_exit(event, types.SimpleNamespace(is_shutdown=True)) is None
+    assert started(stop_together='false')[1].given['on_exit'] is None
 
 
 @pytest.mark.ros2cli
-def test_the_real_launch_system_reads_the_launch_file():
+def test_the_real_launch_system_starts_the_nodes_of_the_graph():
     pytest.importorskip(
         'launch_ros', reason='launch_ros is not on PyPI; comes with a ROS 2 install'
     )
@@ -168,5 +330,25 @@ def test_the_real_launch_system_reads_the_launch_file():
 
     description = launch_file().generate_launch_description()
     assert [a.name for a in description.get_launch_arguments()] == list(ARGUMENTS)
-    assert description.describe_sub_entities() is not None
-    assert LaunchContext() is not None
+    context = LaunchContext()
+    context.launch_configurations['global_params'] = [('max_rate', '2.5')]
+    *declared, start = description.entities
+    for action in declared:
+        action.visit(context)
+    context.launch_configurations['control_rate'] = '10'
+    nodes = start.visit(context)
+    assert [n.node_executable for n in nodes] == ['sim', 'model', 'action_player']
+    nodes[2]._perform_substitutions(context)
+    words = [''.join(part.perform(context) for part in word) for word in nodes[2].cmd[1:4]]
+    files = [w for w in words if w.endswith('worldvla.yaml')]
+    rest = [str(part.text) for word in nodes[2].cmd[4:] for part in word if hasattr(part, 'text')]
+    # the shipped file first, then what a parent sets, then what was chosen here
+    assert files
+    assert 'max_rate:=2.5' in rest
+    assert rest.index('max_rate:=2.5') < rest.index('--params-file')
+
+
+def test_booleans_are_told_from_words():
+    assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
+        'imagine', 'autostart', 'stop_together', 'use_sim_time', 'rviz',
+    ]  # fmt: skip

@@ -20,7 +20,8 @@ LINES = re.findall(r'^    (\w+(?:, \w+)*)(?:  .*)?$', worldvla_ros.__doc__, re.M
 TABLE = [line.split(', ') for line in LINES]
 LEVEL = {room: level for level, rooms in enumerate(TABLE) for room in rooms}
 
-NO_TORCH = {room for room in LEVEL if LEVEL[room] < LEVEL['model']} | {'graph', 'processes'}
+LAUNCH = {'graph', 'guardian', 'processes'}
+NO_TORCH = {room for room in LEVEL if LEVEL[room] < LEVEL['model']} | LAUNCH
 ROS_ROOTS = {'rclpy', 'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'std_srvs'}
 MODULES = sorted(
     path for path in PACKAGE.rglob('*.py') if path.relative_to(PACKAGE).parts[0] not in GENERATED
@@ -54,8 +55,8 @@ def allowed(module, other):
         return own in {'cli', 'demo'}
     if own == 'learn' and other == 'sim':  # sources of episodes are handed over
         return False
-    if own in {'graph', 'processes'}:
-        return other in {'errors', 'package_files', 'graph'}
+    if own in LAUNCH:
+        return other in {'errors', 'package_files'} | LAUNCH
     return LEVEL[other] < LEVEL[own] or (LEVEL[other] == LEVEL[own])
 
 
@@ -216,7 +217,7 @@ def test_breach_is_found(module, line):
         ('nodes.policy', 'from rclpy.node import Node'),
         ('cli.verbs', 'from worldvla_ros.learn.train import run'),
         ('cli.bench', 'from worldvla_ros.benchmark.measure import bench'),
-        ('benchmark.jobs', 'from worldvla_ros.sim.collect import expert_episode'),
+        ('benchmark.cases', 'from worldvla_ros.sim.collect import expert_episode'),
     ],
 )
 def test_lawful_import_is_no_breach(module, line):

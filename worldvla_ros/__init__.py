@@ -16,7 +16,7 @@ and README's tree to it.
     learn          training; never sim, whose wording is handed over
     evaluate       measuring; nobody imports it but the command
     benchmark      times beside a computed lower bound
-    graph, processes    what a launch starts, and who starts it
+    graph, guardian, processes    what a launch starts, who starts it and who ends it
     nodes          the only room with rclpy; never model, data, learn, evaluate
     demo, cli      thin
 """

@@ -39,7 +39,7 @@ class WorldVLAError(Exception):
 class ConfigError(WorldVLAError):
     """A configuration file or parameter is missing, misspelt or out of range."""
 
-    usual_remedy = 'Mend this value.'
+    usual_remedy = 'Correct this value.'
 
 
 class CheckpointError(WorldVLAError):

@@ -6,9 +6,10 @@
 Knows executables, parameters and remappings. Must not know rclpy, launch or what a node does.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+import re
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.package_files import share_folder
@@ -24,6 +25,31 @@ class Argument:
 
 
 BOOLEAN = ('true', 'false')
+TOPICS = {
+    'image': 'front camera',
+    'wrist_image': 'wrist camera',
+    'joint_states': 'joint states',
+    'instruction': 'instructions',
+    'delta_twist_cmds': 'twist commands (output:=twist)',
+    'joint_trajectory': 'trajectory commands (output:=trajectory)',
+    'gripper_command': 'gripper commands',
+}
+"""Topics that a launch may rename, and what they carry."""
+COMMON = ('use_sim_time', 'autostart')
+MODEL = ('robot', 'checkpoint', 'profile', 'device', 'dtype', 'max_rate')
+PARAMETERS = {
+    'sim': ('task', 'seed'),
+    'model': MODEL,
+    'policy': MODEL,
+    'action_player': ('robot', 'output', 'control_rate'),
+    'recorder': (),
+}
+"""Arguments that become parameters of a node under the same name.
+
+An argument at its default sets no parameter: then a parameter file counts, or SetParameter of a
+launch file that includes this one, or last the node's own default, which is the same.
+"""
+RATES = ('max_rate', 'control_rate')
 ARGUMENTS: dict[str, Argument] = {
     'checkpoint': Argument('', 'Checkpoint folder; empty is the demo checkpoint.'),
     'profile': Argument(
@@ -43,10 +69,37 @@ ARGUMENTS: dict[str, Argument] = {
     'task': Argument('pick', 'Task of the first simulated scene.', ('pick', 'push', 'put')),
     'seed': Argument('8000', 'Seed of the first simulated scene.'),
     'record': Argument('', 'Folder for an MCAP bag of the run; empty records nothing.'),
+    'params_file': Argument(
+        '',
+        'YAML file with node parameters, read after config/nodes/worldvla.yaml; what it leaves '
+        'out keeps the value of that file.',
+    ),
+    'max_rate': Argument('', 'Action chunks per second [Hz]; empty: by the parameter files.'),
+    'control_rate': Argument('', 'Commands per second [Hz]; empty: by the parameter files.'),
+    'autostart': Argument(
+        'true', 'Configure and activate the nodes; false leaves that to a manager.', BOOLEAN
+    ),
+    'stop_together': Argument(
+        'true', 'Stop the launch with an error where one of its nodes ends.', BOOLEAN
+    ),
     'namespace': Argument('', 'Namespace of all nodes.'),
+    **{
+        f'{topic}_topic': Argument(topic, f'Topic of the {carries}.')
+        for topic, carries in TOPICS.items()
+    },
     'use_sim_time': Argument('false', 'Follow /clock.', BOOLEAN),
+    'publish_clock': Argument(
+        'auto',
+        'Publish /clock from the simulated arm; auto: where use_sim_time is true.',
+        ('auto', *BOOLEAN),
+    ),
+    'log_level': Argument('info', 'Log level.', ('debug', 'info', 'warn', 'error', 'fatal')),
     'rviz': Argument('false', 'Start RViz with the shipped layout.', BOOLEAN),
 }
+NAME = r'[A-Za-z_][A-Za-z0-9_]*'
+NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
+TOPIC = re.compile(rf'/?{NAME}(/{NAME})*')
+POSITIVE = re.compile(r'(?=.*[1-9])[0-9]{1,6}(\.[0-9]{1,6})?')
 
 
 @dataclass(frozen=True)
@@ -59,9 +112,12 @@ class NodeSpec:
         package: ROS package of the executable.
         namespace: Namespace.
         parameters: Node parameters.
+        defaults_file: The shipped YAML file with parameters; whatever else sets them wins.
         parameter_file: YAML file with further parameters, which `parameters` override.
         remappings: (from, to) pairs.
         arguments: Further command-line arguments.
+        log_level: Log level, empty for that of the program.
+        required: Whether the graph ends when this node does.
     """
 
     executable: str
@@ -69,16 +125,24 @@ class NodeSpec:
     package: str = 'worldvla_ros'
     namespace: str = ''
     parameters: Mapping[str, object] = field(default_factory=dict)
+    defaults_file: str = ''
     parameter_file: str = ''
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
+    log_level: str = ''
+    required: bool = True
+
+    def ros_arguments(self) -> list[str]:
+        """Return the ROS arguments that come before all others, so that any other value wins."""
+        level = ['--log-level', self.log_level] if self.log_level else []
+        return level + (['--params-file', self.defaults_file] if self.defaults_file else [])
 
 
 def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
     """Return all arguments, given ones over defaults.
 
     Raises:
-        ConfigError: An argument is unknown, not among its choices, or no number where it must be.
+        ConfigError: An argument is unknown or its value is not allowed.
     """
     for name, value in arguments.items():
         if name not in ARGUMENTS:
@@ -87,57 +151,112 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
             )
         choices = ARGUMENTS[name].choices
         if choices and value not in choices:
-            raise ConfigError(
-                f'launch argument {name}', expected=' or '.join(choices), got=repr(value)
-            )
+            raise _refusal(name, ' or '.join(choices), value)
     chosen = {name: argument.default for name, argument in ARGUMENTS.items()} | dict(arguments)
-    if not chosen['seed'].isdecimal():
-        raise ConfigError(
-            'launch argument seed', expected='a whole number', got=repr(chosen['seed'])
-        )
+    _check_values(chosen)
     return chosen
+
+
+def _check_values(chosen: Mapping[str, str]) -> None:
+    """Raise ConfigError where a number, a ROS name or a file is wrong."""
+    if not (chosen['seed'].isascii() and chosen['seed'].isdecimal()):
+        raise _refusal('seed', 'a whole number', chosen['seed'])
+    for name in RATES:
+        if chosen[name] and not POSITIVE.fullmatch(chosen[name]):
+            raise _refusal(name, 'a positive number such as 20 or 7.5', chosen[name])
+    words = 'letters, digits and underscores, none beginning with a digit, joined by slashes'
+    if not NAMESPACE.fullmatch(chosen['namespace']):
+        raise _refusal('namespace', words, chosen['namespace'])
+    for topic in TOPICS:
+        if not TOPIC.fullmatch(chosen[f'{topic}_topic']):
+            raise _refusal(f'{topic}_topic', words, chosen[f'{topic}_topic'])
+    if chosen['params_file'] and not Path(chosen['params_file']).is_file():
+        raise _refusal('params_file', 'an existing YAML file', chosen['params_file'])
+
+
+def _refusal(name: str, expected: str, got: str) -> ConfigError:
+    return ConfigError(f'launch argument {name}', expected=expected, got=repr(got))
 
 
 def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     """Return the nodes of a launch.
 
     Raises:
-        ConfigError: An argument is unknown or not among its choices.
+        ConfigError: An argument is unknown or its value is not allowed.
     """
     chosen = resolve(arguments)
-    sim = chosen['sim'] == 'true' or (
-        chosen['sim'] == 'auto' and Path(chosen['robot']).stem.startswith('sim_')
-    )
-    common = {'use_sim_time': chosen['use_sim_time'] == 'true'}
-    robot = common | {'robot': chosen['robot']}
-    told = ('checkpoint', 'profile', 'device', 'dtype')
-    model = robot | {name: chosen[name] for name in told}
-    imagine = chosen['imagine'] == 'true'
-    nodes = [
-        _node('model' if imagine else 'policy', '' if imagine else 'policy', chosen, model),
-        _node('action_player', 'action_player', chosen, robot | {'output': chosen['output']}),
-    ]
-    if sim:
-        scene = {'task': chosen['task'], 'seed': int(chosen['seed'])}
-        nodes.insert(0, _node('sim', 'sim', chosen, common | scene))
+    nodes = [_sim(chosen)] if _simulated(chosen) else []
+    if chosen['imagine'] == 'true':  # one process of two nodes, which keep their own names
+        nodes.append(replace(_managed('model', chosen), name=''))
+    else:
+        nodes.append(_managed('policy', chosen))
+    nodes.append(_managed('action_player', chosen))
     if chosen['instruction'].strip():
-        words = (chosen['instruction'],)
-        nodes.append(NodeSpec('say', 'say', namespace=chosen['namespace'], arguments=words))
+        nodes.append(replace(_plain('say', chosen), arguments=(chosen['instruction'],)))
     if chosen['record']:
-        nodes.append(_node('recorder', 'recorder', chosen, common | {'folder': chosen['record']}))
+        nodes.append(_managed('recorder', chosen, folder=chosen['record']))
     if chosen['rviz'] == 'true':
-        layout = str(share_folder() / 'config/rviz/worldvla.rviz')
-        nodes.append(NodeSpec('rviz2', 'rviz2', 'rviz2', arguments=('-d', layout)))
+        nodes.append(_rviz(chosen))
     return nodes
 
 
-def _node(
-    executable: str, name: str, chosen: Mapping[str, str], parameters: Mapping[str, object]
-) -> NodeSpec:
+def _simulated(chosen: Mapping[str, str]) -> bool:
+    by_robot = Path(chosen['robot']).stem.startswith('sim_')
+    return chosen['sim'] == 'true' or (chosen['sim'] == 'auto' and by_robot)
+
+
+def _sim(chosen: Mapping[str, str]) -> NodeSpec:
+    """Return the simulated arm; it is the clock of a graph that follows one."""
+    if chosen['publish_clock'] != 'auto':
+        return _managed('sim', chosen, publish_clock=chosen['publish_clock'] == 'true')
+    clock = {'publish_clock': True} if chosen['use_sim_time'] == 'true' else {}
+    return _managed('sim', chosen, **clock)
+
+
+def _rviz(chosen: Mapping[str, str]) -> NodeSpec:
+    layout = str(share_folder() / 'config/rviz/worldvla.rviz')
+    parameters = _parameters(('use_sim_time',), chosen)
+    return replace(
+        _plain('rviz2', chosen), package='rviz2', arguments=('-d', layout),
+        parameters=parameters, required=False,
+    )  # fmt: skip
+
+
+def _managed(executable: str, chosen: Mapping[str, str], **further: object) -> NodeSpec:
+    """Return a life-cycle node with its parameters and their files."""
+    common = {'end_on_failure': True} if chosen['stop_together'] == 'true' else {}
+    own = _parameters((*COMMON, *PARAMETERS[executable]), chosen)
+    return replace(
+        _plain(executable, chosen),
+        parameters=common | own | further,
+        defaults_file=str(share_folder() / 'config/nodes/worldvla.yaml'),
+        parameter_file=chosen['params_file'],
+    )
+
+
+def _plain(executable: str, chosen: Mapping[str, str]) -> NodeSpec:
+    """Return a node in the namespace, with the remappings and the log level of the launch."""
+    renamed = ((topic, chosen[f'{topic}_topic']) for topic in TOPICS)
     return NodeSpec(
         executable,
-        name,
+        executable,
         namespace=chosen['namespace'],
-        parameters=parameters,
-        parameter_file=str(share_folder() / 'config/nodes/worldvla.yaml'),
+        remappings=tuple((topic, target) for topic, target in renamed if topic != target),
+        log_level='' if chosen['log_level'] == 'info' else chosen['log_level'],
+        required=chosen['stop_together'] == 'true',
     )
+
+
+def _parameters(names: Iterable[str], chosen: Mapping[str, str]) -> dict[str, object]:
+    """Return the parameters of those arguments that are not at their default."""
+    given = (name for name in names if chosen[name] != ARGUMENTS[name].default)
+    return {name: _value(name, chosen[name]) for name in given}
+
+
+def _value(name: str, text: str) -> object:
+    """Return an argument as the type that its parameter has."""
+    if ARGUMENTS[name].choices == BOOLEAN:
+        return text == 'true'
+    if name in RATES:
+        return float(text)
+    return int(text) if name == 'seed' else text

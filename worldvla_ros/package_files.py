@@ -1,7 +1,7 @@
 """Where the files lie that come with the package: config/, launch/ and checkpoints/.
 
-Knows the layouts of a source tree, of a colcon install space and of a virtual environment. Layer
-0.
+Knows the layouts of a source tree, of a colcon install space and of a virtual environment. Must
+not know what the files say.
 """
 
 from pathlib import Path

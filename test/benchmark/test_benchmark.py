@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from worldvla_ros.benchmark import device, measure, random_model
-from worldvla_ros.benchmark.jobs import Job, Workbench
-from worldvla_ros.benchmark.measure import JOBS, Settings, bench, repeated
+from worldvla_ros.benchmark.cases import BenchmarkCases, Case
+from worldvla_ros.benchmark.measure import CASES, Settings, bench, repeated
 from worldvla_ros.benchmark.passes import (
     chunk_passes,
     image_passes,
@@ -19,7 +19,7 @@ from worldvla_ros.benchmark.passes import (
 from worldvla_ros.benchmark.prompts import Prompts, SimulatedPrompts
 from worldvla_ros.benchmark.random_model import random_spec
 from worldvla_ros.benchmark.report import COLUMNS, Row, duration, quantity
-from worldvla_ros.benchmark.subject import Subject, open_subject, random_subject, resize
+from worldvla_ros.benchmark.target import Target, open_target, random_target, resize
 from worldvla_ros.checkpoint.profiles import load_profile
 from worldvla_ros.checkpoint.quantise import available
 from worldvla_ros.cli.bench import ROWS
@@ -44,7 +44,7 @@ def hurry(monkeypatch):
 @pytest.fixture(scope='module')
 def tiny(tiny_checkpoint):
     """The tiny checkpoint, loaded already."""
-    return subject_of(tiny_checkpoint)
+    return target_of(tiny_checkpoint)
 
 
 @pytest.fixture(scope='module')
@@ -57,11 +57,11 @@ def random_tiny():
         VQGANConfig(embed_dim=8, z_channels=8, ch=8, ch_mult=(1, 1, 1, 1, 1), num_res_blocks=1,
                     norm_groups=4),
     )  # fmt: skip
-    return random_subject(replace(spec, image_size=64))
+    return random_target(replace(spec, image_size=64))
 
 
-def subject_of(checkpoint):
-    return Subject(checkpoint.spec, checkpoint.text, lambda *_: checkpoint)
+def target_of(checkpoint):
+    return Target(checkpoint.spec, checkpoint.text, lambda *_: checkpoint)
 
 
 def counted(engine, call):
@@ -74,7 +74,7 @@ def counted(engine, call):
 def test_every_row_has_finite_figures_and_a_consistent_ratio(tiny):
     report = bench(Settings(repeats=2, references=True), tiny)
     names = [row.name.split(',')[0].replace(' ', '-') for row in report.rows]
-    assert list(dict.fromkeys(names)) == list(JOBS)
+    assert list(dict.fromkeys(names)) == list(CASES)
     for row in report.rows:
         figures = (*row.times_s, row.bytes, row.flops, row.limit_s, row.p95_s)
         assert all(math.isfinite(f) and f > 0 for f in figures), row.name
@@ -143,7 +143,7 @@ def test_passes_and_tokens_are_those_that_the_engine_makes(tiny_checkpoint):
 
 
 def test_an_engine_that_forgot_is_fed_whole_prompts(tiny_checkpoint):
-    bench, prompts = Workbench(tiny_checkpoint), Prompts(tiny_checkpoint)
+    bench, prompts = BenchmarkCases(tiny_checkpoint), Prompts(tiny_checkpoint)
     engine, act, scene = tiny_checkpoint.engine, prompts.action(5), prompts.scene(5)
     seen = surprise_passes(len(scene.prompt.ids), 4, 4, 32)[0].tokens
     for _ in range(2):
@@ -182,12 +182,12 @@ def test_images_of_the_simulation_are_guessed_ahead(tiny_checkpoint):
     first, second = prompts.scene(0), prompts.scene(1)
     assert len(first.prompt.ids) == len(Prompts(tiny_checkpoint).scene(0).prompt.ids)
     assert not np.array_equal(first.prompt.ids, second.prompt.ids)
-    job = Workbench(tiny_checkpoint, prompts).image()
-    assert job.call(job.prepare(0)).shape == (1, 4, 4)
+    case = BenchmarkCases(tiny_checkpoint, prompts).image()
+    assert case.call(case.prepare(0)).shape == (1, 4, 4)
 
 
 def test_a_head_answers_end_to_end_in_one_pass_and_fixes_the_horizon(head_checkpoint):
-    headed = subject_of(head_checkpoint)
+    headed = target_of(head_checkpoint)
     report = bench(Settings(only=('chunk', 'end-to-end'), repeats=1), headed)
     assert [row.passes for row in report.rows] == [7, 1]
     with pytest.raises(ConfigError, match='--horizon: expected 4, which the action head'):
@@ -230,9 +230,11 @@ def test_sizes_that_only_together_are_too_large_are_said_to_be_so(random_tiny):
 @pytest.mark.parametrize(
     ('sizes', 'message'),
     [
-        ({'resolution': 40}, 'a multiple of 16 px, got 40. Take 3[02]'),
-        ({'horizon': 0}, '--horizon: expected 1 or more'),
-        ({'history': -1}, '--history: expected 1 or more'),
+        ({'resolution': 40}, 'a multiple of 16 px, up to 1024 px, got 40. Use 3[02]'),
+        ({'resolution': 2048}, 'a multiple of 16 px, up to 1024 px, got 2048. Use 1024'),
+        ({'horizon': 0}, '--horizon: expected 1 … 1000, got 0'),
+        ({'history': -1}, '--history: expected 1 … 1000, got -1'),
+        ({'horizon': 10**9}, '--horizon: expected 1 … 1000, got 1000000000'),
     ],
 )
 def test_impossible_sizes_are_refused(tiny, sizes, message):
@@ -245,7 +247,7 @@ def test_impossible_sizes_are_refused(tiny, sizes, message):
     [
         ({'only': ('chunk', 'chnk')}, 'expected some of prefill, chunk.*got chnk'),
         ({'repeats': 0}, '--repeats'),
-        ({'device': 'tpu'}, '--device: expected cpu or cuda, got tpu'),
+        ({'device': 'tpu'}, "device 'tpu': expected cpu, cuda or cuda:N"),
     ],
 )
 def test_unknown_rows_and_no_repeats_are_refused(settings, message):
@@ -255,23 +257,23 @@ def test_unknown_rows_and_no_repeats_are_refused(settings, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_a_gpu_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match='--device cuda: expected a GPU'):
+    with pytest.raises(ConfigError, match='device cuda: expected a GPU'):
         Settings(device='cuda')
 
 
 def test_an_unknown_model_is_refused_and_a_profile_is_a_model():
     with pytest.raises(ConfigError, match='expected demo, 7b'):
-        open_subject('8b')
-    subject = open_subject('rynnvla_vla_256_libero_goal')
-    assert (subject.spec.cameras, subject.spec.history) == (('front', 'wrist'), 2)
-    assert subject.spec.transformer.hidden_size == 4096
-    assert open_subject('7b').spec.image_size == 256
+        open_target('8b')
+    target = open_target('rynnvla_vla_256_libero_goal')
+    assert (target.spec.cameras, target.spec.history) == (('front', 'wrist'), 2)
+    assert target.spec.transformer.hidden_size == 4096
+    assert open_target('7b').spec.image_size == 256
 
 
 def test_random_weights_are_finite_and_make_every_row(random_tiny):
     report = bench(Settings(repeats=1, references=True), random_tiny)
     assert report.dtype == 'bfloat16'
-    assert len(report.rows) > len(JOBS)
+    assert len(report.rows) > len(CASES)
     checkpoint = random_tiny.load(torch.device('cpu'), 'float32')
     tensors = checkpoint.model.state_dict() | checkpoint.vqgan.state_dict()
     assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -282,7 +284,7 @@ def test_random_weights_are_finite_and_make_every_row(random_tiny):
 @pytest.mark.skipif(not available(), reason='torchao is not installed')
 def test_quantised_weights_are_measured_with_their_bytes(random_tiny, tiny_folder):
     settings = Settings(only=('chunk',), repeats=1)
-    for model in (random_tiny, open_subject(str(tiny_folder))):
+    for model in (random_tiny, open_target(str(tiny_folder))):
         wide = bench(replace(settings, dtype='float32'), model)
         narrow = bench(replace(settings, dtype='int8'), model)
         assert narrow.dtype == 'int8 beside float32'
@@ -299,17 +301,17 @@ def test_an_unknown_type_is_refused(random_tiny):
 def test_random_weights_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
     monkeypatch.setattr(random_model, 'free_memory', lambda device: 3e9)
     with pytest.raises(MemoryLimitError, match='expected 14.0 GB of free memory, got 3.0 GB'):
-        open_subject('7b').loaded(torch.device('cpu'), 'auto')
+        open_target('7b').loaded(torch.device('cpu'), 'auto')
 
 
 def test_a_long_first_call_counts_and_a_short_one_does_not(monkeypatch):
     calls = []
-    job = Job('x', lambda number: None, lambda _: calls.append(1), work=None)
-    times, _ = repeated(job, torch.device('cpu'), repeats=3)
+    case = Case('x', lambda number: None, lambda _: calls.append(1), work=None)
+    times, _ = repeated(case, torch.device('cpu'), repeats=3)
     assert (len(times), len(calls)) == (3, 4)
     calls.clear()
     monkeypatch.setattr(measure, 'LONG_S', -1)
-    times, _ = repeated(job, torch.device('cpu'))
+    times, _ = repeated(case, torch.device('cpu'))
     assert (len(times), len(calls)) == (1, 1)
 
 
@@ -324,8 +326,8 @@ def test_prompts_that_follow_each_other_differ_from_the_first_code(
 
 
 def test_each_time_gets_what_was_prepared_for_it():
-    job = Job('x', lambda number: number, lambda value: value, work=None)
-    assert repeated(job, torch.device('cpu'), repeats=4)[1] == [0, 1, 2, 3, 4]
+    case = Case('x', lambda number: number, lambda value: value, work=None)
+    assert repeated(case, torch.device('cpu'), repeats=4)[1] == [0, 1, 2, 3, 4]
 
 
 def test_ways_that_disagree_in_full_precision_are_an_error(tiny_checkpoint):
@@ -347,7 +349,7 @@ def test_the_command_prints_the_table_and_writes_the_figures(tiny_folder, tmp_pa
     names = ['chunk', 'chunk, sequential', 'decode']
     assert [row['name'] for row in json.loads(file.read_text())['rows']] == names
     assert all(f'\n{name} ' in out for name in names)
-    assert 'faster than chunk, sequential, the same result' in out
+    assert 'faster than chunk, sequential (same result)' in out
 
 
 def test_a_refusal_is_one_message_and_status_2(tiny_folder, capsys):
@@ -358,4 +360,4 @@ def test_a_refusal_is_one_message_and_status_2(tiny_folder, capsys):
 
 
 def test_the_command_knows_the_rows():
-    assert tuple(JOBS) == ROWS
+    assert tuple(CASES) == ROWS

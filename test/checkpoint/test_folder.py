@@ -6,6 +6,7 @@ import re
 import shutil
 
 import numpy as np
+import publish
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
@@ -197,7 +198,7 @@ def test_damaged_specification_is_named(folder, content):
 @pytest.mark.parametrize('content', ['[]', '3', 'null'])
 def test_specification_that_is_no_mapping_is_named(folder, content):
     (folder / SPEC_FILE).write_text(content)
-    assert f'{SPEC_FILE}: expected a mapping' in str(refusal(folder, ConfigError))
+    assert f'{SPEC_FILE} is damaged: expected a mapping' in str(refusal(folder))
 
 
 def test_unknown_key_is_named_with_its_near_match(folder):
@@ -244,9 +245,9 @@ def test_value_of_wrong_type_is_named(folder, place, value, named):
         ('vocabulary__codebook_size', 16, 'tiny: codebook'),
         ('format', 2, 'tiny: worldvla.json format: expected 1, got 2'),
         ('action__names', ['dx'], 'one entry per dimension'),
-        ('action__horizon', 0, 'horizon 0'),
+        ('action__horizon', 0, 'action.horizon: expected 1 … 1000, got 0'),
         ('action__bin_choice', 'mean', 'greedy or median'),
-        ('action__dt', 0.0, 'dt 0.0'),
+        ('action__dt', 0.0, 'action.dt: expected 0.001 … 60.0, got 0.0'),
         ('transformer__num_attention_heads', 5, 'transformer sizes'),
         ('vqgan__norm_groups', 3, 'VQ-GAN channels'),
     ],
@@ -298,10 +299,26 @@ def test_checkpoint_without_state_has_no_state_tokenizer(tiny_checkpoint, tmp_pa
 @pytest.mark.parametrize(
     ('path', 'value', 'words'),
     [
-        ('action.minimum', [float('nan')] * 7, 'ranges of action'),
-        ('action.maximum', [float('inf')] * 7, 'ranges of action'),
+        ('action.minimum', [-1e30] * 7, 'ranges of action'),
+        ('action.maximum', [1e30] * 7, 'ranges of action'),
         ('action.minimum', [2.0] * 7, 'ranges of action'),
-        ('action.dt', float('nan'), 'dt > 0'),
+        ('action.dt', 1e300, 'action.dt: expected 0.001 … 60.0, got 1e+300'),
+        ('action.dt', 1e-300, 'action.dt: expected 0.001 … 60.0, got 1e-300'),
+        ('action.scale', [1e30] + [1.0] * 6, 'action.scale'),
+        ('action.scale', [0.0] + [1.0] * 6, 'action.scale'),
+        ('action.horizon', 10**9, 'action.horizon: expected 1 … 1000, got 1000000000'),
+        ('history', 10**9, 'history: expected 1 … 1000'),
+        ('name', 'x' * 10**6, 'name: expected 1 … 100 letters'),
+        ('cameras', ['front', 'front'], 'all different'),
+        ('image_size', 10**9, 'up to 1024 px, got 1000000000'),
+        ('transformer.num_hidden_layers', 10**9, 'num_hidden_layers: expected 1 … 1024'),
+        ('transformer.max_position_embeddings', 10**12, 'max_position_embeddings: expected 1 …'),
+        ('transformer.qk_norm_heads', 3, 'qk_norm_heads: expected 1 or 2, got 3'),
+        ('transformer.rms_norm_eps', 0.0, 'rms_norm_eps: expected'),
+        ('transformer.rope_theta', -1.0, 'rope_theta: expected'),
+        ('vqgan.num_res_blocks', 10**8, 'num_res_blocks: expected 1 … 64, got 100000000'),
+        ('vqgan.ch_mult', [1] * 100, 'ch_mult: expected 1 … 8 numbers of 1 … 64'),
+        ('vqgan.in_channels', 1, 'in_channels: expected 3 … 3'),
         ('action.names', ['dx'], 'one entry per dimension'),
         ('state.names', ['x'], 'one entry per dimension'),
         ('image_size', 40, 'multiple of 16 px'),
@@ -327,6 +344,86 @@ def test_a_specification_that_makes_no_sense_is_refused_at_load(
     with pytest.raises(CheckpointError, match=re.escape(words)) as caught:
         load(tmp_path)
     assert caught.value.remedy
+
+
+NUMBERS = (
+    'action.dt',
+    'action.scale',
+    'action.minimum',
+    'state.maximum',
+    'transformer.rope_theta',
+)
+
+
+@pytest.mark.parametrize('path', NUMBERS)
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_number_that_is_not_finite_is_refused_with_its_place(folder, path, value):
+    content = json.loads((folder / SPEC_FILE).read_text())
+    block, name = path.split('.')
+    old = content[block][name]
+    content[block][name] = [value, *old[1:]] if isinstance(old, list) else value
+    (folder / SPEC_FILE).write_text(json.dumps(content))
+    error = refusal(folder, ConfigError)
+    assert f'{SPEC_FILE}.{path}' in str(error)
+    assert error.expected == 'a finite number'
+
+
+def test_a_specification_nested_without_end_is_damaged(folder):
+    (folder / SPEC_FILE).write_text('{"name":' * 200_000)
+    assert f'{SPEC_FILE} is damaged' in str(refusal(folder))
+
+
+def test_a_key_of_the_specification_that_stands_twice_is_refused(folder):
+    text = (folder / SPEC_FILE).read_text()
+    (folder / SPEC_FILE).write_text(text.replace('"image_size"', '"history": 2, "image_size"', 1))
+    assert "the key 'history' stands twice" in str(refusal(folder))
+
+
+@pytest.mark.parametrize('file', WEIGHTS)
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_one_weight_that_is_not_finite_is_refused(folder, file, value):
+    def damage(tensors):
+        list(tensors.values())[-1].view(-1)[-1] = value
+
+    edit_tensors(folder / file, damage)
+    error = refusal(folder)
+    assert 'holds numbers that are not finite' in str(error)
+    assert error.remedy
+
+
+def test_weights_too_large_for_the_type_asked_for_are_refused(folder):
+    edit_tensors(folder / MODEL_FILE, lambda t: t['lm_head.weight'].view(-1)[0].fill_(1e6))
+    assert load(folder).model.lm_head.weight.max() == 1e6
+    with pytest.raises(CheckpointError, match='not finite in torch.float16') as caught:
+        load(folder, dtype='float16')
+    assert 'bfloat16' in caught.value.remedy
+
+
+@pytest.mark.parametrize('file', [*WEIGHTS, SPEC_FILE, TEXT_FILE])
+def test_a_pointer_of_git_lfs_is_named_as_such(folder, file):
+    (folder / file).write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
+    error = refusal(folder)
+    assert f'{file} is a git-lfs pointer' in str(error)
+    assert 'git lfs pull' in error.remedy
+
+
+def test_our_own_folder_may_come_in_shards(folder, tiny_checkpoint):
+    tensors = load_file(folder / MODEL_FILE)
+    (folder / MODEL_FILE).unlink()
+    publish.write_weights(folder, tensors)
+    loaded = load(folder)
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(tensor, tensors[name]), name
+    assert loaded.model_id.startswith('tiny@')
+    assert loaded.model_id != tiny_checkpoint.model_id  # other files, other hash
+    (folder / 'model-00002-of-00003.safetensors').unlink()
+    assert 'lacks 1 of its shards' in str(refusal(folder))
+
+
+def test_a_path_that_no_folder_can_have_is_no_checkpoint():
+    error = refusal('x' * 10_000)
+    assert 'no checkpoint at xxx' in str(error)
+    assert len(str(error)) < 1000
 
 
 def test_damaged_weights_are_noticed_when_they_act(tiny_folder):

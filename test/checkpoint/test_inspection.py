@@ -7,6 +7,8 @@ import numpy as np
 import publish
 import pytest
 
+from worldvla_ros.benchmark.target import open_target
+from worldvla_ros.checkpoint import inspection
 from worldvla_ros.checkpoint.folder import load
 from worldvla_ros.checkpoint.inspection import inspect, longest_sequence, report_lines
 from worldvla_ros.cli.verbs import main
@@ -40,8 +42,27 @@ def test_a_published_folder_says_what_it_is_and_expects(folder):
     assert report['expects']['images_per_camera'] == 2
     assert '0.05 m' in report['expects']['actions']['dx']
     assert 'libero_goal' not in report['expects']['action_prompt']
-    assert report['memory_gb']['float32'] > report['memory_gb']['bfloat16'] > 0
+    memory = report['memory_gb']
+    assert memory['float32'] > memory['bfloat16'] >= memory['int8'] >= memory['int4'] > 0
+    assert report['tokenizers'] == str(folder.parents[1] / 'chameleon/tokenizer')
+    assert report['commit'] == 'not recorded'
+    assert report['context_length'] == 8192
     json.dumps(report)
+
+
+def test_memory_of_the_published_size_is_that_of_its_weights():
+    spec = open_target('7b').spec
+    counted = {'transformer': 7_013_158_912, 'action_head': 0, 'vqgan': 68_718_467}
+    memory = inspection._memory(spec, counted)
+    linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    assert memory['bfloat16'] - memory['int8'] == pytest.approx(linear / 1e9, abs=2e-3)
+    assert memory['bfloat16'] - memory['int4'] == pytest.approx(linear * 1.375 / 1e9, abs=2e-3)
+    assert 14.3 < memory['bfloat16'] < 15.0
+
+
+def test_the_commit_that_was_pulled_is_reported(copied):
+    (copied / 'pulled.json').write_text('{"commit": "abc"}')
+    assert inspect(copied)['commit'] == 'abc'
 
 
 def test_our_own_folder_and_metas_are_told_apart(tiny_folder, tmp_path):

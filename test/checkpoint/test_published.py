@@ -171,37 +171,30 @@ def test_tokenizers_are_found_at_every_published_place(root, tmp_path, place):
     assert load(folder).text.encode('turn') == load(root / GOAL_256).text.encode('turn')
 
 
-def test_the_vqgan_is_converted_once_and_without_its_training_parts(copied, goal):
-    tokenizers = copied.parents[1] / 'chameleon/tokenizer'
-    (tokenizers / 'vqgan.safetensors').unlink(missing_ok=True)
-    first = load(copied)
-    converted = load_file(tokenizers / 'vqgan.safetensors')
-    assert converted.keys() == first.vqgan.state_dict().keys()
-    (tokenizers / 'vqgan.ckpt').unlink()
-    image = torch.from_numpy(picture())[None]
-    for other in (first, load(copied)):
-        assert torch.equal(other.vqgan.encode(image), goal.vqgan.encode(image))
-
-
-def test_a_newer_vqgan_replaces_the_conversion(copied):
-    tokenizers = copied.parents[1] / 'chameleon/tokenizer'
+def test_loading_writes_nothing_into_the_folders(copied):
+    root = copied.parents[1]
+    before = {file: file.stat().st_mtime_ns for file in root.rglob('*')}
     load(copied)
+    assert {file: file.stat().st_mtime_ns for file in root.rglob('*')} == before
+
+
+def test_the_vqgan_may_lie_there_as_safetensors(copied, goal):
+    tokenizers = copied.parents[1] / 'chameleon/tokenizer'
+    save_file(dict(goal.vqgan.state_dict()), tokenizers / 'vqgan.safetensors')
     content = torch.load(tokenizers / 'vqgan.ckpt', weights_only=True)
     content['state_dict']['quant_conv.bias'] += 1
     torch.save(content, tokenizers / 'vqgan.ckpt')
-    os.utime(tokenizers / 'vqgan.safetensors', (0, 0))
     expected = content['state_dict']['quant_conv.bias']
-    assert torch.equal(load(copied).vqgan.quant_conv.bias, expected)
+    assert torch.equal(load(copied).vqgan.quant_conv.bias, expected)  # what was published
+    (tokenizers / 'vqgan.ckpt').unlink()
+    assert torch.equal(load(copied).vqgan.quant_conv.bias, goal.vqgan.quant_conv.bias)
 
 
-def test_a_folder_that_may_only_be_read_loads(copied, monkeypatch):
-    (copied.parents[1] / 'chameleon/tokenizer/vqgan.safetensors').unlink(missing_ok=True)
-
-    def refuse(*_):
-        raise PermissionError('read-only')
-
-    monkeypatch.setattr('worldvla_ros.checkpoint.published.save_file', refuse)
-    assert load(copied).vqgan.config.n_embed == 8192
+def test_where_the_tokenizers_were_found_is_said(root, caplog):
+    with caplog.at_level('INFO', 'worldvla_ros'):
+        load(root / GOAL_256)
+    assert f'are taken from {root / "chameleon/tokenizer"}' in caplog.text
+    assert 'max_position_embeddings 4096 is read as 8192' in caplog.text
 
 
 def test_no_code_in_a_pickle_runs(copied):
@@ -210,7 +203,6 @@ def test_no_code_in_a_pickle_runs(copied):
             return (open, (str(copied / 'sprung'), 'w'))
 
     tokenizers = copied.parents[1] / 'chameleon/tokenizer'
-    (tokenizers / 'vqgan.safetensors').unlink(missing_ok=True)
     torch.save({'state_dict': {}, 'hook': Trap()}, tokenizers / 'vqgan.ckpt')
     assert 'vqgan.ckpt cannot be read' in str(refusal(copied))
     assert not (copied / 'sprung').exists()
@@ -231,11 +223,16 @@ def test_model_id_tells_weights_apart_without_reading_all(root, goal, copied, mo
 # profiles
 
 
-@pytest.mark.parametrize('name', profiles.profile_names())
+UNPUBLISHED = {'rynnvla_so100'}
+PUBLISHED_PROFILES = sorted(set(profiles.profile_names()) - UNPUBLISHED)
+
+
+@pytest.mark.parametrize('name', PUBLISHED_PROFILES)
 def test_a_profile_loads_is_found_by_its_folder_and_fits_its_robot(name):
     profile = profiles.load_profile(name)
     assert profile.name == name
-    assert profiles.find_profile(f'/any/place/{profile.folder}') == profile
+    for folder in profile.folders:
+        assert profiles.find_profile(f'/any/place/{folder}') == profile
     robot = load_robot(profile.robot)
     check_fits(
         robot, profile.action.names, profile.action.units, profile.cameras, profile.camera_rotation
@@ -254,6 +251,72 @@ def test_there_is_a_profile_for_every_published_folder():
     ]
     assert folders >= {f'{kind}/{suite}' for kind in kinds for suite in suites}
     assert folders >= {'chameleon/starting_point', 'models/7b', 'Chameleon_7B_mGPT'}
+
+
+@pytest.mark.parametrize('size', ['256', '512'])
+@pytest.mark.parametrize('suite', ['Spatial', 'Object', 'Goal', '10'])
+def test_older_names_of_worldvlas_folders_are_known(size, suite):
+    name = f'worldvla_{size}_libero_{suite.lower()}'
+    goal_256 = '_hf' if (size, suite) == ('256', 'Goal') else ''
+    for folder in (
+        f'jcenaa/WorldVLA-ActionModel-LIBERO-{suite}-{size}',
+        f'ckpts/chameleon/{size}_all/libero_{suite.lower()}{goal_256}',
+    ):
+        assert profiles.find_profile(f'/any/{folder}').name == name
+
+
+def test_no_folder_belongs_to_two_profiles():
+    folders = [f for n in profiles.profile_names() for f in profiles.load_profile(n).folders]
+    assert len(set(folders)) == len(folders)
+
+
+def test_the_profile_of_so100_has_the_references_constants(root):
+    profile = profiles.load_profile('rynnvla_so100')
+    assert (profile.action.horizon, profile.action.dim, profile.history) == (20, 6, 1)
+    assert (profile.action.minimum[0], profile.action.maximum[5]) == (-27.33398438, 74.56647491)
+    assert profile.action.minimum[5] == -9.07504368
+    assert (profile.state.minimum[1], profile.state.maximum[2]) == (24.16992188, 182.4609375)
+    assert profile.folders == ()
+    loaded = load(root / GOAL_256, profile='rynnvla_so100')
+    state = np.array(profile.state.minimum, np.float32)
+    views = {'front': picture(), 'wrist': picture(seed=1)}
+    observation = Observation(views, 'Place the block inside the circle.', state)
+    prompt = Policy(loaded).prompt(observation)
+    text = loaded.text.encode(
+        'What action should the robot take to Place the block inside the circle.?'
+    )
+    assert len(prompt.ids) == 2 + len(text) + 8 + 2 * 276  # spec: 562 + text with the response
+    assert Policy(loaded).act(observation).actions.shape == (20, 6)
+
+
+def write_profile(place, name, **content):
+    (place / f'{name}.yaml').write_text(yaml.safe_dump(content))
+    return place / f'{name}.yaml'
+
+
+@pytest.mark.parametrize('links', [{'a': 'a'}, {'a': 'b', 'b': 'a'}, {'a': 3}, {'a': ['a']}])
+def test_profiles_that_extend_each_other_in_a_circle_are_refused(tmp_path, links):
+    for name, base in links.items():
+        write_profile(tmp_path, name, extends=base)
+    with pytest.raises(ConfigError, match='extends') as caught:
+        profiles.load_profile(tmp_path / 'a.yaml')
+    assert len(str(caught.value)) < 800
+
+
+def test_profiles_may_extend_each_other_in_a_row(root, tmp_path):
+    base = str(profiles.profiles_folder() / 'base/worldvla')
+    write_profile(tmp_path, 'a', extends=base, folder='x', about='a', image_size=64)
+    write_profile(tmp_path, 'b', extends='a', image_size=128, action={'horizon': 7})
+    profile = profiles.load_profile(write_profile(tmp_path, 'c', extends='b', about='c'))
+    assert (profile.about, profile.image_size, profile.action.horizon) == ('c', 128, 7)
+    assert profile.action.dt == 0.05
+
+
+@pytest.mark.parametrize('name', ['x' * 10_000, 'x' * 10_000 + '.yaml'])
+def test_a_name_that_no_profile_can_have_is_refused(name):
+    with pytest.raises(ConfigError, match='no profile') as caught:
+        profiles.load_profile(name)
+    assert len(str(caught.value)) < 2000
 
 
 def test_statistics_are_those_of_the_specification():
@@ -379,8 +442,26 @@ def test_an_action_head_loads_and_acts(root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'config', [{'time_horizon': 5}, {'time_horizon': 10, 'action_dim': 6}, {}]
+    'config', [{}, {'time_horizon': None}, {'action_dim': 7}, {'time_horizon': 10}]
 )
+def test_a_head_is_as_long_as_its_tensors(root, tmp_path, config):
+    shutil.copytree(root / 'chameleon', tmp_path / 'chameleon')
+    tensors = publish.random_tensors() | publish.head_tensors(horizon=10)
+    folder = publish.write_published(tmp_path, VLA_256, tensors=tensors, **config)
+    loaded = load(folder)
+    assert (loaded.head.config.horizon, loaded.head.config.dim) == (10, 7)
+
+
+@pytest.mark.parametrize('horizon', [5, 9])
+def test_a_head_of_another_length_than_the_profiles_is_refused(root, tmp_path, horizon):
+    shutil.copytree(root / 'chameleon', tmp_path / 'chameleon')
+    tensors = publish.random_tensors() | publish.head_tensors(horizon=horizon)
+    error = refusal(publish.write_published(tmp_path, VLA_256, tensors=tensors))
+    assert 'action_head horizon' in str(error)
+    assert (error.expected[:3], error.got[0]) == ('(10', horizon)
+
+
+@pytest.mark.parametrize('config', [{'time_horizon': 5}, {'time_horizon': 10, 'action_dim': 6}])
 def test_an_action_head_of_another_size_is_refused(root, tmp_path, config):
     shutil.copytree(root / 'chameleon', tmp_path / 'chameleon')
     tensors = publish.random_tensors() | publish.head_tensors(horizon=10)
@@ -670,6 +751,15 @@ def test_missing_and_foreign_tensors_are_named(copied):
         ({'hidden_act': 'gelu'}, 'hidden_act'),
         ({'tie_word_embeddings': True}, 'tie_word_embeddings'),
         ({'rope_scaling': {'type': 'linear'}}, 'rope_scaling'),
+        ({'rope_scaling': {'type': 'linear', 'factor': 2.0}}, 'rope_scaling'),
+        ({'rope_scaling': 'linear'}, 'rope_scaling'),
+        ({'rope_scaling': [1]}, 'rope_scaling'),
+        ({'rope_parameters': {'rope_type': 'yarn', 'rope_theta': 1e4}}, 'rope_parameters'),
+        ({'rope_parameters': {'rope_theta': 1e4, 'factor': 8.0}}, 'rope_parameters'),
+        ({'rope_parameters': {'full_attention': {'rope_theta': 1e4}}}, 'rope_parameters'),
+        ({'rope_parameters': {'rope_theta': 5e5}}, 'rope_theta: expected one value'),
+        ({'num_hidden_layers': 10**9}, 'num_hidden_layers: expected 1 … 1024'),
+        ({'max_position_embeddings': 10**12}, 'max_position_embeddings: expected 1 … '),
         ({'num_key_value_heads': 2}, 'num_key_value_heads'),
         ({'vocab_size': 65537}, 'vocabulary'),
         ({'action_dim': 6}, 'action_dim'),
@@ -678,6 +768,104 @@ def test_missing_and_foreign_tensors_are_named(copied):
 def test_another_architecture_or_action_dimension_is_refused(copied, change, words):
     edit_config(copied, **change)
     assert words in str(refusal(copied))
+
+
+@pytest.mark.parametrize(
+    'words', [{'rope_theta': 5e5}, {'rope_theta': 5e5, 'rope_type': 'default'}]
+)
+def test_rotary_positions_are_read_as_transformers_writes_them_since_5(copied, words):
+    content = json.loads((copied / 'config.json').read_text())
+    for name in ('rope_theta', 'rope_scaling'):
+        del content[name]
+    content['rope_parameters'] = words
+    (copied / 'config.json').write_text(json.dumps(content))
+    assert load(copied).spec.transformer.rope_theta == 5e5
+
+
+@pytest.mark.parametrize(('said', 'read'), [(None, 8192), (4096, 8192), (16384, 16384)])
+def test_sequences_may_be_at_least_as_long_as_in_the_evaluation(copied, said, read):
+    edit_config(copied, max_position_embeddings=said)
+    assert load(copied).spec.transformer.max_position_embeddings == read
+
+
+@pytest.mark.parametrize('file', ['config.json', 'model.safetensors.index.json'])
+def test_a_file_nested_without_end_is_damaged(copied, file):
+    (copied / file).write_text('{"a":' * 200_000)
+    assert f'{file} is damaged' in str(refusal(copied))
+
+
+@pytest.mark.parametrize(
+    'file', ['config.json', 'model.safetensors.index.json', 'model-00002-of-00003.safetensors']
+)
+def test_a_pointer_of_git_lfs_is_named_as_such(copied, file):
+    (copied / file).write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
+    assert f'{file} is a git-lfs pointer' in str(refusal(copied))
+
+
+@pytest.mark.parametrize('file', ['vqgan.ckpt', 'vqgan.yaml', 'text_tokenizer.json'])
+def test_a_pointer_of_git_lfs_among_the_tokenizers_is_named_as_such(copied, file):
+    place = copied.parents[1] / 'chameleon/tokenizer'
+    (place / file).write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
+    kind = ConfigError if file.endswith('yaml') else CheckpointError
+    assert f'{file} is a git-lfs pointer' in str(refusal(copied, kind))
+
+
+def test_a_vqgan_that_is_one_tensor_is_refused(copied):
+    torch.save(torch.zeros(3), copied.parents[1] / 'chameleon/tokenizer/vqgan.ckpt')
+    assert 'vqgan.ckpt cannot be read' in str(refusal(copied))
+
+
+def test_a_vqgan_of_infinities_is_refused(copied):
+    file = copied.parents[1] / 'chameleon/tokenizer/vqgan.ckpt'
+    content = torch.load(file, weights_only=True)
+    for tensor in content['state_dict'].values():
+        tensor.fill_(float('inf'))
+    torch.save(content, file)
+    with pytest.raises(CheckpointError, match='holds numbers that are not finite'):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'num_res_blocks': 10**8}, 'num_res_blocks: expected 1 … 64'),
+        ({'ch': 10**9}, 'ch: expected 1 … 4096'),
+        ({'ch_mult': [1] * 40}, 'ch_mult: expected 1 … 8'),
+    ],
+)
+def test_a_vqgan_beyond_all_sizes_is_refused_before_it_is_built(copied, change, words):
+    file = copied.parents[1] / 'chameleon/tokenizer/vqgan.yaml'
+    content = yaml.safe_load(file.read_text())
+    content['model']['params']['ddconfig'] |= change
+    file.write_text(yaml.safe_dump(content))
+    assert words in str(refusal(copied))
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['[', '[]', '{"model": 3}', '{"n_heads": "4"}', '{"n_heads": 0}', '{"a":' * 200_000],
+)
+def test_damaged_meta_parameters_are_named(tmp_path, text):
+    folder = publish.write_meta(tmp_path, publish.random_tensors())
+    (folder / 'params.json').write_text(text)
+    assert 'params.json is damaged' in str(refusal(folder))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'kind', 'words'),
+    [
+        ({'use_scaled_rope': True}, CheckpointError, 'architecture'),
+        ({'norm_eps': 'x'}, ConfigError, 'params.json.rms_norm_eps'),
+        ({'rope_theta': None}, ConfigError, 'params.json.rope_theta'),
+    ],
+)
+def test_meta_parameters_of_another_architecture_or_type_are_refused(
+    tmp_path, changes, kind, words
+):
+    folder = publish.write_meta(tmp_path, publish.random_tensors())
+    content = json.loads((folder / 'params.json').read_text())
+    (folder / 'params.json').write_text(json.dumps({'model': content['model'] | changes}))
+    assert words in str(refusal(folder, kind))
 
 
 def test_a_config_of_wrong_types_is_refused(copied):
@@ -713,7 +901,6 @@ def test_a_vocabulary_with_ids_elsewhere_is_refused(copied, edit, words):
 @pytest.mark.parametrize('file', ['text_tokenizer.json', 'vqgan.yaml', 'vqgan.ckpt'])
 def test_a_missing_tokenizer_file_is_named(copied, file):
     tokenizers = copied.parents[1] / 'chameleon/tokenizer'
-    (tokenizers / 'vqgan.safetensors').unlink(missing_ok=True)
     (tokenizers / file).unlink()
     assert file in str(refusal(copied))
 
@@ -721,7 +908,6 @@ def test_a_missing_tokenizer_file_is_named(copied, file):
 @pytest.mark.parametrize('keep', [0, 100, -200])
 def test_a_truncated_vqgan_is_named(copied, keep):
     file = copied.parents[1] / 'chameleon/tokenizer/vqgan.ckpt'
-    file.with_suffix('.safetensors').unlink(missing_ok=True)
     file.write_bytes(file.read_bytes()[:keep])
     assert 'vqgan.ckpt cannot be read' in str(refusal(copied))
 
@@ -778,6 +964,17 @@ def test_meta_weights_are_converted(tmp_path):
     folder = publish.write_meta(tmp_path / 'meta', publish.random_tensors())
     again = load(checkpoint.convert(folder, tmp_path / 'mine'))
     assert torch.equal(scores(again), scores(load(folder)))
+
+
+def test_converting_follows_no_link_of_a_name_that_could_be_foreseen(root, tmp_path):
+    victim = tmp_path / 'victim'
+    victim.mkdir()
+    for name in (f'mine.{os.getpid()}.partial', 'mine.partial'):
+        (tmp_path / name).symlink_to(victim)
+    target = checkpoint.convert(root / GOAL_256, tmp_path / 'mine')
+    assert not list(victim.iterdir())
+    assert not target.is_symlink()
+    assert (target.stat().st_mode & 0o777) == (victim.stat().st_mode & 0o777)
 
 
 def test_converting_overwrites_nothing(root, tmp_path):

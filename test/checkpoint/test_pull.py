@@ -1,5 +1,7 @@
 """Fetching published checkpoints, from a Hub that is faked."""
 
+import json
+from pathlib import Path
 import subprocess
 import sys
 import types
@@ -20,15 +22,17 @@ class FakeHub(types.ModuleType):
 
     def __init__(self):
         super().__init__('huggingface_hub')
-        self.calls, self.failure = [], None
+        self.calls, self.revisions, self.failure = [], [], None
         self.unreachable, self.lost = None, 'nothing'
 
-    def model_info(self, repo):
+    def model_info(self, repo, *, revision=None):
         if self.unreachable:
             raise self.unreachable
+        return types.SimpleNamespace(sha=f'commit of {repo} at {revision}')
 
-    def snapshot_download(self, repo, *, allow_patterns, local_dir):
+    def snapshot_download(self, repo, *, revision, allow_patterns, local_dir):
         self.calls.append((repo, tuple(allow_patterns), local_dir))
+        self.revisions.append(revision)
         if self.unreachable:
             return  # as it does where there is a folder already
         if self.failure:
@@ -88,6 +92,73 @@ def test_a_whole_repository_gets_a_folder_of_its_name(hub, tmp_path):
     assert load(folder).spec.name == 'chameleon_7b_mgpt'
 
 
+def test_what_was_pulled_says_from_which_commit(hub, tmp_path):
+    folder = pull(NAME, tmp_path)
+    repo = 'Alibaba-DAMO-Academy/WorldVLA'
+    assert hub.revisions == [f'commit of {repo} at None'] * 2
+    tokenizers = 'chameleon/tokenizer'
+    places = {folder: 'model_256/libero_goal', tmp_path / tokenizers: tokenizers}
+    for place, path in places.items():
+        assert json.loads((place / 'pulled.json').read_text()) == {
+            'repository': repo, 'path': path, 'commit': f'commit of {repo} at None',
+        }  # fmt: skip
+
+
+def test_a_revision_can_be_asked_for(hub, tmp_path):
+    command = ['pull', NAME, '--to', str(tmp_path), '--revision', 'abc', '--tokenizer-revision']
+    assert main([*command, 'v1']) == 0
+    assert [revision.split(' at ')[1] for revision in hub.revisions] == ['v1', 'abc']
+
+
+def test_names_are_listed_on_demand(capsys):
+    assert main(['pull', '--list']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f'{NAME}: WorldVLA on libero_goal, 256 px' in lines
+    assert main(['pull']) == 2
+    assert '--list' in capsys.readouterr().err
+
+
+ENDLESS = """
+import http.server, sys, threading
+class Hub(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('Content-Type', 'application/json')
+        self.end_headers()
+        try:
+            self.wfile.write(START)
+            while True:
+                self.wfile.write(b'1,' * (1 << 20))
+        except OSError:
+            pass
+    do_HEAD = do_GET
+    def log_message(self, *_): pass
+START = sys.argv[2].encode()
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+import os
+os.environ['HF_ENDPOINT'] = f'http://127.0.0.1:{server.server_address[1]}'
+os.environ['NO_PROXY'] = '127.0.0.1'
+from worldvla_ros.checkpoint import pull
+from worldvla_ros.errors import CheckpointError
+try:
+    pull.pull('worldvla_256_libero_goal', sys.argv[1])
+except CheckpointError as error:
+    print(error)
+"""
+
+
+def test_a_hub_that_answers_without_end_is_cut_off(tmp_path):
+    library = pytest.importorskip('huggingface_hub')
+    if not hasattr(library, 'set_client_factory'):
+        pytest.skip('this version does not let its connections be watched')
+    done = subprocess.run(
+        [sys.executable, '-c', ENDLESS, str(tmp_path), '{"siblings": ['],
+        capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert 'could not be fetched: an answer of more than 67108864 bytes' in done.stdout, done
+
+
 def test_an_unknown_name_is_refused_with_near_ones(hub, tmp_path):
     with pytest.raises(ConfigError) as caught:
         pull('worldvla_256_libero_gaol', tmp_path)
@@ -114,6 +185,7 @@ def test_a_repository_without_the_folder_is_named(hub, tmp_path, monkeypatch):
     [
         HubError('404 Client Error. (Request ID: 1)\n\nRepository Not Found.\nmore'),
         OSError('no route to host'),
+        RecursionError('maximum recursion depth exceeded'),
     ],
 )
 def test_a_failed_download_says_how_to_go_on(hub, tmp_path, failure):

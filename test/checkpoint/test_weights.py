@@ -3,6 +3,7 @@
 from pathlib import Path
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from safetensors.torch import save_file
@@ -69,10 +70,28 @@ def test_the_widest_stored_type_holds_all(tmp_path):
     )
 
 
-def test_a_type_that_is_unknown_is_refused(tmp_path):
-    save_file({'a': torch.zeros(1, dtype=torch.uint8)}, tmp_path / 'x.safetensors')
-    with pytest.raises(CheckpointError, match='cannot be read'):
+@pytest.mark.parametrize(('dtype', 'name'), [(torch.int8, 'I8'), (torch.uint8, 'U8')])
+def test_quantised_tensors_are_named_as_such(tmp_path, dtype, name):
+    save_file({'a': torch.zeros(1, dtype=dtype)}, tmp_path / 'x.safetensors')
+    with pytest.raises(CheckpointError, match=f"'a' is stored as {name}: expected one of F64"):
         weights.open_safetensors(tmp_path / 'x.safetensors')
+
+
+@pytest.mark.parametrize('text', ['[' * 200_000, '{"weight_map": ' * 200_000])
+def test_an_index_nested_without_end_is_damaged(tmp_path, text):
+    (tmp_path / 'index.json').write_text(text)
+    with pytest.raises(CheckpointError, match='index.json is damaged'):
+        weights.open_sharded(tmp_path / 'index.json')
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_every_number_of_a_tensor_is_looked_at(dtype, value):
+    tensor = torch.zeros(1000, 7, dtype=dtype)
+    weights._check_finite('', {'empty': tensor[:0], 'zeros': tensor})
+    tensor[617, 3] = value
+    with pytest.raises(CheckpointError, match='layers.3.x holds numbers that are not finite'):
+        weights._check_finite('layers.3.', {'x': tensor})
 
 
 def test_large_files_are_hashed_by_samples(tmp_path, monkeypatch):
@@ -103,9 +122,41 @@ def test_small_files_are_hashed_as_a_whole(tmp_path):
     assert weights.content_hash([tmp_path / 'a', tmp_path / 'b']) == expected
 
 
-@pytest.mark.parametrize('content', [3, [1, 2], {'state_dict': {'a': 3}}])
+@pytest.mark.parametrize(
+    'content',
+    [
+        3,
+        [1, 2],
+        {'state_dict': {'a': 3}},
+        {'state_dict': torch.zeros(3)},
+        torch.zeros(3),
+        torch.zeros(()),
+        {'state_dict': {3: torch.zeros(3)}},
+        {},
+    ],
+)
 def test_a_torch_file_of_other_things_than_tensors_is_refused(tmp_path, content):
     torch.save(content, tmp_path / 'x.ckpt')
     with pytest.raises(CheckpointError, match='cannot be read') as caught:
         weights.open_pickled(tmp_path / 'x.ckpt', 'state_dict')
     assert caught.value.remedy
+
+
+def test_a_compressed_torch_file_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save({'state_dict': {'a': torch.zeros(1 << 20)}}, tmp_path / 'plain.ckpt')
+    with (
+        zipfile.ZipFile(tmp_path / 'plain.ckpt') as plain,
+        zipfile.ZipFile(tmp_path / 'bomb.ckpt', 'w', zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    assert weights.open_pickled(tmp_path / 'plain.ckpt', 'state_dict')['a'].shape == (1 << 20,)
+    with pytest.raises(CheckpointError, match='is compressed'):
+        weights.open_pickled(tmp_path / 'bomb.ckpt', 'state_dict')
+
+
+def test_names_that_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    torch.save({'a' * 1000: torch.zeros(3)}, tmp_path / 'x.ckpt')
+    monkeypatch.setattr(weights, 'MAX_PICKLE_BYTES', 500)
+    with pytest.raises(CheckpointError, match='too large to be names'):
+        weights.open_pickled(tmp_path / 'x.ckpt')

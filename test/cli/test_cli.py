@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -7,7 +8,8 @@ import publish
 import pytest
 import yaml
 
-from worldvla_ros.cli.parts import check_outputs, load_checkpoint, use_threads
+from worldvla_ros.checkpoint.hardware import use_threads
+from worldvla_ros.cli.parts import check_outputs, load_checkpoint
 from worldvla_ros.cli.verbs import main, parser
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.package_files import share_folder
@@ -209,7 +211,7 @@ def test_verbs_take_one_thread_and_no_negative_number(verb, capsys, tmp_path, mo
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert 'threads' in said[0]
-    assert '0 (PyTorch chooses) or more, got -1' in said[0]
+    assert 'or 0 for what PyTorch chooses, got -1' in said[0]
 
 
 def test_threads_are_set_unless_pytorch_is_to_choose(monkeypatch):
@@ -287,3 +289,39 @@ def test_the_flags_of_the_contract_parse():
     )
     for line in lines:
         assert parser().parse_args(line.split()).verb
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--device', 'tpu'], "device 'tpu': expected cpu, cuda or cuda:N"),
+        (['--device', 'cuda:99'], 'device cuda:99: expected a GPU that PyTorch can use'),
+        (['--threads', '-1'], 'threads: expected 1 … 1024, or 0 for what PyTorch chooses, got -1'),
+        (['--threads', '1000000'], 'threads: expected 1 … 1024'),
+        (
+            ['--json', '/proc/none/a.json'],
+            '--json cannot be written: expected a file that can be written, got /proc/none/a.json',
+        ),
+    ],
+)
+def test_flags_that_cannot_be_are_one_message_before_the_work(flags, words, tiny_folder, capsys):
+    verbs = (
+        ['eval', 'sim', '--task', 'pick', '--checkpoint', str(tiny_folder)],
+        ['bench', '--model', str(tiny_folder)],
+    )
+    for verb in verbs:
+        assert main([*verb, *flags]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert words in said[0]
+
+
+@pytest.mark.parametrize('encoding', ['latin-1', 'ascii'])
+def test_a_terminal_of_another_encoding_gets_ascii(encoding, tiny_folder):
+    root = Path(__file__).parents[2]
+    command = [sys.executable, '-m', 'worldvla_ros.cli', 'inspect', str(tiny_folder)]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, env={**os.environ, 'PYTHONIOENCODING': encoding}
+    )
+    assert done.returncode == 0, done.stderr
+    assert '-1.0 ... 1.0' in done.stdout.decode(encoding)

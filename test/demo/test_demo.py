@@ -1,3 +1,4 @@
+from dataclasses import replace
 import json
 from pathlib import Path
 import subprocess
@@ -40,13 +41,75 @@ def test_imagined_images_meet_what_was_seen_at_their_time(sample):
         assert (start < observed).all()
 
 
-def test_figures_tell_a_perfect_imagination(sample):
-    sample.images = [(s, (image.astype(int) * 2).astype(np.uint8)) for s, image in sample.images]
+@pytest.fixture
+def jump():
+    """Return a sample in which everything turns from 0 to 60 between start and prediction.
+
+    The two images of one chunk are imagined with the given brightness.
+    """
+
+    def create(*imagined):
+        grey = [0] * 12 + [60] * 8
+        images = [
+            (10 + 0.05 * i, np.full((64, 64, 3), level, np.uint8)) for i, level in enumerate(grey)
+        ]
+        stamps = [images[i][0] for i in (12, 14)]
+        return Sample(
+            'go', images,
+            [(s, np.full((32, 32, 3), level, np.uint8))
+             for s, level in zip(stamps, imagined, strict=True)],
+            [(images[10][0], 0.04), (images[12][0], 0.06)], 1.0,
+        )  # fmt: skip
+
+    return create
+
+
+def test_the_figures_of_a_perfect_imagination(jump):
+    row = figures(jump(60, 60), matched(jump(60, 60), STRIDE_S, 2))
+    assert row['psnr_imagined_db'] is None  # no error: infinite, which JSON cannot say
+    assert row['psnr_nothing_moves_db'] == pytest.approx(12.567, abs=1e-3)  # 10 log(255² / 60²)
+
+
+def test_the_figures_of_an_imagination_that_is_off(jump):
+    sample = jump(50, 60)
     row = figures(sample, matched(sample, STRIDE_S, 2))
-    assert row['success']
-    assert row['chunks'] == 2
-    assert row['chunk_ms_p50'] == pytest.approx(40)
-    assert row['images_compared'] == 4
+    # an error of 10 in one image of two: 10 log(255² / 50)
+    assert row['psnr_imagined_db'] == pytest.approx(31.141, abs=1e-3)
+    assert row['psnr_nothing_moves_db'] == pytest.approx(12.567, abs=1e-3)
+    assert (row['images_imagined'], row['images_compared']) == (2, 2)
+    assert (row['chunks'], row['chunk_ms_p50']) == (2, pytest.approx(50))
+    assert row['chunk_ms_p95'] == pytest.approx(59)
+    assert (row['success'], row['time_to_success_s']) == (True, 1.0)
+
+
+def test_success_is_what_the_simulation_said(jump):
+    sample = jump(60, 60)
+    sample.time_to_success = None
+    row = figures(sample, [])
+    assert (row['success'], row['time_to_success_s']) == (False, None)
+
+
+def report(tmp_path, samples):
+    """Return the status of a report over samples, with a bag beside it."""
+    (tmp_path / 'bag').mkdir()
+    (tmp_path / 'bag/bag_0.mcap').write_bytes(b'')
+    return write_report(tmp_path, samples, STRIDE_S, 2, 0.0)
+
+
+@pytest.mark.parametrize(('times', 'status'), [((1.0, None), 0), ((None, None), 1)])
+def test_a_demonstration_that_does_no_sentence_is_an_error(
+    sample, tmp_path, capsys, times, status
+):
+    samples = [replace(sample, time_to_success=time) for time in times]
+    assert report(tmp_path, samples) == status
+    done = sum(time is not None for time in times)
+    assert f'{done} of 2 sentences done' in capsys.readouterr().out
+    rows = json.loads((tmp_path / 'table.json').read_text())['rows']
+    assert [row['success'] for row in rows] == [time is not None for time in times]
+
+
+def test_a_demonstration_without_a_bag_is_an_error(sample, tmp_path):
+    assert write_report(tmp_path, [sample], STRIDE_S, 2, 0.0) == 1
 
 
 def test_the_table_has_one_line_per_sentence(sample):
@@ -88,7 +151,11 @@ def test_the_demonstration_runs_from_sentence_to_bag(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / 'table.json').read_text())['rows']
     assert len(rows) == 3
-    assert all(r['chunks'] > 0 and r['images_imagined'] > 0 for r in rows)
+    assert all(r['chunks'] > 0 and r['images_compared'] > 0 for r in rows)
+    assert any(r['success'] for r in rows), 'the demonstration did no sentence'
+    assert f'{sum(r["success"] for r in rows)} of 3 sentences done' in done.stdout
+    for row in rows:  # better than a model that imagines that nothing moves
+        assert row['psnr_imagined_db'] > row['psnr_nothing_moves_db'] + 1
     assert Image.open(tmp_path / 'strip.png').width > 500
     assert (tmp_path / 'demo.mp4').stat().st_size > 10_000
     with (tmp_path / 'bag/bag_0.mcap').open('rb') as stream:

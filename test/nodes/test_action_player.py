@@ -140,7 +140,8 @@ class InProcess(Feeder):
 
     def until(self, holds, what, timeout_s=20.0):
         def after_a_spin():
-            self.spun.spin_once(timeout_sec=0.002)
+            for _ in range(5):  # a real executor is faster than who publishes
+                self.spun.spin_once(timeout_sec=0.001)
             return holds()
 
         return super().until(after_a_spin, what, timeout_s)

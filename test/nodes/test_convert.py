@@ -1,5 +1,7 @@
 from dataclasses import replace
 import io
+import sys
+import types
 
 import numpy as np
 from PIL import Image as Picture
@@ -14,8 +16,10 @@ from worldvla_ros.nodes.convert import (
     chunk_to_message,
     compressed_to_array,
     image_to_array,
+    image_type,
     message_to_chunk,
     time_message,
+    to_array,
 )
 from worldvla_ros.observation import ActionChunk
 
@@ -77,6 +81,67 @@ def test_png_is_decoded_and_garbage_refused(picture):
         compressed_to_array(CompressedImage(format='jpeg', data=b'no picture'))
 
 
+def png(picture, **how):
+    stream = io.BytesIO()
+    picture.save(stream, how.pop('kind', 'PNG'), **how)
+    return CompressedImage(format='png', data=stream.getvalue())
+
+
+def test_the_name_of_a_topic_says_whether_its_images_are_compressed(picture):
+    assert image_type('wrist/image/compressed') is CompressedImage
+    assert image_type('compressed_camera/image') is Image
+    np.testing.assert_array_equal(to_array(png(Picture.fromarray(picture))), picture)
+    np.testing.assert_array_equal(to_array(array_to_image(picture, 1.0)), picture)
+
+
+def test_a_16_bit_png_keeps_its_upper_bits():
+    grey = np.array([[0, 256, 65535]], np.uint16)
+    found = compressed_to_array(png(Picture.fromarray(grey)))
+    assert found[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
+
+
+def test_a_picture_is_turned_as_its_exif_data_say(picture):
+    exif = Picture.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    found = compressed_to_array(png(Picture.fromarray(picture), exif=exif))
+    np.testing.assert_array_equal(found, np.rot90(picture, -1))
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded():
+    huge = png(Picture.new('1', (70000, 1000)))
+    assert len(huge.data) < 100_000
+    with pytest.raises(ObservationError, match='too large'):
+        compressed_to_array(huge)
+
+
+@pytest.mark.parametrize('cut', [10, 20, 30, 100, 1000])
+def test_a_picture_that_is_cut_off_is_refused(picture, cut):
+    whole = png(Picture.fromarray(picture))
+    whole.data = whole.data[:cut]
+    with pytest.raises(ObservationError, match='cannot be decoded'):
+        compressed_to_array(whole)
+
+
+def test_the_last_row_may_lack_its_padding(picture):
+    padded = np.concatenate([picture.reshape(48, -1), np.full((48, 5), 255, np.uint8)], axis=1)
+    made = message('rgb8', padded.tobytes()[:-5], 64 * 3 + 5, 64, 48)
+    np.testing.assert_array_equal(image_to_array(made), picture)
+    made.data = made.data[:-1]
+    with pytest.raises(ObservationError, match='cut off'):
+        image_to_array(made)
+
+
+@pytest.mark.parametrize('error', [ImportError, ValueError, RuntimeError, AttributeError])
+def test_whatever_cv_bridge_raises_is_a_refusal(monkeypatch, error):
+    class Bridge:
+        def imgmsg_to_cv2(self, message, encoding):
+            raise error('its own trouble')
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', types.SimpleNamespace(CvBridge=Bridge))
+    with pytest.raises(ObservationError, match='bayer_rggb8'):
+        image_to_array(message('bayer_rggb8', bytes(4), 2, 2, 2))
+
+
 def chunk():
     rng = np.random.default_rng(0)
     return ActionChunk(
@@ -98,8 +163,11 @@ def test_a_chunk_comes_back_as_it_was():
     made, came = chunk(), message_to_chunk(chunk_to_message(chunk(), 'base'))
     for name in ('actions', 'scale', 'log_probs'):
         np.testing.assert_array_equal(getattr(made, name), getattr(came, name))
-    for name in ('names', 'units', 'dt', 'stamp_s', 'chunk_id', 'model_id', 'instruction'):
+    for name in (
+        'names', 'units', 'dt', 'stamp_s', 'chunk_id', 'model_id', 'instruction', 'latency_s',
+    ):  # fmt: skip
         assert getattr(made, name) == getattr(came, name)
+    assert chunk_to_message(made, 'base').header.frame_id == 'base'
 
 
 def test_a_chunk_without_log_probabilities_comes_back_without():

@@ -2,23 +2,21 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 import numpy as np
 import pytest
 
 from worldvla_ros.checkpoint.profiles import load_profile
-from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot import kinematics
 from worldvla_ros.robot.description import load_robot
-from worldvla_ros.robot.state import order_joints, robosuite_axis_angle, state_from_joints
+from worldvla_ros.robot.state import JointBuffer, robosuite_axis_angle, robot_state
 from worldvla_ros.sim.tabletop import TabletopEnv
 
 ROBOT = load_robot('sim_panda')
 LOW, HIGH = np.array(ROBOT.joints.minimum), np.array(ROBOT.joints.maximum)
 HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4])
-NAMES = [*ROBOT.joints.names, *ROBOT.gripper.names]
 
 
 @pytest.fixture(scope='module')
@@ -27,6 +25,13 @@ def env():
     env.reset(seed=8000)
     yield env
     env.close()
+
+
+def read(robot, positions):
+    """Return a joint reading from the positions of the arm and of the fingers."""
+    buffer = JointBuffer(robot, max_age_s=1.0)
+    buffer.put([*robot.joints.names, *robot.gripper.names], positions, 1.0)
+    return buffer.newest(1.0)
 
 
 def random_joints(count):
@@ -131,49 +136,12 @@ def test_half_turns_keep_their_axis(axis):
     np.testing.assert_allclose(min(back @ turn, -back @ turn), -(np.pi**2), atol=1e-6)
 
 
-@settings(max_examples=30)
-@given(st.permutations([*range(9), 9, 10]))
-def test_joints_are_ordered_by_name(order):
-    names = [*NAMES, 'wheel', 'lid']
-    values = np.arange(11) / 10
-    joints, width = order_joints(ROBOT, [names[i] for i in order], values[order])
-    np.testing.assert_allclose(joints, values[:7])
-    assert width == pytest.approx(0.7 + 0.8)
-
-
-def test_a_missing_joint_is_named():
-    names = [n for n in NAMES if n != 'panda_joint4']
-    with pytest.raises(ObservationError, match='panda_joint4 is missing'):
-        order_joints(ROBOT, names, np.zeros(8))
-
-
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_a_joint_that_is_not_finite_is_named(value):
-    positions = np.zeros(9)
-    positions[7] = value
-    with pytest.raises(ObservationError, match='panda_finger_joint1 is not finite'):
-        order_joints(ROBOT, NAMES, positions)
-
-
-def test_other_joints_need_not_be_finite():
-    joints, _ = order_joints(ROBOT, [*NAMES, 'lid'], np.append(np.zeros(9), np.nan))
-    np.testing.assert_array_equal(joints, np.zeros(7))
-
-
-def test_names_without_positions_are_refused():
-    with pytest.raises(ObservationError, match='expected 9 positions, one per name, got 7'):
-        order_joints(ROBOT, NAMES, np.zeros(7))
-
-
 def test_the_state_from_joints_is_the_state_of_the_simulation(env):
     rng = np.random.default_rng(0)
-    order = rng.permutation(9)
-    names = [NAMES[i] for i in order]
     for width in (0.0, 0.02, 0.04):
         env.data.joint('panda_finger_joint2').qpos[0] = width
         simulated_pose(env, HOME + rng.uniform(-0.3, 0.3, 7))
-        positions = env.joint_positions()[order]
-        state = state_from_joints(ROBOT, 'tcp_pose_width', names, positions)
+        state = robot_state(ROBOT, 'tcp_pose_width', read(ROBOT, env.joint_positions()))
         assert state.dtype == np.float32
         np.testing.assert_allclose(state, env.state(), atol=2e-6)
 
@@ -207,11 +175,8 @@ def test_the_quaternion_of_the_tip_is_the_one_that_mujoco_has(env):
 
 
 def test_the_state_at_liberos_start_is_within_the_published_statistics():
-    fingers = [0.02, 0.02]
-    state = state_from_joints(
-        LIBERO, 'libero_pose_fingers',
-        [*LIBERO.joints.names, *LIBERO.gripper.names], np.append(LIBERO_HOME, fingers),
-    )  # fmt: skip
+    reading = read(LIBERO, np.append(LIBERO_HOME, [0.02, 0.02]))
+    state = robot_state(LIBERO, 'libero_pose_fingers', reading)
     assert state.dtype == np.float32
     np.testing.assert_allclose(state[:3], [-0.21, 0.0, 1.17], atol=0.02)
     np.testing.assert_allclose(state[3:6], [np.pi, 0, 0], atol=0.15)
@@ -219,11 +184,6 @@ def test_the_state_at_liberos_start_is_within_the_published_statistics():
     wanted = load_profile('rynnvla_vla_256_libero_goal').state
     assert (state >= np.array(wanted.minimum)).all()
     assert (state <= np.array(wanted.maximum)).all()
-
-
-def test_an_unknown_state_recipe_is_refused():
-    with pytest.raises(ObservationError, match="expected one of .*, got 'joints'"):
-        state_from_joints(ROBOT, 'joints', NAMES, np.zeros(9))
 
 
 def test_the_tool_offset_lengthens_the_arm():

@@ -1,5 +1,7 @@
 """Tokenizers: every encoding has a decoding, and what cannot be encoded is refused."""
 
+import json
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -189,8 +191,112 @@ def test_missing_tokenizer_file_is_refused(tmp_path):
 def test_damaged_tokenizer_file_is_refused(tmp_path, content):
     file = tmp_path / 'text.json'
     file.write_text(content)
-    with pytest.raises(CheckpointError, match='text.json is not a tokenizer file'):
+    with pytest.raises(CheckpointError, match='text.json is (not a tokenizer file|damaged)'):
         TextTokenizer.load(file, 0)
+
+
+def split(pattern):
+    return {
+        'type': 'Split',
+        'pattern': {'Regex': pattern},
+        'behavior': 'Isolated',
+        'invert': False,
+    }
+
+
+def replacing(pattern, content):
+    return {'type': 'Replace', 'pattern': pattern, 'content': content}
+
+
+def written(text, tmp_path, **changes):
+    """Write the tokenizer with other parts; return the file."""
+    text.save(tmp_path / 'text.json')
+    content = json.loads((tmp_path / 'text.json').read_text())
+    (tmp_path / 'text.json').write_text(json.dumps(content | changes))
+    return tmp_path / 'text.json'
+
+
+DOUBLE = replacing({'String': 'a'}, 'aa')
+
+
+@pytest.mark.parametrize(
+    ('place', 'part', 'words'),
+    [
+        (
+            'normalizer',
+            {'type': 'Sequence', 'normalizers': [DOUBLE] * 30},
+            "Replace of 'a' by 'aa'",
+        ),
+        ('normalizer', DOUBLE, "Replace of 'a' by 'aa'"),
+        ('normalizer', replacing({'Regex': ''}, 'a'), "Replace of '' by 'a'"),
+        ('normalizer', {'type': 'Prepend', 'prepend': 'a' * 9}, 'Prepend of 9 letters'),
+        ('normalizer', {'type': 'Precompiled', 'precompiled_charsmap': ''}, 'Precompiled'),
+        ('normalizer', {'type': 'Sequence', 'normalizers': [{'type': 'NFC'}] * 33}, '34 parts'),
+        ('normalizer', 3, 'got 3'),
+        ('pre_tokenizer', split('a' * 1001), 'a pattern of 1001 letters'),
+        ('pre_tokenizer', {'type': 'Mine'}, 'Mine'),
+        ('decoder', {'type': 'Sequence', 'decoders': [DOUBLE]}, "Replace of 'a' by 'aa'"),
+        ('model', {'type': 'WordLevel', 'vocab': {'a': 0}, 'unk_token': 'a'}, 'WordLevel'),
+        ('model', None, 'BPE without dropout'),
+    ],
+)
+def test_parts_that_multiply_a_text_are_refused_before_they_run(
+    text, tmp_path, place, part, words
+):
+    with pytest.raises(CheckpointError, match=f'this package: {place}') as caught:
+        TextTokenizer.load(written(text, tmp_path, **{place: part}), 0)
+    assert words in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_a_tokenizer_that_draws_by_chance_is_refused(text, tmp_path):
+    model = json.loads(written(text, tmp_path).read_text())['model']
+    with pytest.raises(CheckpointError, match='BPE without dropout'):
+        TextTokenizer.load(written(text, tmp_path, model=model | {'dropout': 0.5}), 0)
+
+
+@pytest.mark.parametrize(
+    'parts',
+    [
+        {'normalizer': {'type': 'Sequence', 'normalizers': [
+            {'type': 'Prepend', 'prepend': '_'}, replacing({'String': ' '}, '_')]}},
+        {'normalizer': replacing({'Regex': '[0-9]'}, '')},
+        {'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [
+            split('<sentinel:[0-9]+>'), {'type': 'Digits', 'individual_digits': True},
+            {'type': 'ByteLevel', 'add_prefix_space': False, 'trim_offsets': True,
+             'use_regex': True}]}},
+        {'padding': {'strategy': {'Fixed': 10**9}, 'direction': 'Right', 'pad_id': 0,
+                     'pad_to_multiple_of': None, 'pad_type_id': 0, 'pad_token': 'x'}},
+        {'truncation': {'max_length': 1, 'strategy': 'LongestFirst', 'stride': 0,
+                        'direction': 'Right'}},
+    ],
+)  # fmt: skip
+def test_parts_of_published_tokenizers_are_taken_and_no_text_is_padded_or_cut_off(
+    text, tmp_path, parts
+):
+    loaded = TextTokenizer.load(written(text, tmp_path, **parts), 0)
+    assert 1 < len(loaded.encode('pick up the cube')) <= len('_pick up the cube')
+
+
+def test_a_pattern_that_gives_up_is_an_error_of_our_own(text, tmp_path, capfd):
+    loaded = TextTokenizer.load(written(text, tmp_path, pre_tokenizer=split('(a|a|aa)+$')), 0)
+    assert loaded.encode('pick')
+    with pytest.raises(CheckpointError, match='gave up on the text') as caught:
+        loaded.encode('a' * 60 + '!')
+    assert caught.value.remedy
+
+
+def test_ids_far_apart_count_as_all_between_them(text, tmp_path):
+    model = json.loads(written(text, tmp_path).read_text())['model']
+    model['vocab'] |= {'far': 2**31}
+    assert TextTokenizer.load(written(text, tmp_path, model=model), 0).size == 2**31 + 1
+
+
+@pytest.mark.parametrize('content', ['{"model":' * 200_000, '[' * 200_000])
+def test_a_tokenizer_nested_without_end_is_damaged(tmp_path, content):
+    (tmp_path / 'x.json').write_text(content)
+    with pytest.raises(CheckpointError, match='x.json is damaged'):
+        TextTokenizer.load(tmp_path / 'x.json', 0)
 
 
 # image blocks

@@ -25,7 +25,7 @@ MATRIX_STEP = 256
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device did when it did nothing else.
+    """Measured rates of an otherwise idle device.
 
     Attributes:
         bandwidth: Bytes read and written in a copy [B/s].
@@ -42,9 +42,9 @@ class Rates:
 def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, object]:
     """Return how long a call takes until the device has done its work [s], and its result."""
     if device.type != 'cuda':
-        start = time.perf_counter()
+        begin = time.perf_counter()
         made = call()
-        return time.perf_counter() - start, made
+        return time.perf_counter() - begin, made
     torch.cuda.synchronize(device)
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     with torch.cuda.device(device):
@@ -86,7 +86,7 @@ def device_name(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> float:
-    """Return the bytes that can still be had; infinity where nobody says."""
+    """Return the free memory [B]; infinity where the system does not report it."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0]
     file = Path('/proc/meminfo')
@@ -104,14 +104,15 @@ def peak_memory(device: torch.device) -> int:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let `peak_memory` begin anew where that can be done, which is on a GPU."""
+    """Reset `peak_memory` where that is possible, which is on a GPU."""
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def _best(call: Callable[[], object], device: torch.device) -> float:
     """Return the least time of a call [s], of those that fit the budget."""
-    times, end = [], time.perf_counter() + BUDGET_S
+    times: list[float] = []
+    end = time.perf_counter() + BUDGET_S
     while not times or time.perf_counter() < end:
         times.append(seconds(call, device)[0])
     return min(times)

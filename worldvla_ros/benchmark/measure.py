@@ -6,11 +6,13 @@ Must not know how figures are shown.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 import time
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from worldvla_ros.benchmark.cases import BenchmarkCases, Case
 from worldvla_ros.benchmark.device import (
     Rates,
     device_name,
@@ -19,30 +21,30 @@ from worldvla_ros.benchmark.device import (
     peak_memory,
     seconds,
 )
-from worldvla_ros.benchmark.jobs import Job, Workbench
 from worldvla_ros.benchmark.prompts import SimulatedPrompts
 from worldvla_ros.benchmark.report import Comparison, Report, Row
-from worldvla_ros.benchmark.subject import Subject, open_subject, resize
+from worldvla_ros.benchmark.target import Target, open_target, resize
 from worldvla_ros.checkpoint.folder import Checkpoint
+from worldvla_ros.checkpoint.hardware import choose_device
 from worldvla_ros.checkpoint.quantise import AUTO, QUANTISED, weight_bytes
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ConfigError
 
-JOBS: dict[str, Callable[[Workbench], Job]] = {
-    'prefill': Workbench.prefill,
-    'chunk': Workbench.chunk,
-    'image': Workbench.image,
-    'surprise': Workbench.surprise,
-    'encode': Workbench.encode,
-    'decode': Workbench.decode,
-    'end-to-end': Workbench.end_to_end,
+CASES: dict[str, Callable[[BenchmarkCases], Case]] = {
+    'prefill': BenchmarkCases.prefill,
+    'chunk': BenchmarkCases.chunk,
+    'image': BenchmarkCases.image,
+    'surprise': BenchmarkCases.surprise,
+    'encode': BenchmarkCases.encode,
+    'decode': BenchmarkCases.decode,
+    'end-to-end': BenchmarkCases.end_to_end,
 }
-REFERENCES: dict[str, Callable[[Workbench], Job]] = {
-    'chunk': Workbench.sequential_chunk,
-    'image': Workbench.sequential_image,
+REFERENCES: dict[str, Callable[[BenchmarkCases], Case]] = {
+    'chunk': BenchmarkCases.sequential_chunk,
+    'image': BenchmarkCases.sequential_image,
 }
 BUDGET_S = 1.0
-"""How long each job is repeated where nobody says how often."""
+"""How long each case is repeated where nobody says how often."""
 REPEATS = (3, 100)
 """Fewest and most repeats in that time."""
 WARM_UPS = {'cpu': 1, 'cuda': 3}
@@ -56,15 +58,15 @@ class Settings:
     """What to measure.
 
     Attributes:
-        model: 'demo', '7b', a folder, or a profile; see subject.py.
+        model: 'demo', '7b', a folder, or a profile; see target.py.
         device: 'cpu' or 'cuda'.
         dtype: A word of `quantise.WORDS`; 'auto' makes random weights in bfloat16.
         horizon: Actions per chunk (K); the model's own by default.
         history: Images per camera (M); likewise.
         resolution: Side of an image [px]; likewise.
-        only: Names of `JOBS`; all by default.
+        only: Names of `CASES`; all by default.
         references: Whether the slow ways are run too.
-        repeats: Times of each job; by default as many as fit `BUDGET_S`.
+        repeats: Times of each case; by default as many as fit `BUDGET_S`.
         progress: Whether progress is shown.
     """
 
@@ -83,53 +85,41 @@ class Settings:
         """Check names and counts.
 
         Raises:
-            ConfigError: A job or type is unknown, the repeats are below 1, or there is no GPU.
+            ConfigError: A case or type is unknown, the repeats are below 1, or there is no GPU.
         """
-        unknown = [name for name in self.only if name not in JOBS]
+        unknown = [name for name in self.only if name not in CASES]
         if unknown:
-            raise ConfigError('--only', expected=f'some of {", ".join(JOBS)}', got=unknown[0])
+            raise ConfigError('--only', expected=f'some of {", ".join(CASES)}', got=unknown[0])
         if self.repeats is not None and self.repeats < 1:
             raise ConfigError('--repeats', expected='1 or more', got=self.repeats)
-        _check_device(self.device)
+        choose_device(self.device)
 
 
-def _check_device(name: str) -> None:
-    if name.split(':')[0] not in WARM_UPS:
-        raise ConfigError('--device', expected='cpu or cuda', got=name)
-    if name != 'cpu' and not torch.cuda.is_available():
-        raise ConfigError(
-            f'--device {name}',
-            expected='a GPU and a PyTorch that knows it',
-            got='none',
-            remedy='Use --device cpu, or install PyTorch for CUDA.',
-        )
-
-
-def bench(settings: Settings, subject: Subject | None = None) -> Report:
+def bench(settings: Settings, target: Target | None = None) -> Report:
     """Load or make a model, and measure it.
 
     Args:
         settings: What to measure.
-        subject: The model, where it is not found by its name.
+        target: The model, where it is not found by its name.
 
     Raises:
         ConfigError: There is no such model, or a size does not fit it.
         CheckpointError: A folder is damaged.
     """
-    subject = subject or open_subject(settings.model)
-    subject = resize(subject, settings.horizon, settings.history, settings.resolution)
-    device = torch.device(settings.device)
+    target = target or open_target(settings.model)
+    target = resize(target, settings.horizon, settings.history, settings.resolution)
+    device = choose_device(settings.device)
     start = time.perf_counter()
-    checkpoint = subject.loaded(device, settings.dtype)
+    checkpoint = target.loaded(device, settings.dtype)
     ready_s = time.perf_counter() - start
     weights = weight_bytes(checkpoint.model)
     dtype = checkpoint.model.lm_head.weight.dtype
     loaded = peak_memory(device)
     rates = measure_rates(device, dtype, weights, _levels(checkpoint.spec))
     forget_peak(device)
-    prompts = SimulatedPrompts(checkpoint) if subject.simulated else None
-    workbench = Workbench(checkpoint, prompts, settings.progress)
-    rows, comparisons = _rows(workbench, settings, rates)
+    prompts = SimulatedPrompts(checkpoint) if target.simulated else None
+    cases = BenchmarkCases(checkpoint, prompts, settings.progress)
+    rows, comparisons = _rows(cases, settings, rates)
     spec = checkpoint.spec
     return Report(
         model=checkpoint.model_id,
@@ -150,17 +140,18 @@ def bench(settings: Settings, subject: Subject | None = None) -> Report:
 
 
 def repeated(
-    job: Job, device: torch.device, repeats: int | None = None
-) -> tuple[list[float], list[object]]:
-    """Return how long a job takes each time [s], and all that it made.
+    case: Case, device: torch.device, repeats: int | None = None
+) -> tuple[list[float], list[Any]]:
+    """Return the times of a case [s], and its results.
 
     The first calls set things up and do not count, unless one was long.
     """
-    times, made = [], []
+    times: list[float] = []
+    made: list[Any] = []
 
     def once() -> float:
-        given = job.prepare(len(made))
-        took, found = seconds(lambda: job.call(given), device)
+        given = case.prepare(len(made))
+        took, found = seconds(lambda: case.call(given), device)
         made.append(found)
         return took
 
@@ -190,35 +181,35 @@ def _levels(spec: CheckpointSpec) -> list[tuple[int, int]]:
 
 
 def _rows(
-    workbench: Workbench, settings: Settings, rates: Rates
+    cases: BenchmarkCases, settings: Settings, rates: Rates
 ) -> tuple[list[Row], list[Comparison]]:
-    names = settings.only or tuple(JOBS)
+    names = settings.only or tuple(CASES)
     rows, comparisons = [], []
     bar = tqdm(names, leave=False, disable=not settings.progress)
     for name in bar:
         bar.set_description(name)
-        row, made = measured(workbench, JOBS[name](workbench), rates, settings.repeats)
+        row, made = measured(cases, CASES[name](cases), rates, settings.repeats)
         rows.append(row)
-        job = REFERENCES[name](workbench) if settings.references and name in REFERENCES else None
-        if job is not None and job.name != row.name:
+        case = REFERENCES[name](cases) if settings.references and name in REFERENCES else None
+        if case is not None and case.name != row.name:
             bar.set_description(f'{name}, reference')
-            slow, wanted = measured(workbench, job, rates, settings.repeats)
+            slow, wanted = measured(cases, case, rates, settings.repeats)
             rows.append(slow)
-            comparisons.append(_compared(row, slow, made, wanted, workbench.checkpoint))
+            comparisons.append(_compared(row, slow, made, wanted, cases.checkpoint))
     return rows, comparisons
 
 
 def measured(
-    workbench: Workbench, job: Job, rates: Rates, repeats: int | None = None
-) -> tuple[Row, list[object]]:
-    """Return the figures of a job, and all that it made."""
-    workbench.forget()
-    times, made = repeated(_counting(workbench, job), workbench.checkpoint.device, repeats)
+    cases: BenchmarkCases, case: Case, rates: Rates, repeats: int | None = None
+) -> tuple[Row, list[Any]]:
+    """Return the figures of a case, and its results."""
+    cases.forget()
+    times, made = repeated(_counting(cases, case), cases.checkpoint.device, repeats)
     counts = np.array([(tokens, passes) for _, tokens, passes in made[-len(times) :]])
     tokens, passes = counts.mean(0).round().astype(int).tolist()
-    work = job.work(tokens, passes)
+    work = case.work(tokens, passes)
     row = Row(
-        name=job.name,
+        name=case.name,
         times_s=tuple(times),
         passes=work.passes,
         tokens=work.tokens,
@@ -229,20 +220,20 @@ def measured(
     return row, [found for found, _, _ in made]
 
 
-def _counting(workbench: Workbench, job: Job) -> Job:
-    """Let a job return the tokens and passes of each call beside what it made."""
+def _counting(cases: BenchmarkCases, case: Case) -> Case:
+    """Let a case return the tokens and passes of each call beside what it made."""
 
-    def call(given: object) -> tuple[object, int, int]:
-        tokens, passes = workbench.counted
-        made = job.call(given)
-        after = workbench.counted
+    def call(given: Any) -> tuple[Any, int, int]:
+        tokens, passes = cases.counted
+        made = case.call(given)
+        after = cases.counted
         return made, after[0] - tokens, after[1] - passes
 
-    return replace(job, call=call)
+    return replace(case, call=call)
 
 
 def _compared(
-    fast: Row, slow: Row, made: list[object], wanted: list[object], checkpoint: Checkpoint
+    fast: Row, slow: Row, made: list[Any], wanted: list[Any], checkpoint: Checkpoint
 ) -> Comparison:
     """Compare two ways; in full precision they must agree, in less rounding may tip a tie."""
     pairs = zip(made, wanted, strict=False)  # the slow way may have been repeated less often

@@ -1,4 +1,4 @@
-"""Which passes the engine makes, from lengths alone; a test compares them with those it makes.
+"""The transformer passes that decoding takes, from lengths alone; a test compares with the engine.
 
 Knows the order of decoding. Must not know weights, ids or devices.
 """
@@ -33,9 +33,9 @@ class Pass:
     outputs: int = 0
     ids: int = 0
 
-    def without(self, known: int) -> 'Pass':
-        """Return the pass where the cache holds so many of its tokens already."""
-        return replace(self, tokens=self.tokens - known)
+    def without(self, cached: float) -> 'Pass':
+        """Return the pass without the tokens that are cached already."""
+        return replace(self, tokens=self.tokens - cached)
 
     def cost(self, counter: TransformerCost, batch: int = 1) -> Cost:
         """Return what the pass costs for so many sequences side by side."""

@@ -1,9 +1,10 @@
 """Random weights of any size, made in memory in seconds.
 
-Speed and memory do not depend on what weights say. Must not know clocks.
+Speed and memory do not depend on the values of weights. Must not know clocks.
 """
 
 from dataclasses import fields
+import functools
 import logging
 
 import torch
@@ -66,7 +67,8 @@ def random_checkpoint(
         MemoryLimitError: They do not fit.
     """
     precision = choose(dtype, device)
-    width = WIDTHS.get(precision.scheme, precision.dtype.itemsize)
+    plain = precision.dtype or torch.bfloat16
+    width = WIDTHS.get(precision.scheme, plain.itemsize)
     needed = TransformerCost(spec.transformer).parameters * width
     free = free_memory(device)
     if needed > free:
@@ -79,11 +81,11 @@ def random_checkpoint(
     LOG.info('making %.1f GB of random weights', needed / 1e9)
     with torch.device('meta'):
         model, vqgan = Transformer(spec.transformer), VQGAN(spec.vqgan)
-    made = random_tensors(model, device, precision.dtype)
+    made = random_tensors(model, device, plain)
     finish = quantiser(model, precision, device)
     return Checkpoint(
         spec=spec,
-        model=read_network(model, made, device, precision.dtype, finish),
+        model=read_network(model, made, device, plain, finish),
         vqgan=read_network(vqgan, random_tensors(vqgan, device), device, torch.float32),
         text=text,
         model_id=f'{spec.name}@random',
@@ -98,9 +100,10 @@ def random_tensors(
     generator = torch.Generator(device).manual_seed(0)
     drawn = torch.randn(BLOCK, generator=generator, device=device)
     block = drawn.mul_(DEVIATION).to(dtype)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return {
-        name: StoredTensor(shape, dtype, lambda name=name, shape=shape: _made(name, shape, block))
-        for name, shape in ((n, tuple(t.shape)) for n, t in network.state_dict().items())
+        name: StoredTensor(shape, dtype, functools.partial(_made, name, shape, block))
+        for name, shape in shapes.items()
     }
 
 

@@ -15,16 +15,16 @@ COLUMNS = ('', 'p50', 'p95', 'passes', 'tokens', 'moved', 'FLOPs', 'limit', 'rat
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one job.
+    """Figures of one case.
 
     Attributes:
-        name: The job.
-        times_s: Each time [s].
+        name: The case.
+        times_s: Time of each repetition [s].
         passes: Passes of the transformer.
         tokens: Tokens fed to it.
         bytes: Bytes that must be moved.
-        flops: Multiplications and additions that must be made.
-        limit_s: The least time that these take on this device [s].
+        flops: Floating-point operations.
+        limit_s: Lower bound of the time on this device (roofline) [s].
     """
 
     name: str
@@ -42,12 +42,12 @@ class Row:
 
     @property
     def p95_s(self) -> float:
-        """Time that 95 % of the times do not pass [s]."""
+        """95th percentile of the times [s]."""
         return float(np.percentile(self.times_s, 95))
 
     @property
     def ratio(self) -> float:
-        """How many times the limit the median takes."""
+        """Median time as a multiple of the limit."""
         return self.p50_s / self.limit_s
 
     def record(self) -> dict[str, object]:
@@ -81,8 +81,8 @@ class Comparison:
 
     def line(self) -> str:
         """Return a sentence."""
-        share = 'the same result' if self.equal == 1 else f'{self.equal:.1%} of it equal'
-        return f'{self.name} is {self.speedup:.1f} × faster than {self.reference}, {share}'
+        share = 'same result' if self.equal == 1 else f'{self.equal:.1%} of the result equal'
+        return f'{self.name} is {self.speedup:.1f} × faster than {self.reference} ({share})'
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Report:
         weight_bytes: Bytes of the transformer's weights.
         ready_s: Time until the weights were loaded or made [s].
         peak_bytes: Peak memory, allocated on a GPU or resident on a CPU.
-        rates: What the device can do.
+        rates: Measured rates of the device.
         horizon: Actions per chunk (K).
         history: Images per camera in an action prompt (M).
         cameras: Views.

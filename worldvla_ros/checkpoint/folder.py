@@ -15,17 +15,23 @@ import json
 import os
 from pathlib import Path
 import shutil
+import tempfile
 
 from safetensors.torch import save_file
 import torch
 
 from worldvla_ros.checkpoint import published
+from worldvla_ros.checkpoint.hardware import choose_device
 from worldvla_ros.checkpoint.quantise import choose, is_quantised, quantiser
 from worldvla_ros.checkpoint.spec import ACT, SPEC_FILE, CheckpointSpec, read_spec_file
 from worldvla_ros.checkpoint.weights import (
+    INDEX_FILE,
+    MODEL_FILE,
     Tensors,
     check_tensors,
     content_hash,
+    model_files,
+    open_model,
     open_safetensors,
     read_network,
     stored_dtype,
@@ -43,7 +49,6 @@ from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.sequence import SequenceBuilder
 from worldvla_ros.tokenizers.text import TextTokenizer
 
-MODEL_FILE = 'model.safetensors'
 VQGAN_FILE = 'vqgan.safetensors'
 TEXT_FILE = 'text_tokenizer.json'
 
@@ -75,7 +80,7 @@ class Checkpoint:
 
     @functools.cached_property
     def sequences(self) -> SequenceBuilder:
-        """Builds the token sequences that these weights know."""
+        """Builds token sequences as these weights were trained on."""
         return sequence_builder(self.spec, self.text)
 
     @functools.cached_property
@@ -85,7 +90,7 @@ class Checkpoint:
 
     @functools.cached_property
     def images(self) -> ImageCodes:
-        """Turns images into codes and back; one for all, since it remembers codes."""
+        """Turns images into codes and back; one for all users, since it caches codes."""
         return ImageCodes(self.vqgan, self.spec.image_size, self.device)
 
 
@@ -100,7 +105,7 @@ def sequence_builder(spec: CheckpointSpec, text: TextTokenizer) -> SequenceBuild
         image=ImageTokenizer(vocab),
         prompts=spec.prompts,
         world_action=action_tokenizer(vocab, world.minimum, world.maximum)
-        if world.minimum
+        if world.minimum and world.maximum
         else None,
     )
 
@@ -112,7 +117,7 @@ def demo_path() -> Path:
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint folder of which all is known and checked, and no weight read.
+    """A checkpoint folder that is checked, with no weight read yet.
 
     Attributes:
         spec: What the weights mean.
@@ -132,7 +137,7 @@ class Opened:
 
 
 def open_folder(path: str | Path, profile: str | Path | None = None) -> Opened:
-    """Find out and check all about a checkpoint folder without reading weights.
+    """Check a checkpoint folder and return its contents, without reading weights.
 
     Args:
         path: A folder written by `save`, or a published one.
@@ -144,7 +149,7 @@ def open_folder(path: str | Path, profile: str | Path | None = None) -> Opened:
         ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
     """
     folder = Path(path)
-    own = (folder / SPEC_FILE).is_file() or not published.is_published(folder)
+    own = os.path.isfile(folder / SPEC_FILE) or not published.is_published(folder)
     if own and profile:
         raise CheckpointError(
             f'{folder} says in {SPEC_FILE} what its weights mean',
@@ -196,11 +201,12 @@ def load(
         CheckpointError: The folder is missing, damaged, foreign or inconsistent, or its layers
             cannot be quantised like this; nothing was loaded.
         MemoryLimitError: Memory is short.
-        ConfigError: There is no such profile or precision, the hardware lacks the precision, or a
-            value is unknown, missing or of a wrong type.
+        ConfigError: There is no such profile, precision or device, the hardware lacks the
+            precision, or a value is unknown, missing or of a wrong type.
         MissingDependencyError: Quantising is asked for, and torchao is not installed.
     """
-    opened, device = open_folder(path, profile), torch.device(device)
+    device = choose_device(device)
+    opened = open_folder(path, profile)
     precision = choose(dtype, device)
     model, vqgan = empty_networks(opened)
     finish = quantiser(model, precision, device)
@@ -226,13 +232,13 @@ def read_spec(path: str | Path, profile: str | Path | None = None) -> Checkpoint
         CheckpointError: The folder is missing, damaged, foreign or inconsistent.
         ConfigError: There is no such profile, or a value is unknown, missing or of a wrong type.
     """
-    if (Path(path) / SPEC_FILE).is_file() and not profile:
+    if os.path.isfile(Path(path) / SPEC_FILE) and not profile:
         return read_spec_file(path)
     return open_folder(path, profile).spec
 
 
 def convert(source: str | Path, target: str | Path, profile: str | Path | None = None) -> Path:
-    """Write a published folder anew in our own format; the tensors stay equal.
+    """Rewrite a published folder in this package's format; the tensors stay equal.
 
     Returns:
         The folder written.
@@ -245,17 +251,17 @@ def convert(source: str | Path, target: str | Path, profile: str | Path | None =
     if target.exists():
         raise CheckpointError(
             f'{target} is there already',
-            expected='a new folder',
+            expected='a folder that does not exist',
             remedy='Choose another folder, or delete this one.',
         )
     dtype = stored_dtype(open_folder(source, profile).transformer)
     loaded = load(source, dtype=dtype, profile=profile)
-    partial = target.with_name(f'{target.name}.{os.getpid()}.partial')
-    try:
-        save(partial, loaded.spec, loaded.model, loaded.vqgan, loaded.text, dtype)
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # a name that nobody can foresee, beside the target so that it can be renamed
+    with tempfile.TemporaryDirectory(prefix=f'.{target.name}.', dir=target.parent) as partial:
+        whole = Path(partial) / 'checkpoint'
+        save(whole, loaded.spec, loaded.model, loaded.vqgan, loaded.text, dtype)
+        os.replace(whole, target)
     return target
 
 
@@ -279,6 +285,7 @@ def save(
         raise ValueError(f'expected a model with action head {spec.action_head}, got {head}')
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX_FILE).unlink(missing_ok=True)  # of shards that were here before
     (folder / SPEC_FILE).write_text(json.dumps(asdict(spec), indent=2) + '\n')
     text.save(folder / TEXT_FILE)
     weights = {k: v.detach().to(dtype).contiguous() for k, v in model.state_dict().items()}
@@ -291,9 +298,9 @@ def save(
 def _open_own(folder: Path) -> Opened:
     spec = read_spec_file(folder)
     text = TextTokenizer.load(folder / TEXT_FILE, spec.vocabulary.text_base)
-    files = (folder / MODEL_FILE, folder / VQGAN_FILE)
-    model, vqgan = (open_safetensors(file) for file in files)
-    return Opened(spec, text, model, vqgan, files, files[0])
+    model, vqgan = open_model(folder), open_safetensors(folder / VQGAN_FILE)
+    files = (*model_files(folder), folder / VQGAN_FILE)
+    return Opened(spec, text, model, vqgan, files, _named(folder))
 
 
 def _open_published(folder: Path, profile: str | Path | None) -> Opened:
@@ -305,5 +312,10 @@ def _open_published(folder: Path, profile: str | Path | None) -> Opened:
     vqgan_config, vqgan = published.open_vqgan(tokenizers)
     spec = published.published_spec(chosen, model_config, head_config, vqgan_config, text)
     files = published.weight_files(folder)
-    where = files[0] if len(files) == 1 else folder / published.INDEX_FILE
+    where = files[0] if len(files) == 1 else folder / INDEX_FILE
     return Opened(spec, text, model, vqgan, tuple(files), where)
+
+
+def _named(folder: Path) -> Path:
+    """Return the file that names the transformer's tensors."""
+    return folder / (INDEX_FILE if (folder / INDEX_FILE).is_file() else MODEL_FILE)

@@ -11,12 +11,13 @@ places: all even ones first, then all odd ones (transformers
 
 from collections.abc import Callable
 from dataclasses import replace
-import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from worldvla_ros.checkpoint.weights import StoredTensor, Tensors, open_pickled
+from worldvla_ros.config import from_mapping, load_json, shown
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.transformer import TransformerConfig
 
@@ -104,45 +105,51 @@ def _after(stored: StoredTensor, change: Callable[[Tensor], Tensor]) -> Callable
     return lambda: change(stored.read())
 
 
-def _params(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text())
-        params = {**content, **content.get('model', {})}
-        heads = int(params['n_heads'])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+def _params(file: Path) -> dict[str, Any]:
+    content = load_json(file, CheckpointError)
+    inner = content.get('model', {})
+    params = {**content, **inner} if isinstance(inner, dict) else {}
+    heads = params.get('n_heads')
+    if not isinstance(heads, int) or heads < 1:
         raise CheckpointError(
-            f'{file} is damaged: {error!r}',
-            expected='a mapping with n_heads',
+            f'{file} is damaged',
+            expected='a mapping with n_heads, a whole number from 1',
+            got=shown(content),
             remedy='Restore the file.',
-        ) from error
+        )
+    scaled = any(params.get(name) for name in ('use_scaled_rope', 'rope_scaling'))
     known = params.get('n_kv_heads') in (None, heads) and not params.get('swin_norm', False)
-    if not known or not params.get('qk_normalization', True):
+    if not known or scaled or not params.get('qk_normalization', True):
         raise CheckpointError(
             f'{file}: architecture',
-            expected='n_kv_heads as n_heads, no swin_norm, qk_normalization',
-            got={name: params.get(name) for name in ('n_kv_heads', 'swin_norm', 'n_heads')},
+            expected='n_kv_heads as n_heads, qk_normalization, neither swin_norm nor scaled '
+            'positions',
+            got=shown({name: params.get(name) for name in ('n_kv_heads', 'swin_norm', 'n_heads')}),
             remedy='Only the 7B model is known here.',
         )
     return params
 
 
-def _config(file: Path, params: dict, tensors: Tensors) -> TransformerConfig:
+def _config(file: Path, params: dict[str, Any], tensors: Tensors) -> TransformerConfig:
     """Return the sizes, which the tensors themselves show."""
     try:
         vocab_size, width = tensors['model.embed_tokens.weight'].shape
         wide = tensors['model.layers.0.mlp.gate_proj.weight'].shape[0]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f'{file} holds other tensors than {PARAMS_FILE} describes',
             expected=', '.join(TOP_NAMES),
-            got=sorted(tensors)[:3],
+            got=shown(sorted(tensors)[:3]),
         ) from error
-    return TransformerConfig(
-        vocab_size=vocab_size,
-        hidden_size=width,
-        intermediate_size=wide,
-        num_hidden_layers=len({n.split('.')[2] for n in tensors if n.startswith('model.layers.')}),
-        num_attention_heads=params['n_heads'],
-        rms_norm_eps=params.get('norm_eps', 1e-5),
-        rope_theta=params.get('rope_theta', 10000.0),
-    )
+    sizes = {
+        'vocab_size': vocab_size,
+        'hidden_size': width,
+        'intermediate_size': wide,
+        'num_hidden_layers': len(
+            {n.split('.')[2] for n in tensors if n.startswith('model.layers.')}
+        ),
+        'num_attention_heads': params['n_heads'],
+        'rms_norm_eps': params.get('norm_eps', TransformerConfig.rms_norm_eps),
+        'rope_theta': params.get('rope_theta', TransformerConfig.rope_theta),
+    }
+    return from_mapping(TransformerConfig, sizes, where=str(file.parent / PARAMS_FILE))

@@ -8,18 +8,16 @@ What the files do not say comes from a profile (profiles.py). Everything is chec
 is read yet. Must not know decoding or ROS.
 """
 
-import json
+import logging
 import os
 from pathlib import Path
-import shutil
-
-from safetensors.torch import save_file
+from typing import Any
 
 from worldvla_ros.checkpoint.meta_layout import PARAMS_FILE, open_meta
 from worldvla_ros.checkpoint.profiles import Profile, find_profile, load_profile
 from worldvla_ros.checkpoint.spec import CheckpointSpec
-from worldvla_ros.checkpoint.weights import Tensors, open_pickled, open_safetensors, open_sharded
-from worldvla_ros.config import from_mapping, load_yaml
+from worldvla_ros.checkpoint.weights import Tensors, open_model, open_pickled, open_safetensors
+from worldvla_ros.config import from_mapping, load_json, load_yaml, shown
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import TransformerConfig
@@ -27,9 +25,8 @@ from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.tokenizers.text import TextTokenizer
 from worldvla_ros.tokenizers.vocab import PUBLISHED, published_vocabulary
 
+LOG = logging.getLogger(__name__)
 CONFIG_FILE = 'config.json'
-MODEL_FILE = 'model.safetensors'
-INDEX_FILE = 'model.safetensors.index.json'
 TEXT_FILE = 'text_tokenizer.json'
 VQGAN_YAML = 'vqgan.yaml'
 VQGAN_PICKLE = 'vqgan.ckpt'
@@ -47,15 +44,25 @@ FIXED_CONFIG = {
     'attention_bias': False,
     'tie_word_embeddings': False,
     'swin_norm': False,
-    'rope_scaling': None,
 }
-"""What the transformer here cannot be told; config.json must agree where it says anything."""
+"""What the transformer here has no setting for; config.json must agree where it says anything."""
 FIXED_VQGAN = {'double_z': False, 'attn_resolutions': []}
+ROPE_WORDS = ('rope_scaling', 'rope_parameters')
+"""Where transformers writes of rotary positions: versions before 5, and since."""
+PLAIN_ROPE = {'rope_type', 'type', 'rope_theta'}
+SIZES = ('vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers',
+         'num_attention_heads', 'rms_norm_eps', 'dropout')  # fmt: skip
+HEAD_WIDTHS = {
+    'hidden_size': 'hidden_projection.weight',
+    'intermediate_size': 'transformer_encoder.layers.0.linear1.weight',
+}
+HEAD_QUERIES = 'action_token_embeddings.weight'
+HEAD_LAST = 'output_projection.model.fc2.weight'
 
 
 def is_published(folder: Path) -> bool:
     """Whether a folder is laid out as Hugging Face's or Meta's tools write it."""
-    return (folder / CONFIG_FILE).is_file() or (folder / PARAMS_FILE).is_file()
+    return os.path.isfile(folder / CONFIG_FILE) or os.path.isfile(folder / PARAMS_FILE)
 
 
 def choose_profile(folder: Path, profile: str | Path | None) -> Profile:
@@ -84,9 +91,11 @@ def open_transformer(
         config, tensors = open_meta(folder)
         return config, None, tensors
     unused = UNUSED_PARTS if with_head else (*UNUSED_PARTS, HEAD_PART)
-    tensors = {n: t for n, t in _open_model(folder).items() if not n.startswith(unused)}
-    config = _transformer_config(folder / CONFIG_FILE, tensors)
-    return config, _head_config(folder / CONFIG_FILE, config, tensors), tensors
+    tensors = {n: t for n, t in open_model(folder).items() if not n.startswith(unused)}
+    file = folder / CONFIG_FILE
+    said = load_json(file, CheckpointError)
+    config = _transformer_config(file, said, tensors)
+    return config, _head_config(file, said, config, tensors), tensors
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -105,7 +114,9 @@ def tokenizer_folder(folder: Path) -> Path:
     above = [here, *here.parents[:ANCESTORS]]
     places = [here, *(a / name for a in above for name in ('tokenizer', 'chameleon/tokenizer'))]
     for place in places:
-        if (place / TEXT_FILE).is_file():
+        if os.path.isfile(place / TEXT_FILE):
+            if place != here:
+                LOG.info('text and image tokenizer of %s are taken from %s', here, place)
             return place
     raise CheckpointError(
         f'no {TEXT_FILE} near {folder}',
@@ -127,25 +138,18 @@ def open_text(folder: Path) -> TextTokenizer:
 def open_vqgan(folder: Path) -> tuple[VQGANConfig, Tensors]:
     """Return the sizes and the tensors of the image tokenizer.
 
-    The first time, `vqgan.ckpt` is rewritten as safetensors beside it where the folder allows.
+    `vqgan.ckpt` is read as it is, mapped into memory; nothing is written. A folder may hold it as
+    safetensors instead.
 
     Raises:
         CheckpointError: A file is missing or damaged, or of an architecture unknown here.
     """
     config = _vqgan_config(folder / VQGAN_YAML)
-    pickled, converted = folder / VQGAN_PICKLE, folder / VQGAN_FILE
-    if _is_newer(converted, pickled):
-        return config, open_safetensors(converted)
+    pickled, plain = folder / VQGAN_PICKLE, folder / VQGAN_FILE
+    if not os.path.isfile(pickled) and os.path.isfile(plain):
+        return config, open_safetensors(plain)
     found = open_pickled(pickled, key='state_dict')
-    tensors = {n: t for n, t in found.items() if n.startswith(VQGAN_PARTS)}
-    partial = converted.with_suffix(f'.{os.getpid()}.partial')
-    try:
-        save_file({n: t.read().clone().contiguous() for n, t in tensors.items()}, partial)
-        shutil.copymode(pickled, partial)
-        os.replace(partial, converted)
-    except OSError:  # a folder that may only be read
-        return config, tensors
-    return config, open_safetensors(converted)
+    return config, {n: t for n, t in found.items() if n.startswith(VQGAN_PARTS)}
 
 
 def published_spec(
@@ -186,73 +190,92 @@ def check_action_dimension(folder: Path, profile: Profile) -> None:
         CheckpointError: It does.
     """
     file = folder / CONFIG_FILE
-    said = _read_json(file).get('action_dim') if file.is_file() else None
+    said = load_json(file, CheckpointError).get('action_dim') if os.path.isfile(file) else None
     if said not in (None, profile.action.dim):
         raise CheckpointError(
             f'{file}: action_dim',
             expected=f'{profile.action.dim}, the actions of profile {profile.name}',
-            got=said,
+            got=shown(said),
             remedy='Name the profile of the robot that these weights were trained for.',
         )
 
 
-def _open_model(folder: Path) -> Tensors:
-    if (folder / INDEX_FILE).is_file():
-        return open_sharded(folder / INDEX_FILE)
-    if (folder / MODEL_FILE).is_file():
-        return open_safetensors(folder / MODEL_FILE)
-    raise CheckpointError(
-        f'no weights in {folder}',
-        expected=f'{MODEL_FILE}, or {INDEX_FILE} with its shards',
-        got=', '.join(sorted(p.name for p in folder.iterdir())),
-        remedy='Fetch the folder again; what is there is kept.',
+def _transformer_config(file: Path, config: dict[str, Any], tensors: Tensors) -> TransformerConfig:
+    """Return the sizes that config.json gives, and how many QK-norms the tensors hold."""
+    for name, only in FIXED_CONFIG.items():
+        if config.get(name, only) != only:
+            raise _unknown_architecture(file, name, only, config[name])
+    heads = config.get('num_attention_heads', TransformerConfig.num_attention_heads)
+    shared = config.get('num_key_value_heads')
+    if shared not in (None, heads):
+        raise _unknown_architecture(file, 'num_key_value_heads', heads, shared)
+    found = {name: config[name] for name in SIZES if name in config}
+    found |= _rope_theta(file, config) | {
+        'qk_norm_heads': _norm_heads(file, tensors, heads),
+        'max_position_embeddings': _context_length(file, config.get('max_position_embeddings')),
+    }
+    return from_mapping(TransformerConfig, found, where=str(file))
+
+
+def _unknown_architecture(file: Path, name: str, expected: object, got: object) -> CheckpointError:
+    return CheckpointError(
+        f'{file}: {name}',
+        expected=expected,
+        got=shown(got),
+        remedy='Only the 7B architecture is known here.',
     )
 
 
-def _transformer_config(file: Path, tensors: Tensors) -> TransformerConfig:
-    """Return the sizes that config.json gives, and how many QK-norms the tensors hold."""
-    config = _read_json(file)
-    for name, only in FIXED_CONFIG.items():
-        if config.get(name, only) != only:
-            raise CheckpointError(
-                f'{file}: {name}',
-                expected=only,
-                got=config[name],
-                remedy='Only the 7B architecture is known here.',
-            )
-    heads = config.get('num_attention_heads', TransformerConfig.num_attention_heads)
-    if config.get('num_key_value_heads', heads) != heads:
+def _rope_theta(file: Path, config: dict[str, Any]) -> dict[str, object]:
+    """Return the base of rotary positions, wherever the file has it; scaling is refused."""
+    found = [config['rope_theta']] if 'rope_theta' in config else []
+    for name in ROPE_WORDS:
+        words = config.get(name) or {}
+        kind = words.get('rope_type', words.get('type')) if isinstance(words, dict) else words
+        if kind not in (None, 'default') or not set(words) <= PLAIN_ROPE:
+            raise _unknown_architecture(file, name, 'positions without scaling', words)
+        found += [words['rope_theta']] if 'rope_theta' in words else []
+    if any(theta != found[0] for theta in found):
         raise CheckpointError(
-            f'{file}: num_key_value_heads',
-            expected=f'{heads}, as many as num_attention_heads',
-            got=config['num_key_value_heads'],
-            remedy='Only the 7B architecture is known here.',
-        )
-    sizes = ('vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers',
-             'num_attention_heads', 'rms_norm_eps', 'rope_theta', 'dropout')  # fmt: skip
-    found = {name: config[name] for name in sizes if name in config}
-    longest = max(config.get('max_position_embeddings', 0), EVALUATION_LENGTH)
-    norms = _norm_heads(file, tensors, heads)
-    mapping = found | {'qk_norm_heads': norms, 'max_position_embeddings': longest}
-    return from_mapping(TransformerConfig, mapping, where=str(file))
+            f'{file}: rope_theta', expected='one value', got=shown(found),
+            remedy='Restore the file.',
+        )  # fmt: skip
+    return {'rope_theta': found[0]} if found else {}
+
+
+def _context_length(file: Path, said: object) -> object:
+    """Return how many tokens a sequence may have: at least those of the evaluation."""
+    if said is None or (isinstance(said, int) and said < EVALUATION_LENGTH):
+        LOG.info('%s: max_position_embeddings %s is read as %d', file, said, EVALUATION_LENGTH)
+        return EVALUATION_LENGTH
+    return said
 
 
 def _head_config(
-    file: Path, transformer: TransformerConfig, tensors: Tensors
+    file: Path, config: dict[str, Any], transformer: TransformerConfig, tensors: Tensors
 ) -> ActionHeadConfig | None:
-    """Return the sizes of the action head: chunks from config.json, widths from its tensors."""
-    shapes = {n.removeprefix(HEAD_PART): t.shape for n, t in tensors.items()}
-    if not any(name.startswith(HEAD_PART) for name in tensors):
-        return None
-    config = _read_json(file)
-    mapping = {
-        'context_size': transformer.hidden_size,
-        'horizon': config.get('time_horizon', ActionHeadConfig.horizon),
-        'dim': config.get('action_dim', ActionHeadConfig.dim),
+    """Return the sizes of the action head: those that its tensors show, as config.json says."""
+    shapes = {
+        name.removeprefix(HEAD_PART): tensor.shape
+        for name, tensor in tensors.items()
+        if name.startswith(HEAD_PART) and tensor.shape
     }
-    widths = {'hidden_size': 'hidden_projection.weight',
-              'intermediate_size': 'transformer_encoder.layers.0.linear1.weight'}  # fmt: skip
-    mapping |= {field: shapes[name][0] for field, name in widths.items() if name in shapes}
+    if not shapes:
+        return None
+    mapping: dict[str, Any] = {'context_size': transformer.hidden_size}
+    mapping |= {field: shapes[name][0] for field, name in HEAD_WIDTHS.items() if name in shapes}
+    mapping['dim'] = shapes.get(HEAD_LAST, (ActionHeadConfig.dim,))[0]
+    numbers = mapping['dim'] * max(transformer.hidden_size, 1)  # of the queries of one action
+    queries = shapes.get(HEAD_QUERIES, (ActionHeadConfig.horizon * numbers,))
+    mapping['horizon'] = queries[-1] // max(numbers, 1)
+    for field, name in (('horizon', 'time_horizon'), ('dim', 'action_dim')):
+        if config.get(name) not in (None, mapping[field]):
+            raise CheckpointError(
+                f'{file}: {name}',
+                expected=f'{mapping[field]}, as the tensors of the action_head have',
+                got=shown(config[name]),
+                remedy='Restore config.json and weights of the same checkpoint.',
+            )
     return from_mapping(ActionHeadConfig, mapping, where=str(file))
 
 
@@ -271,7 +294,7 @@ def _norm_heads(file: Path, tensors: Tensors, heads: int) -> int:
 
 
 def _vqgan_config(file: Path) -> VQGANConfig:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise CheckpointError(
             f'no image tokenizer {file}',
             expected=f'{VQGAN_YAML} and {VQGAN_PICKLE} beside {TEXT_FILE}',
@@ -293,22 +316,3 @@ def _vqgan_config(file: Path) -> VQGANConfig:
     known = VQGANConfig.__dataclass_fields__
     sizes |= {name: value for name, value in inner.items() if name in known}
     return from_mapping(VQGANConfig, sizes, where=str(file))
-
-
-def _is_newer(converted: Path, original: Path) -> bool:
-    """Whether the conversion is there and not older than what it was made from."""
-    if not converted.is_file() or not original.is_file():
-        return converted.is_file()
-    return converted.stat().st_mtime >= original.stat().st_mtime
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f'{file} is damaged: {error}', remedy='Restore the file.') from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f'{file}', expected='a mapping', got=type(content).__name__, remedy='Restore the file.'
-        )
-    return content

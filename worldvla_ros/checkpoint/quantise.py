@@ -7,7 +7,7 @@
 Embeddings, norms, output head and action head are never quantised: together they are few weights,
 the output head is read in slices, and an error in it moves bins directly. torchao does the
 quantising; it is optional and imported only when asked for. Knows words, hardware and torchao.
-Must not know what a model says or how well it says it (quality.py).
+Must not know how good a quantised model is (evaluate/precision.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ import contextlib
 from dataclasses import dataclass
 import logging
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from worldvla_ros.errors import CheckpointError, ConfigError, MissingDependencyE
 from worldvla_ros.model.transformer import Transformer
 
 TORCHAO = '0.18'
-"""The version of torchao that this was tested with; its names move with every version."""
+"""The version of torchao that this was tested with; its API changes between releases."""
 AUTO = 'auto'
 FLOATS = {
     'float32': torch.float32,
@@ -138,7 +139,8 @@ def _is_composed(tensor: torch.Tensor) -> bool:
 
 def _bytes(tensor: torch.Tensor) -> int:
     if _is_composed(tensor):
-        return sum(_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
+        composed: Any = tensor
+        return sum(_bytes(getattr(composed, name)) for name in composed.__tensor_flatten__()[0])
     return tensor.numel() * tensor.element_size()
 
 
@@ -202,7 +204,7 @@ def _torchao() -> ModuleType:
     """Return torchao.quantization, imported quietly.
 
     Raises:
-        MissingDependencyError: It is not installed, or in another version: its names move.
+        MissingDependencyError: It is not installed, or in another version: its API changes.
     """
     try:
         with _quiet():
@@ -226,7 +228,7 @@ def _missing(got: str) -> MissingDependencyError:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what torchao says at import: of kernels never used here, and to torch's developers."""
+    """Drop torchao's messages at import, about kernels that are not used here."""
     filters = {
         logging.getLogger(name): lambda record, start=start: (
             not record.getMessage().startswith(start)

@@ -4,18 +4,19 @@ Knows fields, and how they must fit each other. Must not know weights, decoding 
 """
 
 from dataclasses import dataclass
-import json
-import math
+import os
 from pathlib import Path
 
-from worldvla_ros.config import from_mapping
+from worldvla_ros.checkpoint import bounds
+from worldvla_ros.checkpoint.bounds import check_bounds, within
+from worldvla_ros.config import from_mapping, load_json, shown
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.model.action_head import ActionHeadConfig
 from worldvla_ros.model.transformer import TransformerConfig
 from worldvla_ros.model.vqgan import VQGANConfig
 from worldvla_ros.tokenizers.image import CODES_PER_CELL
 from worldvla_ros.tokenizers.sequence import Prompts
-from worldvla_ros.tokenizers.vocab import Vocabulary
+from worldvla_ros.tokenizers.vocab import MAX_GRID, Vocabulary
 
 FORMAT = 1
 SPEC_FILE = 'worldvla.json'
@@ -23,6 +24,7 @@ ACT, IMAGINE = 'act', 'imagine'
 TASKS = (ACT, IMAGINE)
 ROTATIONS = (0, 90, 180, 270)
 BIN_CHOICES = ('greedy', 'median')
+NAME_LENGTH, MESSAGE_LENGTH = 100, 300
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,18 @@ class ActionSpec:
         """Check that all lists have one entry per dimension.
 
         Raises:
-            CheckpointError: They differ in length, a range is empty, the horizon or dt is not
-                positive, or the choice of bins is unknown.
+            CheckpointError: They differ in length, a range is empty, a number makes no sense, or
+                the choice of bins is unknown.
         """
         _check_dimensions('action', self.names, self.units, self.scale, self.minimum, self.maximum)
         _check_ranges('action', self.minimum, self.maximum)
-        if self.horizon < 1 or not (math.isfinite(self.dt) and self.dt > 0):
+        limits = {'horizon': (1, bounds.MAX_HORIZON), 'dt': bounds.DT}
+        check_bounds(f'{SPEC_FILE}: action', self, limits)
+        if not all(within(abs(one), (bounds.MIN_SCALE, bounds.MAX_VALUE)) for one in self.scale):
             raise CheckpointError(
-                f'{SPEC_FILE}: action',
-                expected='horizon >= 1 and a finite dt > 0',
-                got=f'horizon {self.horizon}, dt {self.dt}',
+                f'{SPEC_FILE}: action.scale',
+                expected=f'magnitudes of {bounds.MIN_SCALE} … {bounds.MAX_VALUE}',
+                got=shown(self.scale),
             )
         if self.bin_choice not in BIN_CHOICES:
             raise CheckpointError(
@@ -101,7 +105,7 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """What the world model was taught.
+    """What the world model was trained on.
 
     Attributes:
         actions_per_image: How far one imagined image lies ahead, in actions.
@@ -120,19 +124,15 @@ class WorldSpec:
         Raises:
             CheckpointError: The stride is below 1, or the range is empty or given by half.
         """
-        if self.actions_per_image < 1:
-            raise CheckpointError(
-                f'{SPEC_FILE}: world.actions_per_image',
-                expected='>= 1',
-                got=self.actions_per_image,
-            )
+        check_bounds(f'{SPEC_FILE}: world', self, {'actions_per_image': (1, bounds.MAX_HORIZON)})
         if self.minimum is None and self.maximum is None:
             return
-        _check_dimensions('world', self.minimum or (), self.maximum or ())
-        _check_ranges('world', self.minimum, self.maximum)
+        minimum, maximum = self.minimum or (), self.maximum or ()
+        _check_dimensions('world', minimum, maximum)
+        _check_ranges('world', minimum, maximum)
 
 
-def _check_dimensions(block: str, *lists: tuple) -> None:
+def _check_dimensions(block: str, *lists: tuple[object, ...]) -> None:
     lengths = sorted({len(values) for values in lists})
     if len(lengths) != 1 or not lengths[0]:
         raise CheckpointError(
@@ -143,10 +143,13 @@ def _check_dimensions(block: str, *lists: tuple) -> None:
 
 
 def _check_ranges(block: str, minimum: tuple[float, ...], maximum: tuple[float, ...]) -> None:
+    most = (-bounds.MAX_VALUE, bounds.MAX_VALUE)
     pairs = list(zip(minimum, maximum, strict=True))
-    if not all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in pairs):
+    if not all(within(low, most) and within(high, most) and low <= high for low, high in pairs):
         raise CheckpointError(
-            f'{SPEC_FILE}: ranges of {block}', expected='finite, minimum <= maximum', got=pairs
+            f'{SPEC_FILE}: ranges of {block}',
+            expected=f'minimum <= maximum, of magnitudes up to {bounds.MAX_VALUE}',
+            got=shown(pairs),
         )
 
 
@@ -163,7 +166,7 @@ class CheckpointSpec:
         image_size: Side of a square image in the model [px].
         action: Meaning of an action.
         state: Meaning of the state block, or None where there is none.
-        world: What the world model was taught.
+        world: What the world model was trained on.
         prompts: Wording.
         vocabulary: Token ids.
         transformer: Sizes.
@@ -195,36 +198,71 @@ class CheckpointSpec:
         """Check what must agree.
 
         Raises:
-            CheckpointError: Vocabulary, actions and networks disagree, or the format is unknown.
+            CheckpointError: Vocabulary, actions and networks disagree, a size is beyond what any
+                model has, or the format is unknown.
         """
+        self._check_sizes()
         checks = {f'{SPEC_FILE} {name}': found for name, found in self._field_checks().items()}
         for name, (holds, expected, got) in (checks | self._size_checks()).items():
             if not holds:
-                raise CheckpointError(f'{self.name}: {name}', expected=expected, got=got)
+                raise CheckpointError(
+                    f'{self.name[:NAME_LENGTH]}: {name}', expected=expected, got=got
+                )
+
+    def _check_sizes(self) -> None:
+        """Refuse sizes with which building the networks would hang or fill the memory."""
+        place = f'{self.name[:NAME_LENGTH]}: {SPEC_FILE} '
+        check_bounds(f'{place}transformer', self.transformer, bounds.TRANSFORMER)
+        check_bounds(f'{place}vqgan', self.vqgan, bounds.VQGAN)
+        if self.action_head is not None:
+            check_bounds(f'{place}action_head', self.action_head, bounds.ACTION_HEAD)
+        levels = self.vqgan.ch_mult
+        if not within(len(levels), bounds.LEVELS) or not all(
+            within(level, bounds.MULTIPLE) for level in levels
+        ):
+            raise CheckpointError(
+                f'{place}vqgan.ch_mult',
+                expected='{} … {} numbers of {} … {}'.format(*bounds.LEVELS, *bounds.MULTIPLE),
+                got=shown(levels),
+            )
 
     def _field_checks(self) -> dict[str, tuple[bool, object, object]]:
         """Return for each field whether it makes sense, what would, and what it is."""
-        patch = self.vqgan.reduction * CODES_PER_CELL
-        world = self.world.minimum
+        names, world, most = self.cameras, self.world.minimum, bounds.MAX_HISTORY
+        named = within(len(names), bounds.CAMERAS) and len(set(names)) == len(names)
         return {
             'format': (self.format == FORMAT, FORMAT, self.format),
-            'cameras': (len(self.cameras) > 0, 'at least one name', self.cameras),
-            'history': (self.history > 0, 'at least 1', self.history),
-            'image_size': (
-                self.image_size >= patch and self.image_size % patch == 0,
-                f'a multiple of {patch} px, two codes of the VQ-GAN',
-                self.image_size,
+            'name': (
+                0 < len(self.name) <= NAME_LENGTH, f'1 … {NAME_LENGTH} letters', shown(self.name)
             ),
-            'tasks': (set(self.tasks) <= set(TASKS), f'some of {TASKS}', self.tasks),
+            'cameras': (
+                named, 'at least one name, at most {1}, all different'.format(*bounds.CAMERAS),
+                shown(names),
+            ),
+            'history': (within(self.history, (1, most)), f'1 … {most}', self.history),
+            'tasks': (set(self.tasks) <= set(TASKS), f'some of {TASKS}', shown(self.tasks)),
             'camera_rotation': (
                 self.camera_rotation in ROTATIONS, f'one of {ROTATIONS}', self.camera_rotation
             ),
             'world': (
                 world is None or len(world) == self.action.dim,
                 f'ranges of {self.action.dim} action dimensions',
-                world,
+                shown(world),
             ),
-        }  # fmt: skip
+        } | self._network_checks()  # fmt: skip
+
+    def _network_checks(self) -> dict[str, tuple[bool, object, object]]:
+        """Return the same for what a network must have."""
+        patch, side = self.vqgan.reduction * CODES_PER_CELL, self.image_size
+        norms, heads = self.transformer.qk_norm_heads, self.transformer.num_attention_heads
+        return {
+            'image_size': (
+                within(side, (patch, patch * MAX_GRID)) and side % patch == 0,
+                f'a multiple of {patch} px, two codes of the VQ-GAN, up to {patch * MAX_GRID} px',
+                side,
+            ),
+            'transformer.qk_norm_heads': (norms in (1, heads), f'1 or {heads}', norms),
+        }
 
     def _size_checks(self) -> dict[str, tuple[bool, object, object]]:
         """Return the same for what vocabulary, actions and networks must have in common."""
@@ -258,15 +296,11 @@ def read_spec_file(folder: str | Path) -> CheckpointSpec:
         ConfigError: A field is unknown, missing or of a wrong type.
     """
     file = Path(folder) / SPEC_FILE
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise CheckpointError(
-            f'no checkpoint at {folder}',
+            f'no checkpoint at {str(folder)[:MESSAGE_LENGTH]}',
             expected=f'a folder with {SPEC_FILE}',
-            got='no such folder' if not Path(folder).is_dir() else 'a folder without it',
+            got='a folder without it' if os.path.isdir(folder) else 'no such folder',
             remedy='Give the path of a checkpoint folder; worldvla pull fetches published ones.',
         )
-    try:
-        mapping = json.loads(file.read_text())
-    except ValueError as error:
-        raise CheckpointError(f'{file} is damaged: {error}', remedy='Restore the file.') from error
-    return from_mapping(CheckpointSpec, mapping, where=str(file))
+    return from_mapping(CheckpointSpec, load_json(file, CheckpointError), where=str(file))

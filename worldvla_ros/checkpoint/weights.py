@@ -8,16 +8,23 @@ host memory holds the weights once and one tensor more. Must not know what a ten
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 import hashlib
-import json
+import os
 from pathlib import Path
 import pickle
-from typing import TypeVar
+from typing import Any, TypeVar
+import zipfile
 
 from safetensors import SafetensorError, safe_open
 import torch
 from torch import nn
 
+from worldvla_ros.config import load_json, refuse_pointer, shown
 from worldvla_ros.errors import CheckpointError
+
+MODEL_FILE = 'model.safetensors'
+INDEX_FILE = 'model.safetensors.index.json'
+MAX_PICKLE_BYTES = 1 << 26
+"""Names and shapes of a torch file; the tensors lie beside them, uncompressed."""
 
 DTYPES = {
     'F64': torch.float64,
@@ -51,19 +58,45 @@ class StoredTensor:
 Tensors = dict[str, StoredTensor]
 
 
+def open_model(folder: Path) -> Tensors:
+    """Return the tensors of a folder's transformer: one file, or shards that an index names.
+
+    Raises:
+        CheckpointError: They are missing or damaged.
+    """
+    if os.path.isfile(folder / INDEX_FILE):
+        return open_sharded(folder / INDEX_FILE)
+    if os.path.isfile(folder / MODEL_FILE):
+        return open_safetensors(folder / MODEL_FILE)
+    raise CheckpointError(
+        f'no weights in {folder}',
+        expected=f'{MODEL_FILE}, or {INDEX_FILE} with its shards',
+        got=', '.join(sorted(p.name for p in folder.iterdir())),
+        remedy='Fetch the folder again; what is there is kept.',
+    )
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return the files that `open_model` opens, in the order in which they are hashed."""
+    if os.path.isfile(folder / INDEX_FILE):
+        return sorted(folder.glob('model-*.safetensors'))
+    return [folder / MODEL_FILE]
+
+
 def open_safetensors(file: Path) -> Tensors:
     """Return the tensors of one safetensors file.
 
     Raises:
-        CheckpointError: The file is missing, cut off or of another format.
+        CheckpointError: The file is missing, cut off or of another format, a git-lfs pointer, or
+            holds a type that is no plain number.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise CheckpointError(f'no weights {file}', remedy='Restore the file.')
+    refuse_pointer(file, CheckpointError)
     try:
         with safe_open(file, framework='pt') as stream:
-            names = list(stream.keys())
-            return {name: _stored(file, name, stream.get_slice(name)) for name in names}
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+            return {name: _stored(file, name, stream.get_slice(name)) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f'{file} cannot be read: {error}',
             expected='a complete safetensors file',
@@ -77,23 +110,14 @@ def open_sharded(index: Path) -> Tensors:
     Raises:
         CheckpointError: Index or shard is missing or damaged, or the index names absent tensors.
     """
-    try:
-        placed = json.loads(index.read_text())['weight_map']
-        names = sorted(set(placed.values()))
-        if any(Path(name).name != name for name in names):
-            raise ValueError(f'shards outside the folder: {names}')
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f'{index} is damaged: {error}',
-            expected='a weight_map from tensor names to shards of this folder',
-            remedy='Restore the file.',
-        ) from error
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    placed = _placed(index)
+    names = sorted(set(placed.values()))
+    missing = [name for name in names if not os.path.isfile(index.parent / name)]
     if missing:
         raise CheckpointError(
             f'{index.parent} lacks {len(missing)} of its shards',
-            expected=', '.join(names),
-            got=f'no {", ".join(missing)}',
+            expected=_listed(names),
+            got=f'no {_listed(missing)}',
             remedy='Fetch the folder again; what is there is kept.',
         )
     shards = {name: open_safetensors(index.parent / name) for name in names}
@@ -101,7 +125,7 @@ def open_sharded(index: Path) -> Tensors:
     if absent:
         raise CheckpointError(
             f'{index} names tensors that its shards do not hold',
-            expected=f'{absent[0]} in {placed[absent[0]]}',
+            expected=f'{shown(absent[0])} in {placed[absent[0]]}',
             got=f'{len(absent)} absent tensors',
             remedy='Restore index and shards of the same checkpoint.',
         )
@@ -116,20 +140,20 @@ def open_pickled(file: Path, key: str | None = None) -> Tensors:
         key: Where in it the tensors are, if not at the top.
 
     Raises:
-        CheckpointError: The file is missing or cut off, or holds other things than tensors.
+        CheckpointError: The file is missing, cut off or compressed, or holds other things than
+            tensors.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise CheckpointError(f'no weights {file}', remedy='Restore the file.')
+    refuse_pointer(file, CheckpointError)
     try:
+        _check_archive(file)
         content = torch.load(file, map_location='cpu', mmap=True, weights_only=True)
-        tensors = content[key] if key else content
-        return {
-            name: StoredTensor(tuple(tensor.shape), tensor.dtype, lambda tensor=tensor: tensor)
-            for name, tensor in tensors.items()
-        }
+        tensors = content[key] if key and isinstance(content, dict) else content
+        return _pickled_tensors(tensors)
     except (
-        RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError,
-        pickle.UnpicklingError,
+        RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError,
+        zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise CheckpointError(
             f'{file} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}',
@@ -178,12 +202,18 @@ def read_network(
         device: Where they go.
         dtype: Their type; None keeps the stored one.
         finish: Called with each part that has its tensors, before the next part is read.
+
+    Raises:
+        CheckpointError: A number is not finite, as stored or in the type asked for. All are
+            looked at, where they lie then: 17 GB/s in bf16 on one core, less than a second for
+            7B and a twentieth of the time that reading takes.
     """
     for prefix, part in _parts(network):
         loaded = {
             name: tensors[prefix + name].read().to(device=device, dtype=dtype)
             for name in part.state_dict()
         }
+        _check_finite(prefix, loaded)
         part.load_state_dict(loaded, assign=True)
         part.requires_grad_(False)
         del loaded  # what `finish` replaces must go at once, and no gradient may hold it
@@ -233,9 +263,81 @@ def _parts(network: nn.Module, prefix: str = '') -> Iterator[tuple[str, nn.Modul
         yield from _parts(child, f'{prefix}{name}.')
 
 
-def _stored(file: Path, name: str, header: object) -> StoredTensor:
+def _check_finite(prefix: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse tensors with NaN or infinity; the two extremes show either in one pass."""
+    for name, tensor in tensors.items():
+        if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
+            raise CheckpointError(
+                f'{prefix}{name} holds numbers that are not finite in {tensor.dtype}',
+                expected='finite weights',
+                remedy='The weights are damaged, or too large for this dtype: restore the file, '
+                'or choose float32 or bfloat16.',
+            )
+
+
+def _stored(file: Path, name: str, header: Any) -> StoredTensor:
+    stored_as = header.get_dtype()
+    if stored_as not in DTYPES:
+        raise CheckpointError(
+            f'{file}: {shown(name)} is stored as {stored_as}',
+            expected=f'one of {", ".join(DTYPES)}',
+            remedy='Use the weights before they were quantised; dtype quantises them while they '
+            'are read.',
+        )
+
     def read() -> torch.Tensor:
         with safe_open(file, framework='pt') as stream:
-            return stream.get_tensor(name)
+            tensor: torch.Tensor = stream.get_tensor(name)
+            return tensor
 
-    return StoredTensor(tuple(header.get_shape()), DTYPES[header.get_dtype()], read)
+    return StoredTensor(tuple(header.get_shape()), DTYPES[stored_as], read)
+
+
+def _placed(index: Path) -> dict[str, str]:
+    """Return which shard of its folder holds each tensor, as the index says."""
+    placed = load_json(index, CheckpointError).get('weight_map')
+    plain = isinstance(placed, dict) and all(
+        isinstance(shard, str) and shard and Path(shard).name == shard for shard in placed.values()
+    )
+    if not plain:
+        raise CheckpointError(
+            f'{index} is damaged',
+            expected='a weight_map from tensor names to shards of this folder',
+            got=shown(placed),
+            remedy='Restore the file.',
+        )
+    return dict(placed or {})
+
+
+def _check_archive(file: Path) -> None:
+    """Refuse an archive that grows when it is read; torch stores all without compression."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    packed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]
+    large = [e.filename for e in entries
+             if e.filename.endswith('.pkl') and e.file_size > MAX_PICKLE_BYTES]  # fmt: skip
+    if packed or large:
+        raise ValueError(f'{shown((packed + large)[0])} is compressed, or too large to be names')
+
+
+def _pickled_tensors(content: object) -> Tensors:
+    if not isinstance(content, dict):
+        raise ValueError(f'it holds {type(content).__name__}, no mapping')
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ValueError(f'{shown(name)} is {type(tensor).__name__}, no tensor with a name')
+    return {
+        name: StoredTensor(tuple(tensor.shape), tensor.dtype, _returning(tensor))
+        for name, tensor in content.items()
+    }
+
+
+def _returning(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    return lambda: tensor
+
+
+def _listed(names: list[str]) -> str:
+    """Return names for a message; of many, the first."""
+    return ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')

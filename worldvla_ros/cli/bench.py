@@ -1,4 +1,4 @@
-"""`worldvla bench`: how fast a model runs here, and how fast it could."""
+"""`worldvla bench`: inference times beside a lower bound for this device."""
 
 import argparse
 
@@ -8,7 +8,6 @@ from worldvla_ros.cli.parts import (
     add_output,
     add_threads,
     add_verb,
-    use_threads,
     write_json,
 )
 
@@ -18,7 +17,8 @@ ROWS = ('prefill', 'chunk', 'image', 'surprise', 'encode', 'decode', 'end-to-end
 def add_bench(verbs: argparse._SubParsersAction) -> None:
     """Add `bench`."""
     bench = add_verb(
-        verbs, 'bench', _bench, 'Time acting and imagining beside the least time that they need.',
+        verbs, 'bench', _bench,
+        'Measure inference time against the roofline limit of this device.',
         'worldvla bench --against reference',
     )  # fmt: skip
     bench.add_argument(
@@ -26,22 +26,28 @@ def add_bench(verbs: argparse._SubParsersAction) -> None:
         help='demo; 7b, random weights of the published sizes (15 GB); a checkpoint folder; or a '
         'profile of config/models, for random weights with its cameras and sizes',
     )  # fmt: skip
-    bench.add_argument('--device', default='cpu', help='cpu or cuda')
+    bench.add_argument('--device', default='cpu', help='device: cpu, cuda or cuda:N')
     bench.add_argument('--dtype', default='auto', help=DTYPE_HELP)
     bench.add_argument('--horizon', type=int, default=None, metavar='K', help='actions per chunk')
     bench.add_argument('--history', type=int, default=None, metavar='M', help='images per camera')
     bench.add_argument(
-        '--resolution', type=int, default=None, metavar='PX', help='side of an image'
+        '--resolution', type=int, default=None, metavar='PX', help='image side in pixels'
     )
     bench.add_argument(
-        '--only', default='', metavar='ROWS', help=f'some of {",".join(ROWS)}; all by default'
+        '--only',
+        default='',
+        metavar='ROWS',
+        help=f'comma-separated rows of {",".join(ROWS)} (default: all)',
     )
     bench.add_argument(
         '--against', default=None, choices=['reference'],
-        help='also decode token after token, and compare results and times',
+        help='also decode token by token; compare results and times',
     )  # fmt: skip
     bench.add_argument(
-        '--repeats', type=int, default=None, help='times of each row; by default what 1 s allows'
+        '--repeats',
+        type=int,
+        default=None,
+        help='repetitions per row (default: as many as fit in 1 s)',
     )
     add_threads(bench)
     add_output(bench, '--json', default='', help=JSON_HELP)
@@ -49,6 +55,7 @@ def add_bench(verbs: argparse._SubParsersAction) -> None:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from worldvla_ros.benchmark.measure import Settings, bench
+    from worldvla_ros.checkpoint.hardware import use_threads
 
     use_threads(arguments.threads)
     report = bench(

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from worldvla_ros.cli.parts import add_output, add_profile, add_verb, write_json
+from worldvla_ros.cli.parts import JSON_HELP, add_output, add_profile, add_verb, write_json
+from worldvla_ros.errors import ConfigError
 
 
 def add_checkpoints(verbs: argparse._SubParsersAction) -> None:
@@ -15,35 +16,54 @@ def add_checkpoints(verbs: argparse._SubParsersAction) -> None:
 
 def _add_pull(verbs: argparse._SubParsersAction) -> None:
     pull = add_verb(
-        verbs, 'pull', _pull, 'Fetch a published checkpoint; one interrupted goes on.',
+        verbs, 'pull', _pull,
+        'Download a published checkpoint; run it again to resume an interrupted download.',
         'worldvla pull worldvla_256_libero_goal --to checkpoints/published',
     )  # fmt: skip
-    pull.add_argument('name', help='its name; a wrong one lists all')
+    pull.add_argument('name', nargs='?', help='checkpoint name (see --list)')
+    pull.add_argument('--list', action='store_true', help='list all names and exit')
+    pull.add_argument('--to', default='checkpoints/published', help='folder to download to')
     pull.add_argument(
-        '--to', default='checkpoints/published', help='folder for all that is pulled'
+        '--revision', default=None,
+        help='commit, tag or branch of the checkpoint; the newest of the main branch by default',
+    )  # fmt: skip
+    pull.add_argument(
+        '--tokenizer-revision', default=None, help='the same for the repository of the tokenizers'
     )
 
 
 def _pull(arguments: argparse.Namespace) -> int:
+    from worldvla_ros.checkpoint.profiles import load_profile, profile_names
     from worldvla_ros.checkpoint.pull import pull
 
-    print(pull(arguments.name, arguments.to))
+    if arguments.list:
+        for name in profile_names():
+            print(f'{name}: {load_profile(name).about}')
+        return 0
+    if arguments.name is None:
+        raise ConfigError('no checkpoint named', remedy='worldvla pull --list shows the names.')
+    revisions = {'revision': arguments.revision, 'tokenizers': arguments.tokenizer_revision}
+    print(pull(arguments.name, arguments.to, **revisions))
     return 0
 
 
 def _add_inspect(verbs: argparse._SubParsersAction) -> None:
     inspect = add_verb(
-        verbs, 'inspect', _inspect, 'Say what a checkpoint is, expects and lacks.',
+        verbs, 'inspect', _inspect,
+        'Show what a checkpoint is, what it expects, and what is missing.',
         'worldvla inspect checkpoints/published/model_256/libero_goal --json goal.json',
     )  # fmt: skip
-    inspect.add_argument('path', help='checkpoint folder, ours or a published one')
+    inspect.add_argument('path', help='checkpoint folder, in this format or as published')
     add_profile(inspect)
     inspect.add_argument(
         '--episodes', default='',
-        help='folder of episodes: also measure which wordings of the prompts the weights know',
+        help='folder of recorded episodes: also report which known prompt template the checkpoint '
+        'was probably trained with',
     )  # fmt: skip
-    inspect.add_argument('--device', default='cpu', help='torch device for measuring wordings')
-    add_output(inspect, '--json', default='', help='file for what is said')
+    inspect.add_argument(
+        '--device', default='cpu', help='device for --episodes: cpu, cuda or cuda:N'
+    )
+    add_output(inspect, '--json', default='', help=JSON_HELP)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -63,11 +83,12 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _add_convert(verbs: argparse._SubParsersAction) -> None:
     convert = add_verb(
-        verbs, 'convert', _convert, 'Write a published or Meta folder in our own format.',
+        verbs, 'convert', _convert,
+        'Rewrite a published checkpoint (Meta layout included) in this format.',
         'worldvla convert downloads/models/7b checkpoints/chameleon',
     )  # fmt: skip
-    convert.add_argument('source', help='folder in a published layout')
-    convert.add_argument('target', help='new folder')
+    convert.add_argument('source', help='published checkpoint folder')
+    convert.add_argument('target', help='folder to create')
     add_profile(convert)
 
 

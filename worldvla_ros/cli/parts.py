@@ -4,12 +4,13 @@ Imports torch only where a checkpoint is loaded.
 """
 
 import argparse
+import codecs
 from collections.abc import Callable, Mapping
+import io
 import json
 from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any
-
-from worldvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:  # loads torch
     from worldvla_ros.checkpoint.folder import Checkpoint
@@ -19,8 +20,18 @@ DTYPE_HELP = (
     'auto: float32 on a CPU, as stored elsewhere'
 )
 TASKS = ('pick', 'push', 'put')
-JSON_HELP = 'file for the figures'
+JSON_HELP = 'write the report as JSON to this file'
+ASCII = {'…': '...', '–': '-', '×': 'x', '·': '*', '─': '-', '±': '+-'}
+"""What stands for letters that a terminal's encoding lacks."""
 Verb = Callable[[argparse.Namespace], int]
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but for those that are empty."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        empty = action.default is None or action.default is False or action.default in ('', [])
+        return action.help if empty else super()._get_help_string(action)
 
 
 def add_verb(
@@ -32,7 +43,7 @@ def add_verb(
         help=about,
         description=about,
         epilog=f'example:  {example}',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
     )
     added.set_defaults(verb=verb)
     return added
@@ -74,9 +85,11 @@ def add_episodes(to: argparse.ArgumentParser, episodes: int, seed: int) -> None:
 
 def add_model(to: argparse.ArgumentParser) -> None:
     """Add the flags that choose a checkpoint, where it runs, and the file for the figures."""
-    to.add_argument('--checkpoint', default='', help='checkpoint folder; empty is the demo one')
+    to.add_argument(
+        '--checkpoint', default='', help='checkpoint folder; the demo checkpoint if empty'
+    )
     add_profile(to)
-    to.add_argument('--device', default='cpu', help='torch device')
+    to.add_argument('--device', default='cpu', help='device: cpu, cuda or cuda:N')
     to.add_argument('--dtype', default='auto', help=DTYPE_HELP)
     add_threads(to)
     add_output(to, '--json', default='', help=JSON_HELP)
@@ -86,7 +99,7 @@ def add_profile(to: argparse.ArgumentParser) -> None:
     """Add the flag for published folders of another name."""
     to.add_argument(
         '--profile', default=None,
-        help='name or YAML file of the profile, where the folder has another name than published',
+        help='name or YAML file of the profile of a published checkpoint whose folder was renamed',
     )  # fmt: skip
 
 
@@ -101,23 +114,10 @@ def add_threads(to: argparse.ArgumentParser) -> None:
     )
 
 
-def use_threads(count: int) -> None:
-    """Compute with so many CPU threads; 0 leaves the choice to PyTorch.
-
-    Raises:
-        ConfigError: The number is negative.
-    """
-    import torch
-
-    if count < 0:
-        raise ConfigError('--threads', expected='0 (PyTorch chooses) or more', got=count)
-    if count:
-        torch.set_num_threads(count)
-
-
 def load_checkpoint(arguments: argparse.Namespace) -> 'Checkpoint':
     """Load the checkpoint that the flags of `add_model` name."""
     from worldvla_ros.checkpoint.folder import demo_path, load
+    from worldvla_ros.checkpoint.hardware import use_threads
 
     use_threads(arguments.threads)
     folder = arguments.checkpoint or demo_path()
@@ -125,10 +125,31 @@ def load_checkpoint(arguments: argparse.Namespace) -> 'Checkpoint':
 
 
 def write_json(file: str, content: object) -> None:
-    """Write plain values to a file; an empty name writes nothing."""
+    """Write plain values to a file; an empty name writes nothing.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     if file:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        from worldvla_ros.data.outputs import check_file
+
+        check_file(file, '--json')
         Path(file).write_text(json.dumps(content, indent=1) + '\n')
+
+
+def accept_any_terminal() -> None:
+    """Let output be printed in any encoding: what it lacks is written in ASCII."""
+    codecs.register_error('worldvla_ascii', _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='worldvla_ascii')
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return ''.join(ASCII.get(letter, '?') for letter in lacking), error.end
 
 
 def print_figures(figures: Mapping[str, object]) -> None:

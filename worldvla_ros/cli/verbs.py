@@ -13,6 +13,7 @@ from worldvla_ros.cli.checkpoints import add_checkpoints
 from worldvla_ros.cli.evaluate import add_eval
 from worldvla_ros.cli.parts import (
     TASKS,
+    accept_any_terminal,
     add_episodes,
     add_model,
     add_output,
@@ -22,11 +23,12 @@ from worldvla_ros.cli.parts import (
     print_figures,
     write_json,
 )
-from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.errors import CheckpointError, WorldVLAError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; an error that a user can fix is one message and status 2."""
+    accept_any_terminal()
     arguments = parser().parse_args(argv)
     logging.basicConfig(format='%(message)s')
     logging.getLogger('worldvla_ros').setLevel(logging.INFO)
@@ -76,7 +78,13 @@ def _add_up(verbs: argparse._SubParsersAction) -> None:
 def _up(arguments: argparse.Namespace) -> int:
     from worldvla_ros.graph import ARGUMENTS
     from worldvla_ros.processes import up
+    from worldvla_ros.robot.description import load_robot
 
+    load_robot(arguments.robot)  # a wrong name is one message here, before anything starts
+    if arguments.checkpoint and not Path(arguments.checkpoint).is_dir():
+        raise CheckpointError(
+            f'no checkpoint at {arguments.checkpoint}', remedy='Check the path of the folder.'
+        )
     return up({name: getattr(arguments, name) for name in ARGUMENTS})
 
 

@@ -4,6 +4,7 @@ from bisect import bisect_left
 import json
 from pathlib import Path
 import sys
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,8 @@ from worldvla_ros.metrics import changed_pixels, pooled_psnr
 from worldvla_ros.nodes.demo_sample import Sample
 from worldvla_ros.pictures import captioned, difference, grid, write_video
 
+Pair: TypeAlias = tuple[float, int, np.ndarray, np.ndarray, np.ndarray]
+"""Stamp of the start, strides ahead, and three images: start, observed, imagined."""
 SAME_S = 1e-3
 """Stamps that differ by less are the same; images come every 0.05 s."""
 NEAR_S = 0.03
@@ -33,7 +36,8 @@ def write_report(
         memory_mb: Largest memory of the nodes [MB].
 
     Returns:
-        0 if every sentence brought chunks and imagined images and the bag has messages, else 1.
+        0 if every sentence brought chunks and imagined images, at least one was done, and there
+        is a bag; else 1.
     """
     pairs = [matched(sample, stride_s, per_chunk) for sample in samples]
     rows = [figures(s, p) for s, p in zip(samples, pairs, strict=True)]
@@ -43,22 +47,21 @@ def write_report(
     record = {'rows': rows, 'peak_memory_mb': memory_mb, 'smallest_real_time_factor': slowest}
     (out / 'table.json').write_text(json.dumps(record, indent=1) + '\n')
     files = ['table.json', 'bag']
-    if worked:
+    if worked and any(pairs):
         write_video(out / 'demo.mp4', video(samples), VIDEO_RATE_HZ)
         strip(samples, pairs, stride_s).save(out / 'strip.png')
         files += ['demo.mp4', 'strip.png']
     sys.stdout.write('\n' + table(rows) + '\n\n')
+    done = sum(bool(row['success']) for row in rows)
     sys.stdout.write(
-        f'Peak memory of all nodes {memory_mb:.0f} MB, '
+        f'{done} of {len(rows)} sentences done. Peak memory of all nodes {memory_mb:.0f} MB, '
         f'simulation at no less than {slowest:.2f} × real time.\n'
         f'Written to {out}: {", ".join(files)}\n'
     )
-    return 0 if worked else 1
+    return 0 if worked and done else 1
 
 
-def matched(
-    sample: Sample, stride_s: float, per_chunk: int
-) -> list[tuple[float, int, np.ndarray, np.ndarray, np.ndarray]]:
+def matched(sample: Sample, stride_s: float, per_chunk: int) -> list[Pair]:
     """Return each imagined image with its start and with what was seen at the predicted time.
 
     The images of a chunk come one after another, each a stride after the last; the first lies a
@@ -68,7 +71,8 @@ def matched(
         (stamp of the start, strides ahead, start, observed, imagined); images uint8[h, w, 3] at
         the size of the imagined one.
     """
-    found, start_s, ahead = [], -np.inf, per_chunk
+    found: list[Pair] = []
+    start_s, ahead = -np.inf, per_chunk
     for stamp, imagined in sample.imagined:
         follows = abs(start_s + (ahead + 1) * stride_s - stamp) < SAME_S
         if ahead < per_chunk and follows:
@@ -78,8 +82,9 @@ def matched(
         start = image_at(sample, start_s, SAME_S)
         observed = image_at(sample, stamp, NEAR_S)
         if start is not None and observed is not None:
-            sizes = [_shrink(image, imagined.shape[0]) for image in (start, observed)]
-            found.append((start_s, ahead, *sizes, imagined))
+            side = imagined.shape[0]
+            images = _shrink(start, side), _shrink(observed, side), imagined
+            found.append((start_s, ahead, *images))
     return found
 
 
@@ -94,7 +99,7 @@ def image_at(sample: Sample, stamp_s: float, tolerance_s: float) -> np.ndarray |
     return sample.images[best][1]
 
 
-def figures(sample: Sample, pairs: list) -> dict[str, object]:
+def figures(sample: Sample, pairs: list[Pair]) -> dict[str, Any]:
     """Return the row of one sentence; PSNR [dB] is pooled over the pixels that changed."""
     latencies = [1000 * latency for _, latency in sample.chunks]
     errors: dict[str, list[np.ndarray]] = {'imagined': [], 'start': []}
@@ -116,13 +121,13 @@ def figures(sample: Sample, pairs: list) -> dict[str, object]:
     }
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as text."""
 
     def number(value: float | None, form: str) -> str:
         return '–' if value is None else form.format(value)
 
-    cells = [HEADER]
+    cells: list[tuple[str, ...]] = [HEADER]
     for row in rows:
         cells.append(
             (
@@ -162,7 +167,7 @@ def video(samples: list[Sample]) -> list[np.ndarray]:
     return made
 
 
-def strip(samples: list[Sample], pairs: list[list], stride_s: float) -> Image.Image:
+def strip(samples: list[Sample], pairs: list[list[Pair]], stride_s: float) -> Image.Image:
     """Return one row per sentence: the start at which most was to move, and what came of it."""
     rows, labels = [], []
     furthest = max(ahead for found in pairs for _, ahead, *_ in found)

@@ -4,16 +4,18 @@ Starts the nodes of `worldvla_ros.graph` as processes, has them spoken to, and m
 pictures of what they published.
 """
 
+import os
 from pathlib import Path
 import shutil
 import sys
 import time
+from typing import TextIO
 
 import rclpy
 
 from worldvla_ros.checkpoint.folder import demo_path, read_spec
 from worldvla_ros.demo.report import write_report
-from worldvla_ros.graph import describe
+from worldvla_ros.graph import NodeSpec, describe
 from worldvla_ros.nodes.demo_client import DemoClient, GraphError
 from worldvla_ros.nodes.demo_sample import Sample
 from worldvla_ros.processes import Processes
@@ -36,7 +38,8 @@ def run_demo(out: Path, seed: int | None = None, checkpoint: str = '') -> int:
         checkpoint: Checkpoint folder; empty is the demo checkpoint.
 
     Returns:
-        0 if every node lived and every sentence brought chunks and imagined images, else 1.
+        0 if every node lived, every sentence brought chunks and imagined images, and the arm did
+        what at least one of them says; else 1.
 
     Raises:
         WorldVLAError: The checkpoint cannot be used.
@@ -45,25 +48,40 @@ def run_demo(out: Path, seed: int | None = None, checkpoint: str = '') -> int:
     bag = out / 'bag'
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(bag, ignore_errors=True)
+    # no graph on another machine may hear the demonstration, nor be held and enabled by it
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     nodes = describe({'checkpoint': checkpoint, 'record': str(bag)})
     _say('Starting the graph: ' + ', '.join(n.executable for n in nodes))
-    rclpy.init()
-    with (out / 'log.txt').open('w') as log:
-        processes, client = Processes(nodes, log), DemoClient()
-        try:
-            samples = _perform(client, processes, FIRST_SEED if seed is None else seed)
-            memory = processes.peak_memory_mb()
-        except GraphError as error:
-            _say(f'The graph failed: {error}\nSee {out / "log.txt"}')
-            return 1
-        finally:
-            client.destroy_node()
-            rclpy.try_shutdown()
-            processes.stop()
+    try:
+        with (out / 'log.txt').open('w') as log:
+            first_seed = FIRST_SEED if seed is None else seed
+            samples, memory = _run_graph(nodes, log, first_seed)
+    except GraphError as error:
+        _say(f'The graph failed: {error}\nSee {out / "log.txt"}')
+        return 1
     _say('Making video and pictures')
     per_image = spec.world.actions_per_image
     stride_s = per_image * spec.action.dt
     return write_report(out, samples, stride_s, spec.action.horizon // per_image, memory)
+
+
+def _run_graph(nodes: list[NodeSpec], log: TextIO, seed: int) -> tuple[list[Sample], float]:
+    """Run the graph and give it all sentences; return what came and the peak memory [MB].
+
+    Raises:
+        GraphError: A node ended, reported an error or did not answer.
+    """
+    processes = Processes(nodes, log)
+    try:
+        rclpy.init()
+        client = DemoClient()
+        try:
+            return _perform(client, processes, seed), processes.peak_memory_mb()
+        finally:
+            client.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+        processes.stop()
 
 
 def _perform(client: DemoClient, processes: Processes, seed: int) -> list[Sample]:

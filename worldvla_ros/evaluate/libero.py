@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from worldvla_ros.checkpoint.folder import CheckpointSpec, load, read_spec
+from worldvla_ros.checkpoint.hardware import MAX_THREADS
 from worldvla_ros.checkpoint.quantise import AUTO
 from worldvla_ros.errors import ConfigError, MissingDependencyError, RobotError
 from worldvla_ros.evaluate.libero_trials import LiberoTrial, append, read_record
@@ -98,7 +99,11 @@ class LiberoSettings:
                 ' or '.join(map(str, RESOLUTIONS)),
                 self.resolution,
             ),
-            'threads': (self.threads >= 0, '0 (PyTorch chooses) or more', self.threads),
+            'threads': (
+                0 <= self.threads <= MAX_THREADS,
+                f'1 … {MAX_THREADS}, or 0 for what PyTorch chooses',
+                self.threads,
+            ),
             'wording': (self.wording in WORDINGS, ' or '.join(WORDINGS), repr(self.wording)),
         }
         for name, (holds, expected, got) in checks.items():

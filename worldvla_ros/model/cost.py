@@ -98,12 +98,12 @@ class TransformerCost:
         size = self.config
         return self.layer_parameters + (2 * size.vocab_size + 1) * size.hidden_size
 
-    def cache_bytes(self, seen: int, batch: int = 1) -> float:
+    def cache_bytes(self, seen: float, batch: int = 1) -> float:
         """Return the bytes of the keys and values of so many tokens."""
         size = self.config
         return 2 * size.num_hidden_layers * size.hidden_size * seen * batch * self.value_width
 
-    def run(self, tokens: int, seen: int, batch: int = 1) -> Cost:
+    def run(self, tokens: float, seen: float, batch: int = 1) -> Cost:
         """Return the cost of the layers in one pass.
 
         Args:

@@ -23,8 +23,8 @@ from worldvla_ros.errors import ConfigError, ObservationError, WorldVLAError
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import message_to_chunk
 from worldvla_ros.nodes.runtime import (
+    JOINTS_QOS,
     RELIABLE_QOS,
-    SENSOR_QOS,
     ManagedNode,
     declare,
     seconds,
@@ -106,7 +106,7 @@ class ActionPlayerNode(ManagedNode):
         self, robot: RobotConfig, output: str, period_s: float, player: Player
     ) -> Configured:
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
-        self.subscribe(JointState, 'joint_states', self._on_joints, SENSOR_QOS)
+        self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
         self.serve(SetBool, '~/enable', self._on_enable)
         self.serve(Trigger, '~/hold', self._on_hold)
         self.every(period_s / TICKS_PER_PERIOD, self._tick)

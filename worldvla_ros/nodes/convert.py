@@ -10,7 +10,7 @@ import io
 from builtin_interfaces.msg import Time
 import numpy as np
 from PIL import Image as Picture
-from PIL import UnidentifiedImageError
+from PIL import ImageOps
 from sensor_msgs.msg import CompressedImage, Image
 
 from worldvla_ros.errors import ObservationError
@@ -27,6 +27,9 @@ CHANNELS = {
     '8UC3': (2, 1, 0),
 }
 """Encoding → which byte of a pixel is red, green, blue; `8UC3` is OpenCV's order."""
+MOST_PIXELS = 64_000_000
+"""Few compressed bytes may hold many pixels; beyond this they are not decoded."""
+AnyImage = Image | CompressedImage
 BYTES = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1, '8UC1': 1, '8UC3': 3}
 
 
@@ -34,6 +37,25 @@ def time_message(stamp_s: float) -> Time:
     """Return seconds as a message."""
     nanoseconds = round(stamp_s * 1e9)
     return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def image_type(topic: str) -> type[AnyImage]:
+    """Return the type of an image topic: compressed where its name says so, as image_transport's.
+
+    A camera of a robot description with `topic: image/compressed` is heard compressed.
+    """
+    return CompressedImage if topic.rstrip('/').split('/')[-1] == 'compressed' else Image
+
+
+def to_array(message: AnyImage) -> np.ndarray:
+    """Return an image message of either type as uint8[h, w, 3] RGB.
+
+    Raises:
+        ObservationError: It cannot be used.
+    """
+    if isinstance(message, CompressedImage):
+        return compressed_to_array(message)
+    return image_to_array(message)
 
 
 def image_to_array(message: Image) -> np.ndarray:
@@ -53,35 +75,54 @@ def image_to_array(message: Image) -> np.ndarray:
             remedy='Check the camera driver.',
         )
     row = message.width * size
-    if message.step < row or len(message.data) < message.step * message.height:
+    needed = message.step * (message.height - 1) + row  # the last row may lack its padding
+    if message.step < row or len(message.data) < needed:
         raise ObservationError(
             'image data is cut off',
             expected=f'{message.height} rows of at least {row} bytes',
             got=f'step {message.step}, {len(message.data)} bytes',
             remedy='Check the camera driver.',
         )
-    flat = np.frombuffer(message.data, np.uint8, count=message.step * message.height)
-    pixels = flat.reshape(message.height, message.step)[:, :row]
-    pixels = pixels.reshape(message.height, message.width, size)
+    flat = np.frombuffer(message.data, np.uint8, count=needed)
+    rows = np.lib.stride_tricks.as_strided(
+        flat, (message.height, row), (message.step, 1), writeable=False
+    )
+    pixels = rows.reshape(message.height, message.width, size)
     return np.ascontiguousarray(pixels[..., CHANNELS[message.encoding]])
 
 
 def compressed_to_array(message: CompressedImage) -> np.ndarray:
-    """Return a JPEG or PNG message as uint8[h, w, 3] RGB.
+    """Return a JPEG or PNG message as uint8[h, w, 3] RGB, turned as its EXIF data say.
 
     Raises:
-        ObservationError: It cannot be decoded.
+        ObservationError: It cannot be decoded, or is larger than `MOST_PIXELS`.
     """
     try:
-        with Picture.open(io.BytesIO(bytes(message.data))) as picture:
-            return np.asarray(picture.convert('RGB'))
-    except (UnidentifiedImageError, OSError) as error:
+        with Picture.open(io.BytesIO(bytes(message.data)), formats=('JPEG', 'PNG')) as picture:
+            pixels = picture.width * picture.height
+            if pixels <= MOST_PIXELS:
+                return _eight_bits(ImageOps.exif_transpose(picture))
+    except Exception as error:  # a foreign library's boundary: Pillow raises many kinds
         raise ObservationError(
-            f'compressed image cannot be decoded: {error}',
+            f'compressed image cannot be decoded: {type(error).__name__}: {error}',
             expected='JPEG or PNG',
-            got=f'format {message.format!r}',
+            got=f'format {message.format[:80]!r}',
             remedy='Check the image transport.',
         ) from error
+    raise ObservationError(
+        'compressed image is too large',
+        expected=f'at most {MOST_PIXELS} pixels',
+        got=f'{pixels}',
+        remedy='Set the resolution in the camera driver.',
+    )
+
+
+def _eight_bits(picture: Picture.Image) -> np.ndarray:
+    """Return a picture as uint8[h, w, 3]; of 16-bit grey, the upper 8 bits."""
+    if picture.mode.startswith('I'):
+        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)  # [h, w] → [h, w, 3]
+    return np.asarray(picture.convert('RGB'))
 
 
 def array_to_image(image: np.ndarray, stamp_s: float, frame_id: str = '') -> Image:
@@ -150,18 +191,25 @@ def message_to_chunk(message: ChunkMessage) -> ActionChunk:
 
 
 def _by_cv_bridge(message: Image) -> np.ndarray:
-    """Convert with cv_bridge, or say which encodings work without it."""
-    refusal = ObservationError(
-        'image encoding',
-        expected=f'one of {", ".join(BYTES)}',
-        got=repr(message.encoding),
-        remedy='Convert the image (image_proc, image_transport), or install cv_bridge.',
-    )
+    """Convert with cv_bridge, or say which encodings work without it.
+
+    Raises:
+        ObservationError: cv_bridge is not installed or cannot convert the image.
+    """
+    cause: Exception
     try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError:
-        raise refusal from None
-    try:
+        from cv_bridge import CvBridge
+
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, 'rgb8'))
-    except CvBridgeError as error:
-        raise refusal from error
+    except Exception as error:  # a foreign library's boundary: missing parts, cut-off data
+        cause = error
+    problem = 'image encoding'
+    if not isinstance(cause, ImportError):
+        problem += f' cannot be converted by cv_bridge ({type(cause).__name__}: {cause})'
+    raise ObservationError(
+        problem,
+        expected=f'one of {", ".join(BYTES)}',
+        got=repr(message.encoding[:80]),
+        remedy='Convert the image (image_proc, image_transport), or install cv_bridge with '
+        'OpenCV.',
+    ) from cause

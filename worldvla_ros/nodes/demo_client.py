@@ -5,9 +5,11 @@ Knows topics and services. Must not know who started the graph or what is made o
 
 from collections.abc import Callable
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import rclpy
+from rclpy.client import Client
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -40,10 +42,10 @@ class DemoClient(Node):
         self.errors: list[str] = []
         self._configured: set[str] = set()
         self._instruction = self.create_publisher(String, 'instruction', LATCHED_QOS)
-        self._reset = self.create_client(ResetScene, 'sim/reset')
-        self._enable = self.create_client(SetBool, 'policy/enable')
-        self._hold = self.create_client(Trigger, 'action_player/hold')
-        self._release = self.create_client(SetBool, 'action_player/enable')
+        self._reset: Client[Any, Any] = self.create_client(ResetScene, 'sim/reset')
+        self._enable: Client[Any, Any] = self.create_client(SetBool, 'policy/enable')
+        self._hold: Client[Any, Any] = self.create_client(Trigger, 'action_player/hold')
+        self._release: Client[Any, Any] = self.create_client(SetBool, 'action_player/enable')
         listen = self.create_subscription
         listen(Image, 'image', self._on_image, SENSOR_QOS)
         listen(Image, 'imagined_image', self._on_imagined, RELIABLE_QOS)
@@ -76,6 +78,7 @@ class DemoClient(Node):
     def watch(self, alive: Callable[[], None]) -> Sample:
         """Listen until success or the end of time; `alive` raises when a node has died."""
         sample, end = self.sample, time.monotonic() + SENTENCE_LIMIT_S
+        assert sample is not None, 'begin comes before watch'
         while time.monotonic() < end:
             succeeded = sample.time_to_success is not None
             self.spin(0.1)
@@ -90,7 +93,7 @@ class DemoClient(Node):
         while time.monotonic() < end:
             rclpy.spin_once(self, timeout_sec=0.02)
 
-    def _call(self, client: object, request: object) -> None:
+    def _call(self, client: 'Client[Any, Any]', request: object) -> None:
         future = client.call_async(request)
         rclpy.spin_until_future_complete(self, future, timeout_sec=SERVICE_TIMEOUT_S)
         answer = future.result() if future.done() else None

@@ -1,14 +1,16 @@
 """One copy of the weights and one thread for all nodes of a process.
 
-Knows loading and devices. Must not know what the nodes do with the weights.
+Knows loading and devices. Must not know what the nodes do with the weights. Loading runs in the
+executor's thread, everything that uses the weights later in the worker's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
 from worldvla_ros.checkpoint.folder import Checkpoint, demo_path, load
-from worldvla_ros.errors import ConfigError
+from worldvla_ros.errors import ConfigError, MemoryLimitError, WorldVLAError
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.worker import Task, Worker
 
@@ -30,22 +32,16 @@ class ModelHost:
             ConfigError: The device or the profile is not there, or the precision is not for it.
             MissingDependencyError: The precision needs torchao, which is not installed.
         """
-        path = str(
-            declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
-        )
-        profile = str(
-            declare(node, 'profile', '', 'name or YAML file of a renamed published folder')
-        )
-        device = str(declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0'))
-        dtype = str(
-            declare(
-                node, 'dtype', 'auto', 'auto, float32, bfloat16, float16, int8, int4 or float8'
-            )
+        path = declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
+        profile = declare(node, 'profile', '', 'name or YAML file of a renamed published folder')
+        device = declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0')
+        dtype = declare(
+            node, 'dtype', 'auto', 'auto, float32, bfloat16, float16, int8, int4 or float8'
         )
         threads = declare(node, 'threads', 1, 'CPU threads of torch', 1, 256)
+        torch.set_num_threads(threads)
         key = (path or str(demo_path()), device, dtype, profile)
         if self._loaded is None or self._loaded[0] != key:
-            torch.set_num_threads(threads)
             self._loaded = (key, load(key[0], _device(device), dtype, profile or None))
         return self._loaded[1]
 
@@ -59,7 +55,10 @@ class ModelHost:
 
 
 class ModelNode(ManagedNode):
-    """A node that thinks in a host's worker; nodes of one process share a host."""
+    """A node that computes in a host's worker; nodes of one process share a host."""
+
+    NO_ANSWER = 'no answer'
+    """How a report begins that there is no answer to one message."""
 
     def __init__(self, name: str, host: ModelHost | None) -> None:
         """Create the node, with a host of its own if none is given."""
@@ -68,17 +67,54 @@ class ModelNode(ManagedNode):
         self._host.watch(self._on_death)
         self._task: Task | None = None
 
-    def clean_up(self) -> None:
-        """Stop listening and leave the worker."""
+    def work(self, handler: Callable[[Any], Iterator[None]], *, urgent: bool) -> None:
+        """Let the worker handle this node's items until clean_up."""
+        self._task = self._host.worker.add(handler, self._on_item_error, urgent=urgent)
+        self._host.worker.start()
+
+    def hand_over(self, item: object) -> None:
+        """Leave an item for the worker, replacing one that still waits."""
         if self._task is not None:
-            self._host.worker.remove(self._task)
-            self._task = None
+            self._host.worker.put(self._task, item)
+
+    def max_camera_skew(self) -> float:
+        """Return the largest time between images of one instant [s], the same for all nodes.
+
+        Raises:
+            ConfigError: The parameter is wrong.
+        """
+        return declare(self, 'max_camera_skew', 0.1, 'largest time between cameras [s]', 0.0, 10.0)
+
+    def now_s(self) -> float:
+        """Return the time of the clock that stamps use [s]."""
+        return self.get_clock().now().nanoseconds * 1e-9
+
+    def refuse(self, problem: object, key: str) -> None:
+        """Report why there is no answer to one message; the next one may have an answer."""
+        self.status.warn(f'{self.NO_ANSWER}: {problem}', key=key)
+
+    def clean_up(self) -> None:
+        """Leave the worker, once its present step is done, and remove all interfaces."""
+        task, self._task = self._task, None
+        if task is not None and not self._host.worker.remove(task):
+            self.status.error('the worker did not end its present step in time')
         super().clean_up()
 
     def close(self) -> None:
         """Stop the worker with the node."""
         super().close()
         self._host.worker.stop()
+
+    def _on_item_error(self, error: Exception, trace: str) -> None:
+        """Report what one item brought about; runs in the worker."""
+        if isinstance(error, MemoryLimitError):
+            self.fail(error)
+        elif isinstance(error, WorldVLAError):
+            self.refuse(error, key=error.problem)
+        else:
+            self.get_logger().error(trace)
+            problem = f'{self.NO_ANSWER}: {type(error).__name__}: {error}. See the log'
+            self.status.error(problem, key=type(error).__name__, latch=False)
 
     def _on_death(self, trace: str) -> None:
         self.end_process(f'its worker died: {trace}')

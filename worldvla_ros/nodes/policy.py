@@ -3,56 +3,95 @@
 Callbacks keep the newest messages; the worker converts, judges and acts. A refused observation
 gives a reason on ~/status and no chunk, so that the player holds. Must not know tokens or
 simulators.
+
+    executor's thread   Configured.images, joints, watch; Snapshot is handed over
+    worker's thread     Configured.policy, frozen; chunks and status are published from here
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 import time
 
 import numpy as np
-from sensor_msgs.msg import Image, JointState
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
-from worldvla_ros.errors import MemoryLimitError, WorldVLAError
+from worldvla_ros.checkpoint.spec import CheckpointSpec
+from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.convert import chunk_to_message, image_to_array
-from worldvla_ros.nodes.history import ImageHistory, Pairing
+from worldvla_ros.nodes.convert import AnyImage, chunk_to_message, image_type, to_array
+from worldvla_ros.nodes.history import ImageHistory, Instant
 from worldvla_ros.nodes.host import ModelHost, ModelNode
-from worldvla_ros.nodes.runtime import (
-    RELIABLE_QOS,
-    SENSOR_QOS,
-    declare,
-    seconds,
-)
+from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
+from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, SENSOR_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
-from worldvla_ros.robot.description import check_fits, load_robot
-from worldvla_ros.robot.state import JointReading, order_joints, state_from_joints
+from worldvla_ros.robot.description import Camera, RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
+
+SILENT_S = 1.0
+"""A topic without a message for this long is named on ~/status."""
+WATCH_PERIOD_S = 0.2
+
+
+@dataclass(frozen=True)
+class Configured:
+    """What configuring made; gone with clean_up.
+
+    Attributes:
+        robot: The robot's description.
+        cameras: The checkpoint's cameras as the robot describes them, by name.
+        spec: What the checkpoint means.
+        policy: Acts.
+        max_age_s: Oldest image that is answered [s].
+        max_skew_s: Largest time between cameras [s].
+        rate: Chunks per second at most.
+        images: The newest images of all cameras.
+        joints: The newest joint positions.
+        watch: Which topics have stopped.
+        frozen: Notices a frozen camera, by camera.
+        chunks: Where answers go.
+    """
+
+    robot: RobotConfig
+    cameras: Mapping[str, Camera]
+    spec: CheckpointSpec
+    policy: Policy
+    max_age_s: float
+    max_skew_s: float
+    rate: RateLimit
+    images: ImageHistory[AnyImage]
+    joints: JointBuffer
+    watch: StreamWatch
+    frozen: Mapping[str, guards.FrozenCamera]
+    chunks: Publisher
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The newest messages at one instant."""
 
-    images: dict[str, Image]
-    history: tuple[Mapping[str, Image], ...]
-    joints: JointState
+    instant: Instant[AnyImage]
+    joints: JointReading
     instruction: str
-    received_s: float
 
 
 class PolicyNode(ModelNode):
     """Unconfigured: nothing loaded. Inactive: loaded and warm, publishes nothing. Active: acts."""
 
+    NO_ANSWER = 'no chunk'
+
     def __init__(self, host: ModelHost | None = None) -> None:
         """Create the node; nodes of one process share a host."""
         super().__init__('policy', host)
         self._instruction: str | None = None
-        self._history: ImageHistory[Image] | None = None
-        self._reset_inputs()
+        self._has_joints = False
+        self._enabled = True
+        self._built: Configured | None = None
 
     def configure(self) -> None:
         """Load and check the checkpoint, warm it up, and listen.
@@ -61,186 +100,241 @@ class PolicyNode(ModelNode):
             WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
                 wrong.
         """
-        self._robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        self._max_age_s = declare(
+        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        max_age_s = declare(
             self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
         )
-        self._max_skew_s = declare(
-            self, 'max_camera_skew', 0.1, 'largest time between cameras [s]', 0.0, 10.0
+        max_joint_age_s = declare(
+            self, 'max_joint_age', 0.3, 'oldest joint state that is answered [s]', 0.01, 10.0
         )
-        rate = declare(self, 'max_rate', 20.0, 'most chunks per second [Hz]', 0.1, 200.0)
-        self._period_s = 1.0 / rate
+        rate = declare(self, 'max_rate', 5.0, 'most chunks per second [Hz]', 0.1, 200.0)
         self._enabled = declare(self, 'enabled', True, 'act as soon as active; see ~/enable')
         decoding = declare(
-            self,
-            'decoding',
-            'auto',
+            self, 'decoding', 'auto',
             'discrete, verified, continuous, or auto: a head where there is one',
-        )
+        )  # fmt: skip
+        max_skew_s = self.max_camera_skew()
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
-        check_fits(
-            self._robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation
+        check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
+        cameras = {c.name: c for c in robot.cameras if c.name in spec.cameras}
+        configured = Configured(
+            robot=robot,
+            cameras=cameras,
+            spec=spec,
+            policy=Policy(checkpoint, None if decoding == 'auto' else decoding),
+            max_age_s=max_age_s,
+            max_skew_s=max_skew_s,
+            rate=RateLimit(rate),
+            images=ImageHistory(spec.cameras, spec.history - 1, spec.action.dt, max_age_s),
+            joints=JointBuffer(robot, max_joint_age_s),
+            watch=StreamWatch([*(c.topic for c in cameras.values()), 'joint_states'], SILENT_S),
+            frozen={
+                name: guards.FrozenCamera(joint_age_s=max_joint_age_s) for name in spec.cameras
+            },
+            chunks=self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS),
         )
-        self._policy = Policy(checkpoint, None if decoding == 'auto' else decoding)
-        self._spec = spec
-        self._history = ImageHistory(spec.cameras, spec.history - 1, spec.action.dt)
-        self._pairing = Pairing(spec.cameras, self._max_age_s)
-        self._frozen = {name: guards.FrozenCamera() for name in spec.cameras}
-        self._policy.warm_up()
-        self._listen()
-        self._task = self._host.worker.add(self._act, urgent=True)
-        self._host.worker.start()
-        self.status.ok('configured', model=checkpoint.model_id, robot=self._robot.name)
+        configured.policy.warm_up()
+        self._built = configured
+        self._listen(configured)
+        self.work(self._act, urgent=True)
+        self.status.ok('configured', model=checkpoint.model_id, robot=robot.name)
 
     def activate(self) -> None:
         """Say what is missing, which nothing else does as long as no image comes."""
-        self.get_logger().info(f'active, waiting for {self._waiting_for()}')
+        self.get_logger().info(f'active, waiting for {self._waiting_for() or "images"}')
 
     def deactivate(self) -> None:
         """Forget what waits; without chunks the player holds."""
-        self._reset_inputs()
+        self._forget()
 
     def clean_up(self) -> None:
-        """Stop listening and leave the worker."""
+        """Leave the worker, stop listening, and free the weights of this node."""
         super().clean_up()
-        self._policy = None
+        self._built = None
 
-    def _listen(self) -> None:
-        topics = {c.name: c.topic for c in self._robot.cameras}
-        self._chunks = self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS)
-        for name in self._spec.cameras:
-            self.subscribe(Image, topics[name], self._image_callback(name), SENSOR_QOS)
-        self.subscribe(JointState, 'joint_states', self._on_joints, SENSOR_QOS)
+    def _listen(self, configured: Configured) -> None:
+        for name, camera in configured.cameras.items():
+            callback = self._image_callback(name)
+            self.subscribe(image_type(camera.topic), camera.topic, callback, SENSOR_QOS)
+        self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
         self.subscribe_latched(String, 'instruction', self._on_instruction)
         self.serve(SetBool, '~/enable', self._on_enable)
+        self.every(WATCH_PERIOD_S, self._watch)
 
-    def _image_callback(self, camera: str) -> callable:
-        def on_image(message: Image) -> None:
-            stamp = seconds(message.header.stamp)
-            if stamp < self._newest_s - 1.0:
-                self._reset_inputs()
-            self._newest_s = stamp
-            self._images[camera] = message
-            self._history.put(camera, stamp, message)
-            if self._pairing.put(camera, stamp):
-                self._offer()
+    @property
+    def _configured(self) -> Configured:
+        """What configuring made; callbacks and the worker run only while it is there."""
+        assert self._built is not None, 'a callback outlived clean_up'
+        return self._built
+
+    # ---- callbacks, in the executor's thread
+
+    def _image_callback(self, camera: str) -> Callable[[AnyImage], None]:
+        topic = self._configured.cameras[camera].topic
+
+        def on_image(message: AnyImage) -> None:
+            stamp_s = seconds(message.header.stamp)
+            self._configured.watch.heard(topic, time.monotonic())
+            if stamp_s <= 0:
+                self.refuse(
+                    f'an image on {topic} has no time stamp. Set header.stamp in the camera '
+                    'driver',
+                    key='stamp',
+                )
+                return
+            if self._configured.images.put(camera, stamp_s, message):
+                self._configured.joints.clear()
+                self._has_joints = False
+            self._offer()
 
         return on_image
 
     def _on_joints(self, message: JointState) -> None:
-        self._joints = message
+        self._configured.watch.heard('joint_states', time.monotonic())
+        self._has_joints = True
+        try:
+            self._configured.joints.put(
+                list(message.name),
+                np.asarray(message.position),
+                seconds(message.header.stamp),
+            )
+        except ObservationError as error:
+            self.refuse(error, key=error.problem)
 
     def _on_instruction(self, message: String) -> None:
-        self._instruction = message.data
-        self.status.ok(f'instruction: {message.data[:80]!r}')
+        if message.data != self._instruction:
+            self._instruction = message.data
+            self.status.ok(f'instruction: {message.data[:80]!r}', key='instruction')
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
         response.success, response.message = True, 'acting' if request.data else 'not acting'
+        if not request.data:
+            self.status.ok('not acting: disabled by ~/enable')
         return response
 
+    def _watch(self) -> None:
+        """Name a topic that has stopped, which no image callback does when images stop."""
+        silent = self._configured.watch.silent(time.monotonic())
+        if self.active and self._enabled and silent is not None:
+            topic, silent_s = silent
+            what = 'joint state' if topic == 'joint_states' else 'image'
+            self.refuse(
+                f'no {what} on topic {topic} for {silent_s:.1f} s. Check its publisher',
+                key=f'silent {topic}',
+            )
+
     def _offer(self) -> None:
-        """Hand the newest messages to the worker."""
+        """Hand the newest messages to the worker, when it is time for a chunk."""
+        if not self.active or not self._enabled:
+            return
         waiting = self._waiting_for()
         if waiting:
             self.status.ok(f'waiting for {waiting}')
-        elif self.active and self._enabled and time.monotonic() - self._acted_s >= self._period_s:
-            newest = seconds(self._images[self._spec.cameras[0]].header.stamp)
-            snapshot = Snapshot(
-                dict(self._images),
-                self._history.before(newest),
-                self._joints,
-                self._instruction,
-                time.monotonic(),
-            )
-            self._host.worker.put(self._task, snapshot)
+            return
+        if not self._configured.rate.ready(time.monotonic()):
+            return
+        instant = self._configured.images.next()
+        if instant is None:
+            return
+        try:
+            joints = self._configured.joints.newest(self.now_s())
+        except ObservationError as error:
+            self.refuse(error, key=error.problem)
+            return
+        self.hand_over(Snapshot(instant, joints, self._instruction))
 
     def _waiting_for(self) -> str:
-        missing = [name for name in self._spec.cameras if name not in self._images]
+        missing = self._configured.images.missing()
         if missing:
-            topics = {c.name: c.topic for c in self._robot.cameras}
-            return f'images of camera {missing[0]} on topic {topics[missing[0]]}'
+            return f'images of camera {missing} on topic {self._configured.cameras[missing].topic}'
         if self._instruction is None:
             return 'an instruction'
-        return 'joint states' if self._joints is None else ''
+        return '' if self._has_joints else 'joint states'
+
+    def _forget(self) -> None:
+        """Drop images and joints."""
+        self._has_joints = False
+        if self._built is not None:
+            self._configured.images.clear()
+            self._configured.joints.clear()
+
+    # ---- the worker's thread
 
     def _act(self, snapshot: Snapshot) -> Iterator[None]:
-        """Answer one snapshot; runs in the worker."""
-        self._acted_s = time.monotonic()
-        try:
-            observation, refusal = self._observation(snapshot)
-            if refusal is not None:
-                self.status.warn(f'no chunk: {refusal}', key=refusal.guard)
-                return
-            chunk = self._policy.act(observation)
-        except MemoryLimitError as error:
-            self.fail(error)
+        """Answer one snapshot.
+
+        Raises:
+            WorldVLAError: A message cannot be used, or memory is short.
+        """
+        configured = self._configured
+        configured.rate.taken(time.monotonic())
+        observation, refusal = observe(configured, snapshot, self.now_s())
+        if refusal is not None:
+            self.refuse(refusal, key=refusal.guard)
             return
-        except WorldVLAError as error:
-            self.status.warn(f'no chunk: {error}', key=error.problem)
-            return
+        chunk = configured.policy.act(observation)
         # a continuous head overshoots a little; the player takes the range of training alone
-        actions = np.clip(chunk.actions, self._spec.action.minimum, self._spec.action.maximum)
-        latency_s = time.monotonic() - snapshot.received_s
-        chunk = replace(chunk, actions=actions.astype(np.float32), latency_s=latency_s)
-        message = chunk_to_message(chunk, self._robot.base_frame)
-        message.header.stamp = snapshot.images[self._spec.cameras[0]].header.stamp
+        limits = configured.spec.action
+        actions = np.clip(chunk.actions, limits.minimum, limits.maximum).astype(np.float32)
+        # by the clock of the stamps: transport, pairing and waiting count as well
+        latency_s = max(0.0, self.now_s() - observation.stamp_s)
+        message = chunk_to_message(
+            replace(chunk, actions=actions, latency_s=latency_s), configured.robot.base_frame
+        )
+        message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
-            self._chunks.publish(message)
+            configured.chunks.publish(message)
             self.status.ok(
                 'acting',
-                latency=f'{chunk.latency_s:.3f} s',
+                latency=f'{latency_s:.3f} s',
                 instruction=chunk.instruction,
                 free_from='' if chunk.free_from is None else chunk.free_from,
             )
         yield
 
-    def _observation(self, snapshot: Snapshot) -> tuple[Observation | None, guards.Refusal | None]:
-        """Convert and judge a snapshot.
 
-        Raises:
-            WorldVLAError: A message cannot be used.
-        """
-        stamps = [seconds(m.header.stamp) for m in snapshot.images.values()]
-        now = self.get_clock().now().nanoseconds * 1e-9
-        refusal = guards.image_age(min(stamps), now, self._max_age_s) or guards.camera_skew(
-            stamps, self._max_skew_s
+def observe(
+    configured: Configured, snapshot: Snapshot, now_s: float
+) -> tuple[Observation | None, guards.Refusal | None]:
+    """Convert and judge a snapshot; exactly one of what is returned is None.
+
+    Raises:
+        WorldVLAError: A message cannot be used.
+    """
+    stamps_s = snapshot.instant.stamps_s
+    newest_s, oldest_s = max(stamps_s.values()), min(stamps_s.values())
+    refusal = (
+        guards.image_age(oldest_s, now_s, configured.max_age_s)
+        or guards.image_age(newest_s, now_s, configured.max_age_s)
+        or guards.camera_skew(list(stamps_s.values()), configured.max_skew_s)
+    )
+    if refusal is not None:
+        return None, refusal
+    images = _arrays(snapshot.instant.images)
+    for name, image in images.items():
+        refusal = guards.image_size(image, configured.cameras[name], stamps_s[name]) or (
+            configured.frozen[name].check(image, snapshot.joints, stamps_s[name])
         )
         if refusal is not None:
             return None, refusal
-        names, positions = list(snapshot.joints.name), np.asarray(snapshot.joints.position)
-        stamp_s = seconds(snapshot.joints.header.stamp)
-        joints = JointReading(*order_joints(self._robot, names, positions), stamp_s)
-        images, history = _arrays(snapshot.images), tuple(map(_arrays, snapshot.history))
-        for name, image in images.items():
-            refusal = self._frozen[name].check(image, joints, max(stamps))
-            if refusal is not None:
-                return None, refusal
-        state = None
-        if self._spec.state is not None:
-            state = state_from_joints(self._robot, self._spec.state.recipe, names, positions)
-        sentence = snapshot.instruction
-        return Observation(images, sentence, state, history, stamp_s=stamps[0]), None
-
-    def _reset_inputs(self) -> None:
-        """Forget images and joints, at the start and when the clock jumps back."""
-        if self._history is not None:
-            self._history.clear()
-            self._pairing.clear()
-        self._images: dict[str, Image] = {}
-        self._joints: JointState | None = None
-        self._newest_s = -np.inf
-        self._acted_s = -np.inf
+    spec = configured.spec
+    state = None
+    if spec.state is not None:
+        state = robot_state(configured.robot, spec.state.recipe, snapshot.joints)
+    history = tuple(map(_arrays, snapshot.instant.history))
+    stamp_s = stamps_s[spec.cameras[0]]
+    return Observation(images, snapshot.instruction, state, history, stamp_s=stamp_s), None
 
 
-def _arrays(messages: Mapping[str, Image]) -> dict[str, np.ndarray]:
+def _arrays(messages: Mapping[str, AnyImage]) -> dict[str, np.ndarray]:
     """Return the images of one instant: uint8[h, w, 3] per camera.
 
     Raises:
         ObservationError: A message cannot be used.
     """
-    return {name: image_to_array(message) for name, message in messages.items()}
+    return {name: to_array(message) for name, message in messages.items()}
 
 
 def main() -> int:

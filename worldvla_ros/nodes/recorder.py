@@ -1,212 +1,192 @@
 """The recorder: everything said on the topics of the graph, as it came, in an MCAP bag.
 
-Messages are written as the serialised bytes that arrived; nothing is converted. The bag is what
-`ros2 bag` writes (profile ros2, encoding cdr, definitions inside) with its metadata.yaml. Must not
-know what messages mean.
+Messages are written as the serialised bytes that arrived; nothing is converted. Everything runs in
+the executor's thread. Must not know what messages mean.
 """
 
-from dataclasses import dataclass
-import importlib
-from pathlib import Path
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 import time
+from typing import Any, TypeAlias
 
-from ament_index_python.packages import get_package_share_directory
-from mcap.writer import Writer
+from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-import yaml
 
 from worldvla_ros.errors import ConfigError
+from worldvla_ros.nodes.bag import Bag
+from worldvla_ros.nodes.definitions import message_class, message_definition
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.spin import run
 
-BAG_NAME = 'bag_0.mcap'
-DISCOVERY_PERIOD_S = 0.5
+PERIOD_S = 0.5
+"""Time between looks for new topics, and between writes to the disk."""
 QUEUE_DEPTH = 50
 IGNORED = ('/rosout', '/parameter_events')
-PLAIN = ('bool', 'byte', 'char', 'float32', 'float64', 'string', 'wstring',
-         *(f'{sign}int{bits}' for sign in ('', 'u') for bits in (8, 16, 32, 64)))  # fmt: skip
+Kind: TypeAlias = tuple[QoSReliabilityPolicy, QoSDurabilityPolicy]
 
 
 @dataclass
-class Channel:
-    """A topic being recorded."""
+class Topic:
+    """How a topic is heard: one subscription for each kind of QoS that is offered.
 
-    id: int
-    type_name: str
-    durable: bool
-    count: int = 0
+    A publisher may match two of them; `recent` has the marks of the last messages, so that each is
+    written once.
+    """
+
+    cls: type[Any]
+    kinds: set[Kind] = field(default_factory=set)
+    recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=4 * QUEUE_DEPTH))
 
 
 class RecorderNode(ManagedNode):
-    """Unconfigured: no file. Active: every topic that appears is recorded from then on."""
+    """Unconfigured: no bag. Active: every topic that appears is recorded from then on."""
 
     def __init__(self) -> None:
         """Create the node."""
         super().__init__('recorder')
-        self._writer: Writer | None = None
-        self._channels: dict[str, Channel] = {}
+        self._bag: Bag | None = None
+        self._topics: dict[str, Topic] = {}
 
     def configure(self) -> None:
-        """Open the bag.
+        """Create the bag.
 
         Raises:
             ConfigError: The folder cannot be written.
         """
-        folder = declare(self, 'folder', 'bag', 'folder of the bag')
-        self._excluded = set(IGNORED) | {
-            self.resolve_topic_name(name)
-            for name in declare(self, 'exclude', ['wrist_image'], 'topics not to record')
-        }
-        self._folder = Path(folder)
+        folder = declare(self, 'folder', 'bag', 'folder of the bag; a number is added to its name '
+                         'where it holds one already')  # fmt: skip
+        exclude = declare(self, 'exclude', ['wrist_image'], 'topics not to record')
+        self._excluded = {*IGNORED, *(self.resolve_topic_name(name) for name in exclude)}
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._stream = (self._folder / BAG_NAME).open('wb')
+            self._bag = Bag(folder)
         except OSError as error:
             raise ConfigError(
                 f'parameter folder: {folder!r} cannot be written: {error.strerror}',
                 remedy='Name a folder that you may write to.',
             ) from error
-        self._writer = Writer(self._stream)
-        self._writer.start(profile='ros2', library='worldvla_ros')
-        self._first_ns = self._last_ns = 0
-        self.every(DISCOVERY_PERIOD_S, self._discover)
-        self.status.ok('recording', folder=str(self._folder))
+        self.every(PERIOD_S, self._discover)
+        self.every(PERIOD_S, self._flush)
+
+    def activate(self) -> None:
+        """Begin to hear topics."""
+        if self._bag is not None:
+            self.status.ok('recording', folder=str(self._bag.folder))
 
     def clean_up(self) -> None:
         """Close the bag."""
         super().clean_up()
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            writer.finish()
-            self._stream.close()
-            (self._folder / 'metadata.yaml').write_text(yaml.safe_dump(self._metadata()))
-            self._channels = {}
+        self._topics = {}
+        bag, self._bag = self._bag, None
+        if bag is not None:
+            try:
+                bag.close()
+            except OSError as error:
+                self.status.error(f'the end of the recording is lost: {error.strerror}')
 
     def _discover(self) -> None:
-        """Subscribe to the topics that have appeared."""
-        for topic, types in self.get_topic_names_and_types():
-            unknown = topic not in self._channels and topic not in self._excluded
-            if unknown and self.get_publishers_info_by_topic(topic):
-                self._subscribe(topic, types[0])
-
-    def _subscribe(self, topic: str, type_name: str) -> None:
-        try:
-            package, _, name = type_name.split('/')
-            cls = getattr(importlib.import_module(f'{package}.msg'), name)
-            definition = message_definition(type_name)
-        except (ImportError, AttributeError, ValueError, KeyError, OSError) as error:
-            self._excluded.add(topic)
-            self.status.warn(f'{topic} is not recorded: type {type_name} is not here ({error})')
+        """Subscribe to topics, and to kinds of publishers, that have appeared."""
+        if not self.active:
             return
-        qos = self._matching_qos(topic)
-        schema = self._writer.register_schema(type_name, 'ros2msg', definition.encode())
-        channel = self._writer.register_channel(topic, 'cdr', schema)
-        durable = qos.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL
-        self._channels[topic] = Channel(channel, type_name, durable)
-        self.subscribe(cls, topic, lambda data: self._write(topic, data), qos, raw=True)
+        for name, types in self.get_topic_names_and_types():
+            if name not in self._excluded:
+                infos = self.get_publishers_info_by_topic(name)
+                self._hear(name, types[0], [info.qos_profile for info in infos])
 
-    def _matching_qos(self, topic: str) -> QoSProfile:
-        """Return a profile that hears all present publishers of a topic."""
-        offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
-        reliable = all(q.reliability == QoSReliabilityPolicy.RELIABLE for q in offered)
-        durable = all(q.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for q in offered)
-        return QoSProfile(
-            depth=QUEUE_DEPTH,
-            reliability=QoSReliabilityPolicy.RELIABLE
-            if reliable
-            else QoSReliabilityPolicy.BEST_EFFORT,
-            durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
-            if durable
-            else QoSDurabilityPolicy.VOLATILE,
-        )
-
-    def _write(self, topic: str, data: bytes) -> None:
-        if self._writer is None or not self.active:
+    def _hear(self, name: str, type_name: str, offered: list[QoSProfile]) -> None:
+        bag = self._bag
+        if not offered or bag is None or not self._known(bag, name, type_name):
             return
-        now = time.time_ns()
-        channel = self._channels[topic]
         try:
-            self._writer.add_message(channel.id, now, bytes(data), now, channel.count)
+            bag.offer(name, map(qos_fields, offered))
         except OSError as error:
-            self._writer = None
-            self.status.error(f'recording ended: {error.strerror}; free some space and restart')
+            self._end(error)
+        topic = self._topics[name]
+        for profile in offered:
+            kind = (profile.reliability, profile.durability)
+            if kind not in topic.kinds:
+                topic.kinds.add(kind)
+                self._record(name, topic, kind)
+
+    def _known(self, bag: Bag, name: str, type_name: str) -> bool:
+        """Return whether a topic is in the bag, after trying to add it."""
+        if name not in self._topics:
+            try:
+                topic, definition = Topic(message_class(type_name)), message_definition(type_name)
+            except ConfigError as error:
+                self._excluded.add(name)
+                self.status.warn(f'{name} is not recorded: {error}')
+                return False
+            bag.add(name, type_name, definition)
+            self._topics[name] = topic
+        return True
+
+    def _record(self, name: str, topic: Topic, kind: Kind) -> None:
+        qos = QoSProfile(depth=QUEUE_DEPTH, reliability=kind[0], durability=kind[1])
+
+        def hear(data: bytes, info: Mapping[str, Any]) -> None:
+            with self._stopping_on_error(f'topic {name}'):
+                self._write(name, topic, data, info)
+
+        # publishers of another kind have a subscription of their own
+        quiet = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
+        made = self.create_subscription(
+            topic.cls, name, hear, qos, event_callbacks=quiet, raw=True
+        )
+        self._undo.append(lambda: self.destroy_subscription(made))
+
+    def _write(self, name: str, topic: Topic, data: bytes, info: Mapping[str, Any]) -> None:
+        if self._bag is None or not self.active:
             return
-        channel.count += 1
-        self._first_ns = self._first_ns or now
-        self._last_ns = now
+        now_ns = time.time_ns()
+        sent_ns = info['source_timestamp']
+        if len(topic.kinds) > 1 and sent_ns:
+            mark = (sent_ns, hash(data))
+            if mark in topic.recent:
+                return
+            topic.recent.append(mark)
+        try:
+            self._bag.write(name, bytes(data), now_ns, sent_ns or now_ns)
+        except OSError as error:
+            self._end(error)
 
-    def _metadata(self) -> dict:
-        """Return what `ros2 bag info` and `ros2 bag play` read beside the bag."""
-        topics = [
-            {
-                'topic_metadata': {
-                    'name': topic,
-                    'type': channel.type_name,
-                    'serialization_format': 'cdr',
-                    'offered_qos_profiles': '',
-                },
-                'message_count': channel.count,
-            }
-            for topic, channel in sorted(self._channels.items())
-        ]
-        start = {'nanoseconds_since_epoch': self._first_ns}
-        duration = {'nanoseconds': self._last_ns - self._first_ns}
-        total = sum(c.count for c in self._channels.values())
-        file = {
-            'path': BAG_NAME,
-            'starting_time': start,
-            'duration': duration,
-            'message_count': total,
-        }
-        information = {
-            'version': 5,
-            'storage_identifier': 'mcap',
-            'duration': duration,
-            'starting_time': start,
-            'message_count': total,
-            'topics_with_message_count': topics,
-            'compression_format': '',
-            'compression_mode': '',
-            'relative_file_paths': [BAG_NAME],
-            'files': [file],
-        }
-        return {'rosbag2_bagfile_information': information}
+    def _flush(self) -> None:
+        if self._bag is not None:
+            try:
+                self._bag.flush()
+            except OSError as error:
+                self._end(error)
+
+    def _end(self, error: OSError) -> None:
+        """Stop recording; the graph goes on without."""
+        bag, self._bag = self._bag, None
+        if bag is not None:
+            bag.abandon()
+            self.status.error(
+                f'recording ended: {error.strerror}. {bag.folder} can be read up to here. '
+                'Free some space, then clean up, configure and activate the recorder.'
+            )
 
 
-def message_definition(type_name: str) -> str:
-    """Return the definition of a message with those of all messages in it, as MCAP stores it.
-
-    Raises:
-        OSError: A definition is not installed.
-    """
-    parts, waiting, known = [], [type_name], {type_name}
-    while waiting:
-        current = waiting.pop(0)
-        package, _, name = current.split('/')
-        text = (Path(get_package_share_directory(package)) / 'msg' / f'{name}.msg').read_text()
-        head = f'{"=" * 80}\nMSG: {package}/{name}\n' if parts else ''
-        parts.append(head + text)
-        fresh = [t for t in _used_types(text, package) if t not in known]
-        known.update(fresh)
-        waiting += fresh
-    return '\n'.join(parts)
+def qos_fields(profile: QoSProfile) -> dict[str, object]:
+    """Return a profile as `offered_qos_profiles` of a bag's metadata has it, in version 5."""
+    return {
+        'history': int(profile.history),
+        'depth': profile.depth,
+        'reliability': int(profile.reliability),
+        'durability': int(profile.durability),
+        'deadline': _time(profile.deadline),
+        'lifespan': _time(profile.lifespan),
+        'liveliness': int(profile.liveliness),
+        'liveliness_lease_duration': _time(profile.liveliness_lease_duration),
+        'avoid_ros_namespace_conventions': profile.avoid_ros_namespace_conventions,
+    }
 
 
-def _used_types(text: str, package: str) -> list[str]:
-    """Return the message types of the fields of a definition, in order."""
-    found = []
-    for line in text.splitlines():
-        words = line.split('#')[0].split()
-        if len(words) < 2:
-            continue
-        base = words[0].split('[')[0].split('<')[0]
-        if base in PLAIN:
-            continue
-        names = base.split('/')
-        full = f'{names[0] if len(names) > 1 else package}/msg/{names[-1]}'
-        if full not in found:
-            found.append(full)
-    return found
+def _time(duration: Duration) -> dict[str, int]:
+    seconds, nanoseconds = divmod(duration.nanoseconds, 10**9)
+    return {'sec': seconds, 'nsec': nanoseconds}
 
 
 def main() -> int:

@@ -28,6 +28,9 @@ from worldvla_ros.nodes.parameters import Parameters, Rule, Value
 from worldvla_ros.nodes.status import Status, steady_clock
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+JOINTS_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+"""Several publishers share joint_states: with depth 1 their messages would replace each other. A
+long queue would hand on old positions where the executor is slower than they."""
 RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
     depth=1,
@@ -64,8 +67,12 @@ class ManagedNode(LifecycleNode):
         self.fatal = False
         self.status = Status(self, LATCHED_QOS)
         self.parameters = Parameters(self)
+        self._trace = ''
         self._undo: list[Callable[[], object]] = []
         self._failed = self.create_guard_condition(self._on_failed)
+        self._end_on_failure = declare(
+            self, 'end_on_failure', False, 'end the process where autostart does not succeed'
+        )
         if declare(self, 'autostart', True, 'configure and activate without being asked to'):
             self._starter = self.create_timer(0.01, self._autostart, clock=steady_clock())
 
@@ -106,7 +113,7 @@ class ManagedNode(LifecycleNode):
     ) -> Subscription:
         """Hear a topic until clean_up; `raw` hands on the serialised bytes."""
         events = SubscriptionEventCallbacks(incompatible_qos=self._qos_warning(topic, 'publisher'))
-        return self._subscribe(cls, topic, callback, qos, events, raw=raw)
+        return self._connect(cls, topic, callback, qos, events, raw=raw)
 
     def subscribe_latched(
         self, cls: type[Message], topic: str, callback: Callable[[Message], None]
@@ -118,7 +125,7 @@ class ManagedNode(LifecycleNode):
         latched publisher says now comes twice, so `callback` must not mind repetition.
         """
         quiet = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
-        self._subscribe(cls, topic, callback, LATCHED_QOS, quiet)
+        self._connect(cls, topic, callback, LATCHED_QOS, quiet)
         self.subscribe(cls, topic, callback, RELIABLE_QOS)
 
     def serve(
@@ -230,8 +237,11 @@ class ManagedNode(LifecycleNode):
 
     def _autostart(self) -> None:
         self.destroy_timer(self._starter)
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        done = TransitionCallbackReturn.SUCCESS
+        started = self.trigger_configure() == done and self.trigger_activate() == done
+        if not started and self._end_on_failure:  # the reason is on ~/status and in the log
+            self.fatal = True
+            self._failed.trigger()
 
     # ---- boundaries: the only broad `except`s of the nodes' own thread
 
@@ -255,9 +265,7 @@ class ManagedNode(LifecycleNode):
             yield
         except Exception as error:
             self.get_logger().error(traceback.format_exc())
-            self.status.error(
-                f'{what} is not complete: {_name(error)}. The log has the traceback.'
-            )
+            self.status.error(f'{what} failed: {_name(error)}. The log has the traceback.')
 
     @contextlib.contextmanager
     def _stopping_on_error(self, what: str) -> Iterator[None]:
@@ -265,12 +273,18 @@ class ManagedNode(LifecycleNode):
         try:
             yield
         except Exception as error:
-            self.get_logger().error(traceback.format_exc())
+            self._log_once(traceback.format_exc())
             self.fail(f'{what}: {_name(error)}. The log has the traceback.')
+
+    def _log_once(self, trace: str) -> None:
+        """Log a traceback, unless a callback raises it again and again."""
+        if trace != self._trace:
+            self.get_logger().error(trace)
+        self._trace = trace
 
     # ---- interfaces, the other half
 
-    def _subscribe(
+    def _connect(
         self,
         cls: type[Message],
         topic: str,

@@ -6,7 +6,9 @@ it. The one node that knows the simulation.
 
 from array import array
 from collections import deque
-from dataclasses import dataclass
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
 import queue
 import threading
 import time
@@ -19,7 +21,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
-from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.errors import ConfigError, WorldVLAError
 from worldvla_ros.msg import TaskState
 from worldvla_ros.nodes.convert import array_to_image, time_message
 from worldvla_ros.nodes.runtime import (
@@ -31,7 +33,7 @@ from worldvla_ros.nodes.runtime import (
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.sim.scene import FINGERS, JOINTS
 from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
-from worldvla_ros.sim.tasks import KINDS, kind_of
+from worldvla_ros.sim.tasks import KINDS, Goal, kind_of
 from worldvla_ros.srv import ResetScene
 
 BASE_FRAME = 'panda_link0'
@@ -39,15 +41,14 @@ RESET_TIMEOUT_S = 5.0
 PACE_WINDOW = 40
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reset:
-    """A request that waits for the simulation's thread."""
+    """A request that waits for the simulation's thread, and the sentence that it brings about."""
 
     seed: int
     task: str
     instruction: str
-    done: threading.Event
-    message: str = ''
+    done: Future[str] = field(default_factory=Future)
 
 
 class SimNode(ManagedNode):
@@ -59,6 +60,11 @@ class SimNode(ManagedNode):
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._resets: queue.Queue[Reset] = queue.Queue()
+        self._simulated_s = 0.0
+        self._scene = ('', '')
+        self._joint_command: np.ndarray | None = None
+        self._width: float | None = None
+        self._instruction: str | None = None
         self._clear_commands()
 
     def configure(self) -> None:
@@ -68,6 +74,11 @@ class SimNode(ManagedNode):
             ConfigError: A parameter is wrong.
         """
         self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
+        if self._task not in KINDS:
+            raise ConfigError(
+                'parameter task', expected=f'one of {", ".join(KINDS)}', got=repr(self._task)
+            )
+        self._scene = (self._task, '')
         self._seed = declare(self, 'seed', 8000, 'seed of the first scene', 0, 2**31 - 1)
         self._size = declare(self, 'image_size', 128, 'side of the images [px]', 32, 512)
         self._publish_clock = declare(self, 'publish_clock', False, 'publish /clock')
@@ -83,10 +94,12 @@ class SimNode(ManagedNode):
         self._thread.start()
 
     def deactivate(self) -> None:
-        """Stop the world."""
+        """Stop the world; requests that wait are refused."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(RESET_TIMEOUT_S)
+        while not self._resets.empty():
+            self._resets.get().done.cancel()
 
     def _create_interfaces(self) -> None:
         self._images = self.publisher(Image, 'image', SENSOR_QOS)
@@ -138,55 +151,77 @@ class SimNode(ManagedNode):
     def _on_reset(
         self, request: ResetScene.Request, response: ResetScene.Response
     ) -> ResetScene.Response:
-        reset = Reset(request.seed, request.task, request.instruction, threading.Event())
-        self._resets.put(reset)
-        if not self.active or not reset.done.wait(RESET_TIMEOUT_S):
-            reset.message = 'the simulation is not running: activate the node first'
-        response.success, response.message = not reset.message, reset.message
-        response.instruction = getattr(self, '_current_instruction', '')
+        task, sentence = self._scene
+        try:
+            sentence = self._reset(Reset(request.seed, request.task or task, request.instruction))
+            response.success = True
+        except WorldVLAError as error:
+            response.message = str(error)
+        response.instruction = sentence
         return response
+
+    def _reset(self, reset: Reset) -> str:
+        """Have the scene laid out anew; return the sentence then in force.
+
+        Raises:
+            WorldVLAError: The request is wrong or the simulation does not run; the scene stays.
+        """
+        if not self.active:
+            raise ConfigError('the simulation is not running', remedy='Activate the node first.')
+        _check(reset)
+        self._resets.put(reset)
+        try:
+            return reset.done.result(RESET_TIMEOUT_S)
+        except FutureTimeoutError as error:
+            if not reset.done.cancel():  # it has begun just now
+                return reset.done.result(RESET_TIMEOUT_S)
+            raise ConfigError(
+                f'the simulation did not answer within {RESET_TIMEOUT_S:.0f} s',
+                remedy='See ~/status.',
+            ) from error
 
     def _live(self) -> None:
         """Run the world until stopped; the OpenGL context belongs to this thread."""
         try:
             env = TabletopEnv(task=self._task, image_size=self._size)
-        except WorldVLAError as error:
-            self.status.error(f'no simulation: {error}')
-            return
-        try:
-            env.reset(seed=self._seed)
-            self._run(env)
-        except Exception:  # a thread's boundary: whatever it was, the node must tell
-            self.status.error(f'the simulation died: {traceback.format_exc()}')
-        finally:
-            env.close()
+            try:
+                env.reset(seed=self._seed)
+                self._run(env)
+            finally:
+                env.close()
+        except Exception as error:  # a thread's boundary: without its world the node is useless
+            self.get_logger().error(traceback.format_exc())
+            self.end_process(f'the simulation died: {type(error).__name__}: {error}')
 
     def _run(self, env: TabletopEnv) -> None:
         due = time.monotonic()
         pace: deque[float] = deque(maxlen=PACE_WINDOW)
-        simulated_s = 0.0
         while not self._stop.is_set():
             self._serve_resets(env)
             self._command(env)
             env.advance()
-            simulated_s += CONTROL_DT_S
+            self._simulated_s += CONTROL_DT_S
             pace.append(time.monotonic())
-            self._publish(env, simulated_s, _real_time_factor(pace))
+            self._publish(env, self._simulated_s, _real_time_factor(pace))
             due = max(due + CONTROL_DT_S, time.monotonic() - CONTROL_DT_S)
             self._stop.wait(max(0.0, due - time.monotonic()))
 
     def _serve_resets(self, env: TabletopEnv) -> None:
         while not self._resets.empty():
             reset = self._resets.get()
+            if not reset.done.set_running_or_notify_cancel():
+                continue
             options = {'task': reset.task, 'instruction': reset.instruction}
             try:
                 env.reset(seed=reset.seed, options={k: v for k, v in options.items() if v})
-                self._clear_commands()
-            except (WorldVLAError, ValueError) as error:
-                reset.message = str(error)
-            reset.done.set()
+            except BaseException as error:  # the request was checked: the thread ends by this
+                reset.done.set_exception(ConfigError(f'the simulation died: {error}'))
+                raise
+            self._clear_commands()
+            self._scene = (env.task, env.instruction)
+            reset.done.set_result(env.instruction)
         self._follow_instruction(env)
-        self._current_instruction = env.instruction
+        self._scene = (env.task, env.instruction)
 
     def _follow_instruction(self, env: TabletopEnv) -> None:
         """Judge success by a new sentence, where one of the tasks has such a goal."""
@@ -228,9 +263,19 @@ class SimNode(ManagedNode):
 
     def _clear_commands(self) -> None:
         self._twist = (-np.inf, np.zeros(3), np.zeros(3))
-        self._joint_command: np.ndarray | None = None
-        self._width: float | None = None
-        self._instruction: str | None = None
+        self._joint_command = self._width = self._instruction = None
+
+
+def _check(reset: Reset) -> None:
+    """Raise WorldVLAError where a scene cannot be laid out as requested."""
+    if reset.seed < 0:
+        raise ConfigError(
+            'seed', expected='0 or more', got=reset.seed, remedy='Choose another seed.'
+        )
+    if reset.task not in KINDS:
+        raise ConfigError('task', expected=f'one of {", ".join(KINDS)}', got=repr(reset.task))
+    if reset.instruction:
+        Goal.from_text(reset.task, reset.instruction)
 
 
 def _task_state(env: TabletopEnv, now_s: float, factor: float) -> TaskState:

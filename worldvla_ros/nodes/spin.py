@@ -23,7 +23,7 @@ SPIN_PERIOD_S = 0.2
 
 
 def run(*factories: Callable[[], Node], args: list[str] | None = None) -> int:
-    """Spin nodes in one process until SIGINT or SIGTERM, then stop them in order.
+    """Spin nodes in one process until SIGINT, SIGTERM or SIGHUP, then stop them in order.
 
     rclpy's own handler would invalidate the context at once, and nothing could be sent on the way
     out; so the signals only set a flag here.
@@ -62,8 +62,10 @@ def start_problem(problem: str) -> str:
 def _run(factories: tuple[Callable[[], Node], ...]) -> int:
     executor, nodes = SingleThreadedExecutor(), []
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: (stop.set(), executor.wake()))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        ignored = signal.getsignal(number) == signal.SIG_IGN
+        if number != signal.SIGHUP or not ignored:  # under nohup the node goes on
+            signal.signal(number, lambda *_: (stop.set(), executor.wake()))
     try:
         for factory in factories:
             nodes.append(factory())

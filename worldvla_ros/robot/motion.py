@@ -20,9 +20,9 @@ from dataclasses import replace
 import numpy as np
 
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.robot.clock import StampClock
 
 REMEMBERED = 4096
-CLOCK_SLACK_S = 1e-6
 OVERRUN_S = 0.1
 """How much longer than planned a chunk may be played, for late ticks."""
 
@@ -50,6 +50,7 @@ class ChunkPlayer:
     def __init__(self) -> None:
         """Start with nothing to play."""
         self._sent: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)  # (time, actions)
+        self._clock = StampClock()
         self.clear()
 
     @property
@@ -94,9 +95,8 @@ class ChunkPlayer:
         A chunk is played for no longer than it lasts, counted from its arrival. A clock that was
         set back empties everything: earlier stamps mean nothing any more.
         """
-        if now_s < self._now_s - CLOCK_SLACK_S:
+        if self._clock.set_back(now_s):
             self.clear()
-        self._now_s = now_s
         if self._chunk is None or self._cursor >= self._chunk.horizon or now_s > self._ends_s:
             return None
         action = self._chunk.actions[self._cursor]
@@ -111,4 +111,3 @@ class ChunkPlayer:
         self._cursor = 0
         self._ends_s = -np.inf
         self._sent.clear()
-        self._now_s = -np.inf

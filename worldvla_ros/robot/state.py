@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldvla_ros.errors import ObservationError
+from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.kinematics import DOWN, forward, rotation_vector, tip_quaternion
 
@@ -18,8 +19,6 @@ JOINT_MARGIN_RAD = 0.1
 WIDTH_MARGIN = 0.25
 """The same for the gripper, as a share of its opening width."""
 FUTURE_SLACK_S = 0.1
-CLOCK_JUMP_S = 1.0
-"""A joint state this much older than the last one means that the clock was set back."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class JointBuffer:
         self._max_age_s = max_age_s
         self._needed = (*robot.joints.names, *robot.gripper.names)
         self._values: dict[str, tuple[float, float]] = {}  # name: (position, stamp)
+        self._clock = StampClock()
 
     def put(self, names: Sequence[str], positions: np.ndarray, stamp_s: float) -> None:
         """Take a joint state: any joints, in any order; those of other devices are ignored.
@@ -83,8 +83,8 @@ class JointBuffer:
             )
         for name, position in found.items():
             self._check_plausible(name, position)
-        if stamp_s < max((s for _, s in self._values.values()), default=0.0) - CLOCK_JUMP_S:
-            self.clear()
+        if self._clock.set_back(stamp_s):
+            self._values.clear()
         for name, position in found.items():
             if stamp_s >= self._values.get(name, (0.0, 0.0))[1]:
                 self._values[name] = position, stamp_s
@@ -113,6 +113,7 @@ class JointBuffer:
     def clear(self) -> None:
         """Drop all positions, as after a reset or when the clock was set back."""
         self._values.clear()
+        self._clock = StampClock()
 
     def _select(self, names: Sequence[str], positions: np.ndarray) -> dict[str, float]:
         """Return the positions of the robot's own joints."""
@@ -216,43 +217,6 @@ def robosuite_axis_angle(quaternion: np.ndarray) -> np.ndarray:
     return np.array([x, y, z]) * 2.0 * np.arccos(w) / sine
 
 
-def order_joints(
-    robot: RobotConfig, names: list[str], positions: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Return the arm's joints in the robot's order, and the gripper's opening width [m].
-
-    Args:
-        robot: Says which joints are needed.
-        names: Names as they came, in any order, others among them.
-        positions: float[len(names)].
-
-    Raises:
-        ObservationError: A joint is missing or not finite, or the lists differ in length.
-    """
-    if len(names) != len(positions):
-        raise ObservationError(
-            'joint state', expected=f'{len(names)} positions, one per name', got=len(positions)
-        )
-    known = dict(zip(names, np.asarray(positions, float).tolist(), strict=True))
-    wanted = [*robot.joints.names, *robot.gripper.names]
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise ObservationError(
-            f'joint {missing[0]} is missing from the joint state',
-            expected=f'positions of {", ".join(wanted)}',
-            got=', '.join(names) or 'no joint',
-            remedy='Publish all joints of the robot description on one joint state topic.',
-        )
-    values = np.array([known[name] for name in wanted])
-    if not np.isfinite(values).all():
-        bad = wanted[int(np.flatnonzero(~np.isfinite(values))[0])]
-        raise ObservationError(
-            f'the position of joint {bad} is not finite', remedy='Check the joint state publisher.'
-        )
-    count = len(robot.joints.names)
-    return values[:count], float(values[count:].sum())
-
-
 def tcp_pose_width(robot: RobotConfig, joints: np.ndarray, width: float) -> np.ndarray:
     """Return the state recipe of that name: float32[7].
 
@@ -291,14 +255,3 @@ def robot_state(robot: RobotConfig, recipe: str, joints: JointReading) -> np.nda
             'state recipe', expected=f'one of {", ".join(STATE_RECIPES)}', got=repr(recipe)
         )
     return STATE_RECIPES[recipe](robot, joints.positions, joints.width)
-
-
-def state_from_joints(
-    robot: RobotConfig, recipe: str, names: list[str], positions: np.ndarray
-) -> np.ndarray:
-    """Return the robot state that a checkpoint asks for, from one whole joint state.
-
-    Raises:
-        ObservationError: A joint is missing or not finite, or the recipe is unknown.
-    """
-    return robot_state(robot, recipe, JointReading(*order_joints(robot, names, positions), 0.0))

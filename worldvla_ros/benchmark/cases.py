@@ -1,4 +1,4 @@
-"""What can be measured of a checkpoint, each as a call with the work that it takes.
+"""Benchmark cases of a checkpoint: a call to time, and the work that it must do.
 
 Knows policy, engine and image tokenizer. Must not know clocks or how figures are shown.
 """
@@ -6,6 +6,7 @@ Knows policy, engine and image tokenizer. Must not know clocks or how figures ar
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,19 +62,19 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Something to be timed.
+class Case:
+    """A call to be timed.
 
     Attributes:
         name: Its row.
         prepare: Called before each time with its number, and not timed.
-        call: What is timed; takes what `prepare` made.
+        call: What is timed; takes the return value of `prepare`.
         work: What a call must do, from the tokens and passes that the engine counted in it.
     """
 
     name: str
-    prepare: Callable[[int], object]
-    call: Callable[[object], object]
+    prepare: Callable[[int], Any]
+    call: Callable[[Any], Any]
     work: Callable[[int, int], Work]
 
 
@@ -84,8 +85,8 @@ def counter_of(model: Transformer) -> TransformerCost:
     return TransformerCost.stored(model.config, layers, weight_bytes(head), width)
 
 
-class Workbench:
-    """Makes the jobs of one checkpoint."""
+class BenchmarkCases:
+    """Makes the cases of one checkpoint."""
 
     def __init__(
         self, checkpoint: Checkpoint, prompts: Prompts | None = None, progress: bool = False
@@ -105,23 +106,23 @@ class Workbench:
         return self._engine.fast.tokens, self._engine.fast.passes
 
     def forget(self) -> None:
-        """Know no prompt any more."""
+        """Invalidate all cached prompts."""
         self._engine.forget()
 
-    def prefill(self) -> Job:
+    def prefill(self) -> Case:
         """Up to the first number of an action: the prompt in one pass."""
         return self._chunk('prefill', self._engine.chunks.act, chunk_passes, (1, 1))
 
-    def chunk(self) -> Job:
+    def chunk(self) -> Case:
         """All bins of a chunk, side by side."""
         return self._chunk('chunk', self._engine.chunks.act, chunk_passes, self._size)
 
-    def sequential_chunk(self) -> Job:
+    def sequential_chunk(self) -> Case:
         """All bins of a chunk, token after token."""
         sequential = functools.partial(act_sequentially, self._engine)
         return self._chunk('chunk, sequential', sequential, sequential_passes, self._size)
 
-    def image(self) -> Job:
+    def image(self) -> Case:
         """The codes of the next image of each view, guessed ahead where guesses can hold."""
         if not self._prompts.guessable:
             return self.sequential_image()
@@ -135,18 +136,18 @@ class Workbench:
                 window_passes(tokens, passes, seen, window, self._spec.vqgan.n_embed)
             )
 
-        return Job(self._image_name, self._prompts.scene, self._imagine(True), work)
+        return Case(self._image_name, self._prompts.scene, self._imagine(True), work)
 
-    def sequential_image(self) -> Job:
+    def sequential_image(self) -> Case:
         """The codes of the next image of each view, one after another."""
 
         def work(tokens: int, passes: int) -> Work:
             return self._rest(tokens, self._image_passes())
 
         name = f'{self._image_name}, sequential'
-        return Job(name, self._prompts.scene, self._imagine(False), work)
+        return Case(name, self._prompts.scene, self._imagine(False), work)
 
-    def surprise(self) -> Job:
+    def surprise(self) -> Case:
         """How unlikely the images are that were seen."""
 
         def call(scene: Scene) -> list[np.ndarray]:
@@ -157,9 +158,9 @@ class Workbench:
             codebook = self._spec.vqgan.n_embed
             return self._rest(tokens, surprise_passes(length, *self._grid, codebook, views))
 
-        return Job('surprise', self._prompts.scene, call, work)
+        return Case('surprise', self._prompts.scene, call, work)
 
-    def encode(self) -> Job:
+    def encode(self) -> Case:
         """An image to codes."""
         size, network = self._spec.image_size, self.checkpoint.vqgan
         work = Work(convolutions=(self._network.encode(size, size),))
@@ -168,9 +169,9 @@ class Workbench:
             image = next(iter(self._prompts.observation(number).images.values()))
             return torch.from_numpy(image)[None].to(self.checkpoint.device)
 
-        return Job('encode', image, lambda image: network.encode(image).cpu(), lambda *_: work)
+        return Case('encode', image, lambda image: network.encode(image).cpu(), lambda *_: work)
 
-    def decode(self) -> Job:
+    def decode(self) -> Case:
         """Codes to an image."""
         network = self.checkpoint.vqgan
         work = Work(convolutions=(self._network.decode(*self._grid),))
@@ -178,9 +179,9 @@ class Workbench:
         def codes(number: int) -> torch.Tensor:
             return torch.from_numpy(self._prompts.codes(number))[None].to(self.checkpoint.device)
 
-        return Job('decode', codes, lambda codes: network.decode(codes).cpu(), lambda *_: work)
+        return Case('decode', codes, lambda codes: network.decode(codes).cpu(), lambda *_: work)
 
-    def end_to_end(self) -> Job:
+    def end_to_end(self) -> Case:
         """Images never seen before, sentence and state to actions."""
         size, images = self._spec.image_size, self._spec.history * self._prompts.views
         encoded = self._network.encode(size, size, images)
@@ -189,7 +190,7 @@ class Workbench:
             found = self._answer(tokens)
             return Work(found.tokens, found.passes, found.products, (encoded,))
 
-        return Job('end to end', self._prompts.observation, self._policy.act, work)
+        return Case('end to end', self._prompts.observation, self._policy.act, work)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -203,10 +204,10 @@ class Workbench:
     def _chunk(
         self,
         name: str,
-        decode: Callable,
+        decode: Callable[..., Any],
         passes: Callable[..., list[Pass]],
         size: tuple[int, int],
-    ) -> Job:
+    ) -> Case:
         choose = CHOICES[self._spec.action.bin_choice]
 
         def work(tokens: int, _: int) -> Work:
@@ -215,7 +216,7 @@ class Workbench:
         def call(prompt: object) -> np.ndarray:
             return decode(prompt, *size, choose).bins
 
-        return Job(name, self._prompts.action, call, work)
+        return Case(name, self._prompts.action, call, work)
 
     def _imagine(self, speculative: bool) -> Callable[[Scene], np.ndarray]:
         views, codes = self._prompts.views, len(self._image_passes())
@@ -235,14 +236,14 @@ class Workbench:
     def _answer(self, tokens: int) -> Work:
         """Return the work of answering an observation whose images are encoded."""
         length = len(self._prompts.action(0).ids)
-        if self._policy.decoding == 'continuous':
+        if self._policy.decoding == 'continuous' and self._spec.action_head is not None:
             width = self.checkpoint.model.lm_head.weight.element_size()
             head = ActionHeadCost(self._spec.action_head, width).run(length)
             return self._work([Pass(length, length)], head)
         return self._rest(tokens, chunk_passes(length, *self._size))
 
     def _rest(self, tokens: int, passes: list[Pass]) -> Work:
-        """Return the work of passes of which the first was spared what a cache knew."""
+        """Return the work of passes whose first one skipped the tokens that were cached."""
         known = sum(each.tokens for each in passes) - tokens
         return self._work([passes[0].without(known), *passes[1:]])
 

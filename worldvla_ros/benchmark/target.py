@@ -10,6 +10,7 @@ Everything is checked before weights are read or made. Must not know clocks.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from worldvla_ros.benchmark.random_model import (
     random_spec,
     random_text,
 )
+from worldvla_ros.checkpoint.bounds import MAX_HISTORY, MAX_HORIZON
 from worldvla_ros.checkpoint.folder import (
     Checkpoint,
     demo_path,
@@ -40,18 +42,20 @@ DEMO, RANDOM = 'demo', '7b'
 SIMULATED = 'sim_panda'
 """The robot of the simulation."""
 RANDOM_PROFILE = 'worldvla_256_libero_goal'
+MOST = {'horizon': MAX_HORIZON, 'history': MAX_HISTORY, 'resolution': 1 << 16}
+"""Largest sizes that are looked at; far more than any model has room for."""
 Load = Callable[[torch.device, str], Checkpoint]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model that is known and not yet loaded.
+class Target:
+    """A model to measure, not loaded yet.
 
     Attributes:
         spec: What its weights mean, with the sizes to measure.
         text: Its text tokenizer.
         load: Loads or makes the weights, with their own sizes.
-        simulated: Whether its weights know the built-in simulation.
+        simulated: Whether its weights were trained on the built-in simulation.
     """
 
     spec: CheckpointSpec
@@ -69,8 +73,8 @@ class Subject:
         return replace(self.load(device, dtype), spec=self.spec)
 
 
-def open_subject(model: str) -> Subject:
-    """Find out what a name or path means, without reading weights.
+def open_target(model: str) -> Target:
+    """Return the target of a name or path, without reading weights.
 
     Raises:
         ConfigError: There is no such model.
@@ -83,7 +87,7 @@ def open_subject(model: str) -> Subject:
         def read(device: torch.device, dtype: str) -> Checkpoint:
             return load(folder, device, dtype)
 
-        return Subject(opened.spec, opened.text, read, opened.spec.robot == SIMULATED)
+        return Target(opened.spec, opened.text, read, opened.spec.robot == SIMULATED)
     if model != RANDOM and model not in profile_names() and folder.suffix not in ('.yaml', '.yml'):
         raise ConfigError(
             f'no model {model!r}',
@@ -91,36 +95,36 @@ def open_subject(model: str) -> Subject:
             remedy='config/models holds the profiles.',
         )
     profile = load_profile(RANDOM_PROFILE if model == RANDOM else model)
-    return random_subject(random_spec(profile))
+    return random_target(random_spec(profile))
 
 
-def random_subject(spec: CheckpointSpec) -> Subject:
+def random_target(spec: CheckpointSpec) -> Target:
     """Return a random model of the published vocabulary with a specification."""
     text = random_text(spec)
 
     def make(device: torch.device, dtype: str) -> Checkpoint:
         return random_checkpoint(spec, text, device, 'bfloat16' if dtype == AUTO else dtype)
 
-    return Subject(spec, text, make)
+    return Target(spec, text, make)
 
 
 def resize(
-    subject: Subject,
+    target: Target,
     horizon: int | None = None,
     history: int | None = None,
     resolution: int | None = None,
-) -> Subject:
-    """Return the subject with another chunk, history or image size, trained to do everything.
+) -> Target:
+    """Return the target with another chunk, history or image size, trained to do everything.
 
     Speed does not depend on what weights were trained for.
 
     Raises:
         ConfigError: A size is impossible, or the sequences become too long for the model.
     """
-    old = subject.spec
+    old = target.spec
     for name, value in (('horizon', horizon), ('history', history), ('resolution', resolution)):
-        if value is not None and value < 1:
-            raise ConfigError(f'--{name}', expected='1 or more', got=value)
+        if value is not None and not 1 <= value <= MOST[name]:
+            raise ConfigError(f'--{name}', expected=f'1 … {MOST[name]}', got=value)
     _check_head(old, horizon)
     _check_patch(old, resolution)
     spec = replace(
@@ -130,8 +134,8 @@ def resize(
         image_size=resolution or old.image_size,
         tasks=TASKS,
     )
-    _check_room(spec, subject.text)
-    return replace(subject, spec=spec)
+    _check_room(spec, target.text)
+    return replace(target, spec=spec)
 
 
 def sequence_lengths(spec: CheckpointSpec, text: TextTokenizer) -> tuple[int, int]:
@@ -166,10 +170,13 @@ def _check_room(spec: CheckpointSpec, text: TextTokenizer) -> None:
             return replace(spec, history=n)
         return replace(spec, image_size=n * patch)
 
+    def fits(name: str, n: int) -> bool:
+        return _fits(changed(name, n), text)
+
     sizes = {'horizon': (action.horizon, 1), 'history': (spec.history, 1),
              'resolution': (spec.image_size // patch, patch)}  # fmt: skip
     found = {
-        name: step * _largest(lambda n, name=name: _fits(changed(name, n), text), below)
+        name: step * _largest(functools.partial(fits, name), below)
         for name, (below, step) in sizes.items()
     }
     offers = [f'--{name} {value}' for name, value in found.items() if value]
@@ -179,9 +186,9 @@ def _check_room(spec: CheckpointSpec, text: TextTokenizer) -> None:
         expected=f'at most {spec.transformer.max_position_embeddings} tokens '
         f'and {MAX_GRID * patch} px',
         got='{} tokens to act and {} to imagine'.format(*sequence_lengths(spec, text)),
-        remedy=f'The rest being equal, the largest that fits is {" or ".join(offers)}.'
+        remedy=f'With the other sizes unchanged, the largest that fits is {" or ".join(offers)}.'
         if offers
-        else 'No single size can be lowered far enough; lower several.',
+        else 'Lowering one size is not enough; lower several.',
     )
 
 
@@ -206,11 +213,12 @@ def _check_head(spec: CheckpointSpec, horizon: int | None) -> None:
 
 def _check_patch(spec: CheckpointSpec, resolution: int | None) -> None:
     patch = spec.vqgan.reduction * CODES_PER_CELL
-    if resolution is not None and resolution % patch:
-        near = max(round(resolution / patch), 1) * patch
+    most = MAX_GRID * patch
+    if resolution is not None and (resolution % patch or resolution > most):
+        near = min(max(round(resolution / patch), 1) * patch, most)
         raise ConfigError(
             '--resolution',
-            expected=f'a multiple of {patch} px',
+            expected=f'a multiple of {patch} px, up to {most} px',
             got=resolution,
-            remedy=f'Take {near}.',
+            remedy=f'Use {near}.',
         )

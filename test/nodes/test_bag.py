@@ -1,0 +1,229 @@
+"""A bag can be read at every moment, whatever ends its writer."""
+
+import errno
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+from mcap.reader import NonSeekingReader, make_reader
+import pytest
+import yaml
+
+from worldvla_ros.nodes.bag import LARGEST_WAIT, Bag
+from worldvla_ros.nodes.ended_file import END, EndedFile
+
+ROOT = Path(__file__).parents[2]
+DEFINITION = 'string data'
+LATCHED = {'reliability': 1, 'durability': 1}
+PLAIN = {'reliability': 1, 'durability': 2}
+
+
+def filled(folder, count=3, *, closed=False):
+    """Return a bag with messages b'0', b'1' … that are flushed."""
+    bag = Bag(folder)
+    bag.add('/words', 'std_msgs/msg/String', DEFINITION)
+    for number in range(count):
+        bag.write('/words', str(number).encode(), 100 + number, 90 + number)
+    bag.close() if closed else bag.flush()
+    return bag
+
+
+def messages(folder):
+    """Return the messages of a bag, which both readers of mcap must agree upon."""
+    found = []
+    for reader in (make_reader, NonSeekingReader):
+        with (folder / 'bag_0.mcap').open('rb') as stream:
+            found.append([m.data for _, _, m in reader(stream).iter_messages()])
+    assert found[0] == found[1]
+    return found[0]
+
+
+def information(folder):
+    content = yaml.safe_load((folder / 'metadata.yaml').read_text())
+    return content['rosbag2_bagfile_information']
+
+
+@pytest.mark.parametrize('closed', [False, True])
+def test_what_was_flushed_can_be_read_before_and_after_the_end(tmp_path, closed):
+    filled(tmp_path, closed=closed)
+    assert messages(tmp_path) == [b'0', b'1', b'2']
+
+
+def test_an_empty_bag_can_be_read(tmp_path):
+    Bag(tmp_path)
+    assert messages(tmp_path) == []
+    assert information(tmp_path)['message_count'] == 0
+
+
+def test_a_bag_grows_from_flush_to_flush(tmp_path):
+    bag = filled(tmp_path)
+    for number in range(3, 20):
+        bag.write('/words', str(number).encode(), 100 + number, 90 + number)
+        bag.flush()
+        assert len(messages(tmp_path)) == number + 1
+    bag.close()
+    with (tmp_path / 'bag_0.mcap').open('rb') as stream:
+        summary = make_reader(stream).get_summary()
+    assert summary.statistics.message_count == 20
+    assert len(summary.chunk_indexes) == 18
+
+
+def test_times_topic_and_type_are_those_given(tmp_path):
+    filled(tmp_path, 1, closed=True)
+    with (tmp_path / 'bag_0.mcap').open('rb') as stream:
+        [(schema, channel, message)] = make_reader(stream).iter_messages()
+    assert (schema.name, schema.encoding, schema.data) == (
+        'std_msgs/msg/String', 'ros2msg', DEFINITION.encode(),
+    )  # fmt: skip
+    assert (channel.topic, channel.message_encoding) == ('/words', 'cdr')
+    assert (message.log_time, message.publish_time) == (100, 90)
+
+
+def test_large_messages_do_not_wait_for_the_time(tmp_path):
+    bag = filled(tmp_path, 0)
+    size = (tmp_path / 'bag_0.mcap').stat().st_size
+    for number in range(2):
+        bag.write('/words', os.urandom(LARGEST_WAIT), number, number)
+    assert (tmp_path / 'bag_0.mcap').stat().st_size > size + LARGEST_WAIT
+    assert len(messages(tmp_path)) == 2
+
+
+def test_a_killed_writer_leaves_what_it_flushed(tmp_path):
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from worldvla_ros.nodes.bag import Bag
+bag = Bag(Path({str(tmp_path)!r}))
+bag.add('/words', 'std_msgs/msg/String', 'string data')
+for number in range(100000):
+    bag.write('/words', os.urandom(2000), number, number)
+    if number % 7 == 0:
+        bag.flush()
+    if number == 200:
+        print('going', flush=True)
+"""
+    child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b'going\n'
+    child.send_signal(signal.SIGKILL)
+    child.wait(30)
+    assert len(messages(tmp_path)) > 190
+    assert information(tmp_path)['relative_file_paths'] == ['bag_0.mcap']
+
+
+def interrupted(monkeypatch, after):
+    """Let the disk be full after a number of further writes; each takes half of its last one."""
+    real, left = os.pwrite, [after]
+
+    def pwrite(file, data, place):
+        left[0] -= 1
+        if left[0] == -1:
+            return real(file, data[: max(1, len(data) // 2)], place)
+        if left[0] < -1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data, place)
+
+    monkeypatch.setattr(os, 'pwrite', pwrite)
+
+
+@pytest.mark.parametrize('after', [0, 1])
+def test_a_full_disk_loses_only_what_was_not_flushed(tmp_path, monkeypatch, after):
+    bag = filled(tmp_path)
+    interrupted(monkeypatch, after)
+    bag.write('/words', b'x' * 1000, 200, 200)
+    with pytest.raises(OSError, match='No space left'):
+        bag.flush()
+    bag.abandon()
+    assert messages(tmp_path) == [b'0', b'1', b'2']
+
+
+def test_a_disk_that_is_full_at_the_end_loses_only_the_summary(tmp_path, monkeypatch):
+    bag = filled(tmp_path)
+    interrupted(monkeypatch, 1)
+    with pytest.raises(OSError, match='No space left'):
+        bag.close()
+    assert messages(tmp_path) == [b'0', b'1', b'2']
+    assert information(tmp_path)['relative_file_paths'] == ['bag_0.mcap']
+
+
+@pytest.mark.parametrize('writes', [0, 1, 2, 3])
+def test_a_file_reads_as_before_or_as_after_between_any_two_writes_of_a_flush(
+    tmp_path, monkeypatch, writes
+):
+    bag = filled(tmp_path)
+    real, left = os.pwrite, [writes]
+
+    class Killed(BaseException):
+        pass
+
+    def pwrite(file, data, place):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return real(file, data, place)
+
+    bag.write('/words', b'x' * 1000, 200, 200)
+    monkeypatch.setattr(os, 'pwrite', pwrite)
+    try:
+        bag.flush()
+    except Killed:
+        assert messages(tmp_path) == [b'0', b'1', b'2']
+    else:
+        assert messages(tmp_path) == [b'0', b'1', b'2', b'x' * 1000]
+
+
+def test_a_second_bag_gets_a_folder_of_its_own(tmp_path):
+    folders = [filled(tmp_path / 'bag', n, closed=True).folder for n in (1, 2, 3)]
+    assert [f.name for f in folders] == ['bag', 'bag_1', 'bag_2']
+    assert [len(messages(f)) for f in folders] == [1, 2, 3]
+
+
+@pytest.mark.parametrize('name', ['bag_0.mcap', 'metadata.yaml'])
+@pytest.mark.parametrize('there', [True, False])
+def test_a_link_is_neither_followed_nor_replaced(tmp_path, name, there):
+    (tmp_path / 'bag').mkdir()
+    precious = tmp_path / 'precious'
+    if there:
+        precious.write_text('precious')
+    (tmp_path / 'bag' / name).symlink_to(precious)
+    assert filled(tmp_path / 'bag', closed=True).folder.name == 'bag_1'
+    assert precious.exists() == there
+    assert not there or precious.read_text() == 'precious'
+    assert (tmp_path / 'bag' / name).is_symlink()
+
+
+def test_a_file_that_is_there_is_not_opened(tmp_path):
+    (tmp_path / 'file').write_text('precious')
+    with pytest.raises(FileExistsError):
+        EndedFile(tmp_path / 'file')
+    assert (tmp_path / 'file').read_text() == 'precious'
+
+
+def test_the_metadata_counts_messages_and_keeps_each_offered_profile_once(tmp_path):
+    bag = filled(tmp_path)
+    bag.offer('/words', [LATCHED, LATCHED])
+    bag.offer('/words', [LATCHED, PLAIN])
+    bag.close()
+    found = information(tmp_path)
+    [topic] = found['topics_with_message_count']
+    assert topic['message_count'] == found['message_count'] == 3
+    assert found['files'][0]['message_count'] == 3
+    assert found['starting_time'] == {'nanoseconds_since_epoch': 100}
+    assert found['duration'] == {'nanoseconds': 2}
+    assert yaml.safe_load(topic['topic_metadata']['offered_qos_profiles']) == [LATCHED, PLAIN]
+
+
+def test_the_metadata_names_a_topic_as_soon_as_it_is_offered(tmp_path):
+    bag = filled(tmp_path)
+    bag.offer('/words', [LATCHED])
+    [topic] = information(tmp_path)['topics_with_message_count']
+    assert topic['topic_metadata']['name'] == '/words'
+
+
+def test_the_end_of_a_file_is_what_the_format_asks_for():
+    assert END[0] == 0x0F  # data end
+    assert END[13] == 0x02  # footer
+    assert END.endswith(b'\x89MCAP0\r\n')
+    assert len(END) == 50

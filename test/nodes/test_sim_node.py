@@ -1,0 +1,211 @@
+"""The simulated arm as a node, in this process: resets, the clock, and the end of its thread."""
+
+import contextlib
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+
+from worldvla_ros.nodes import sim
+from worldvla_ros.nodes.runtime import RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.sim import SimNode
+from worldvla_ros.srv import ResetScene
+
+
+class World:
+    """A node of the simulation in this process, spun by hand."""
+
+    def __init__(self, *arguments):
+        given = ['autostart:=false', 'image_size:=32', *arguments]
+        rclpy.init(args=['--ros-args', *(word for value in given for word in ('-p', value))])
+        self.node, self.user = SimNode(), rclpy.create_node('user')
+        self.executor = SingleThreadedExecutor()
+        for node in (self.node, self.user):
+            self.executor.add_node(node)
+
+    def start(self):
+        assert self.node.trigger_configure().name == 'SUCCESS'
+        assert self.node.trigger_activate().name == 'SUCCESS'
+        self.until(lambda: self.node._simulated_s > 0, 'the world to move')
+
+    def until(self, holds, what, timeout_s=30):
+        end = time.monotonic() + timeout_s
+        while not holds():
+            assert time.monotonic() < end, f'waited {timeout_s} s for {what}'
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def reset(self, seed=8001, task='pick', instruction='pick up the red cube'):
+        """Ask as the service does; return its response."""
+        request = ResetScene.Request(seed=seed, task=task, instruction=instruction)
+        return self.node._on_reset(request, ResetScene.Response())
+
+    def steps(self, count=3):
+        """Wait until the world has moved on."""
+        goal = self.node._simulated_s + count * sim.CONTROL_DT_S
+        self.until(lambda: self.node._simulated_s >= goal, 'the world to move on')
+
+    def close(self):
+        self.node.close()
+        self.executor.shutdown()
+        for node in (self.node, self.user):
+            node.destroy_node()
+        rclpy.shutdown()
+
+
+@pytest.fixture
+def world():
+    """Yield a function that creates the node with parameters."""
+    with contextlib.ExitStack() as stack:
+
+        def create(*arguments):
+            made = World(*arguments)
+            stack.callback(made.close)
+            return made
+
+        yield create
+
+
+@pytest.fixture
+def running(world):
+    made = world()
+    made.start()
+    return made
+
+
+@pytest.mark.parametrize(
+    ('request_fields', 'words'),
+    [
+        ({'seed': -1}, 'seed: expected 0 or more, got -1'),
+        ({'task': 'dance'}, 'task: expected one of'),
+        ({'instruction': 'be nice'}, 'which cube'),
+        ({'task': 'push', 'instruction': 'push the red cube'}, 'where to push'),
+    ],
+)
+def test_a_wrong_reset_is_answered_at_once_and_leaves_the_scene(running, request_fields, words):
+    assert running.reset(seed=8005).success
+    start = time.monotonic()
+    answer = running.reset(**request_fields)
+    assert time.monotonic() - start < 1.0
+    assert not answer.success
+    assert words in answer.message
+    assert answer.instruction == 'pick up the red cube'
+    running.steps()
+    assert running.node.active
+    assert running.reset(seed=8006).success
+
+
+def test_the_answer_brings_the_sentence_of_the_new_scene(running):
+    for colour in ('red', 'green', 'blue', 'yellow') * 2:
+        sentence = f'pick up the {colour} cube'
+        assert running.reset(instruction=sentence).instruction == sentence
+    drawn = running.reset(seed=8003, instruction='')
+    assert drawn.success
+    assert running.reset(seed=-1).instruction == drawn.instruction
+
+
+def test_an_empty_task_keeps_the_present_one(running):
+    running.reset(task='push', instruction='push the red cube to the left')
+    assert running.reset(task='', instruction='').instruction.startswith('push')
+
+
+def test_a_reset_of_an_inactive_node_is_refused_and_not_kept(world):
+    made = world()
+    made.start()
+    made.node.trigger_deactivate()
+    answer = made.reset(seed=8123)
+    assert not answer.success
+    assert 'Activate the node first' in answer.message
+    made.node.trigger_activate()
+    made.steps()
+    assert made.node._resets.empty()
+    seeds = []
+    made.user.create_subscription(
+        sim.TaskState, 'sim/task_state', lambda m: seeds.append(m.seed), RELIABLE_QOS
+    )
+    made.until(lambda: seeds, 'the state of the task')
+    assert set(seeds) == {8000}
+
+
+def test_a_reset_that_nobody_takes_is_withdrawn(running, monkeypatch):
+    monkeypatch.setattr(sim, 'RESET_TIMEOUT_S', 0.1)
+    monkeypatch.setattr(running.node, '_serve_resets', lambda env: None)
+    running.steps()
+    answer = running.reset()
+    assert 'did not answer within' in answer.message
+    assert running.node._resets.get().done.cancelled()
+
+
+def test_the_end_of_the_simulation_ends_the_process(running, monkeypatch):
+    def broken(self):
+        raise RuntimeError('no more world')
+
+    monkeypatch.setattr(sim.TabletopEnv, 'advance', broken)
+    running.until(lambda: running.node.fatal, 'the end')
+    running.until(lambda: not running.node.active, 'the node to stop')
+
+
+def test_a_reset_that_fails_inside_is_answered_and_ends_the_process(running, monkeypatch):
+    def broken(self, **given):
+        raise RuntimeError('no more scenes')
+
+    monkeypatch.setattr(sim.TabletopEnv, 'reset', broken)
+    answer = running.reset()
+    assert 'no more scenes' in answer.message
+    running.until(lambda: running.node.fatal, 'the end')
+
+
+@pytest.mark.parametrize('raised', [RuntimeError('no display'), ImportError('no glfw')])
+def test_a_world_that_cannot_be_built_ends_the_process(world, monkeypatch, raised):
+    def broken(*given, **named):
+        raise raised
+
+    monkeypatch.setattr(sim, 'TabletopEnv', broken)
+    made = world()
+    made.node.trigger_configure()
+    made.node.trigger_activate()
+    made.until(lambda: made.node.fatal, 'the end')
+
+
+def test_a_wrong_task_leaves_the_node_unconfigured(world):
+    made = world('task:=dance')
+    assert made.node.trigger_configure().name == 'FAILURE'
+
+
+def test_it_is_the_clock_where_it_is_asked_to_be(world):
+    made = world('publish_clock:=true', 'use_sim_time:=true')
+    ticks = []
+    made.user.create_subscription(
+        Clock, '/clock', lambda m: ticks.append(m.clock.sec + m.clock.nanosec * 1e-9), SENSOR_QOS
+    )
+    made.start()
+    made.until(lambda: len(ticks) > 5, 'ticks')
+    assert ticks == sorted(ticks)
+    assert min(b - a for a, b in zip(ticks, ticks[1:], strict=False)) >= sim.CONTROL_DT_S - 1e-6
+    made.node.trigger_deactivate()
+    before = len(ticks)
+    made.node.trigger_activate()
+    made.until(lambda: len(ticks) > before + 3, 'more ticks')
+    assert ticks == sorted(ticks), 'time must not jump back when the node is activated again'
+
+
+def test_it_is_no_clock_otherwise(running):
+    running.steps()
+    assert running.user.get_publishers_info_by_topic('/clock') == []
+
+
+@pytest.mark.parametrize('qos', [RELIABLE_QOS], ids=['volatile, as `ros2 topic pub`'])
+def test_an_instruction_of_a_plain_publisher_is_heard(running, qos):
+    running.reset(instruction='pick up the red cube')
+    publisher = running.user.create_publisher(String, 'instruction', qos)
+    running.until(publisher.get_subscription_count, 'the node to listen')
+
+    def heard():
+        publisher.publish(String(data='push the blue cube to the left'))
+        return running.node._scene == ('push', 'push the blue cube to the left')
+
+    running.until(heard, 'the new sentence')

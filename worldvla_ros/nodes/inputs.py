@@ -1,0 +1,43 @@
+"""When to look at the inputs: how often at most, and what to say where they stop.
+
+Must not know ROS or messages. Times [s] of a steady clock, given by the caller.
+"""
+
+from collections.abc import Sequence
+import math
+
+
+class RateLimit:
+    """At most one event per period. `taken` may be called from another thread than `ready`."""
+
+    def __init__(self, rate_hz: float) -> None:
+        """Allow `rate_hz` events per second."""
+        self._period_s = 1.0 / rate_hz
+        self._taken_s = -math.inf
+
+    def ready(self, now_s: float) -> bool:
+        """Whether a period has passed since the last event."""
+        return now_s - self._taken_s >= self._period_s
+
+    def taken(self, now_s: float) -> None:
+        """Begin a period."""
+        self._taken_s = now_s
+
+
+class StreamWatch:
+    """Notices a stream of messages that stopped. Belongs to the executor's thread."""
+
+    def __init__(self, topics: Sequence[str], limit_s: float) -> None:
+        """Call a topic silent after `limit_s`; one that was never heard is not watched."""
+        self._limit_s = limit_s
+        self._heard_s = dict.fromkeys(topics, math.inf)
+
+    def heard(self, topic: str, now_s: float) -> None:
+        """Note a message."""
+        self._heard_s[topic] = now_s
+
+    def silent(self, now_s: float) -> tuple[str, float] | None:
+        """Return the topic that has been silent longest, and for how long, or None [s]."""
+        topic = min(self._heard_s, key=lambda name: self._heard_s[name])
+        silent_s = now_s - self._heard_s[topic]
+        return (topic, silent_s) if silent_s > self._limit_s else None
