@@ -14,6 +14,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from worldvla_ros.checkpoint.folder import Checkpoint
 
 PARTS = ('device', 'tests', 'bench_bfloat16', 'bench_int8', 'profile')
 WHEELS = ('torch', 'numpy', 'triton', 'torchao', 'transformers', 'safetensors', 'tokenizers')
@@ -22,6 +28,8 @@ VQGAN_LEVEL = (128, 256)
 WEIGHTS = 1 << 30
 """A copied block of this size [B], or the largest that `measure_rates` takes."""
 KERNELS = 20
+RANDOM_PROFILE = 'worldvla_256_libero_goal'
+"""Whose cameras and sizes the random weights have, as in `worldvla bench --model 7b`."""
 QUERY = 'name,driver_version,memory.total,clocks.max.sm,power.limit'
 
 
@@ -77,17 +85,28 @@ def version_of(name: str) -> str | None:
         return None
 
 
+def loaded(model: str, place: 'torch.device') -> 'Checkpoint':
+    """Return the demo checkpoint, or random weights of the published size ('7b'), in bfloat16."""
+    from worldvla_ros.benchmark.random_model import random_checkpoint, random_spec, random_text
+    from worldvla_ros.checkpoint import demo_path, load
+    from worldvla_ros.checkpoint.profiles import load_profile
+
+    if model == 'demo':
+        return load(demo_path(), place, 'bfloat16')
+    spec = random_spec(load_profile(RANDOM_PROFILE))
+    return random_checkpoint(spec, random_text(spec), place)
+
+
 def profile(where: str, model: str, file: str) -> None:
     """Print and write the kernels of a chunk whose prompt is cached: its decode passes."""
     import numpy as np
     import torch
     from torch.profiler import ProfilerActivity
 
-    from worldvla_ros.benchmark.subject import open_subject
     from worldvla_ros.observation import Observation
     from worldvla_ros.policy import Policy
 
-    checkpoint = open_subject(model).loaded(torch.device(where), 'bfloat16')
+    checkpoint = loaded(model, torch.device(where))
     spec = checkpoint.spec
     picture = np.random.default_rng(0).integers(0, 256, (spec.image_size,) * 2 + (3,), np.uint8)
     images = dict.fromkeys(spec.cameras, picture)
