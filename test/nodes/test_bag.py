@@ -141,7 +141,7 @@ def test_a_full_disk_loses_only_what_was_not_flushed(tmp_path, monkeypatch, afte
 
 def test_a_disk_that_is_full_at_the_end_loses_only_the_summary(tmp_path, monkeypatch):
     bag = filled(tmp_path)
-    interrupted(monkeypatch, 1)
+    interrupted(monkeypatch, 0)
     with pytest.raises(OSError, match='No space left'):
         bag.close()
     assert messages(tmp_path) == [b'0', b'1', b'2']
