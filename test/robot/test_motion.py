@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.motion import OVERRUN_S, REMEMBERED, ChunkPlayer
+from worldvla_ros.robot.motion import OVERRUN_S, REMEMBERED, ChunkPlayer, slowed
 
 DT = 0.05
 
@@ -159,3 +159,31 @@ def test_whatever_happens_actions_come_once_each_from_the_newest_chunk_while_it_
             returned.add(tuple(action))
             sent.append(now * TICK_S)
             cursor += 1
+
+
+def test_a_chunk_is_played_no_longer_than_it_lasts_from_its_arrival(player):
+    player.offer(chunk(stamp_s=9.8, horizon=4), 10.0)
+    assert player.next_action(10.0) is not None
+    assert player.next_action(10.0 + 4 * DT + OVERRUN_S) is not None
+    assert player.next_action(10.0 + 4 * DT + OVERRUN_S + 0.01) is None
+
+
+def test_a_slowed_chunk_goes_the_same_way_and_keeps_its_gripper():
+    fast = chunk(horizon=3, number=6)
+    slow = slowed(fast, 3)
+    assert slow.horizon == 9
+    np.testing.assert_allclose(slow.actions[:, 0], 2.0)  # 6 in 3 parts
+    np.testing.assert_array_equal(slow.actions[:, 1], np.repeat([0, 1, 2], 3))
+    assert slowed(fast, 1) is fast
+
+
+def test_periods_of_a_slowed_chunk_count_as_parts_of_actions(player):
+    player.offer(chunk(stamp_s=0.0, horizon=4), 0.0, slowdown=2)
+    assert player.slowdown == 2
+    assert len(played(player, [0.0, 0.05, 0.1, 0.15])) == 4  # two whole actions
+    player.offer(chunk(stamp_s=0.0, number=1, horizon=4), 0.2)
+    assert player.slowdown == 1
+    assert played(player, [0.2]) == [(1, 2)]
+    player.offer(chunk(stamp_s=0.1, number=2, horizon=4), 0.25, slowdown=2)
+    # since 0.1: two halves and a whole one
+    np.testing.assert_array_equal(player.remaining[:, 1], [2, 2, 3, 3])
