@@ -79,7 +79,7 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
 
 def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return which pixels changed between two images uint8[h, w, 3]: bool[h, w]."""
-    return (np.abs(before.astype(int) - after.astype(int)) > CHANGED_LEVELS).any(-1)
+    return np.asarray((np.abs(before.astype(int) - after.astype(int)) > CHANGED_LEVELS).any(-1))
 
 
 def pooled_psnr(errors: list[np.ndarray]) -> float:

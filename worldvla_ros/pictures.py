@@ -24,7 +24,7 @@ def enlarge(image: np.ndarray, side: int) -> np.ndarray:
 
 def difference(image: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the absolute difference of two images uint8[h, w, 3]."""
-    return np.abs(image.astype(int) - other).astype(np.uint8)
+    return np.asarray(np.abs(image.astype(int) - other), np.uint8)
 
 
 def grid(

@@ -171,8 +171,16 @@ NUMBERS = [
 @pytest.mark.parametrize(('group', 'field', 'count'), NUMBERS)
 def test_a_number_that_is_not_finite_is_refused_by_name(written, group, field, count, value):
     content = [value] * count if count else value
-    with pytest.raises(RobotError, match=rf'{group}\.{field}.*: expected a finite number'):
+    with pytest.raises(ConfigError, match=rf'{group}\.{field}.*: expected a finite number'):
         load_robot(written(group, **{field: content}))
+
+
+@pytest.mark.parametrize(('group', 'field', 'count'), NUMBERS)
+def test_a_description_made_in_code_is_checked_as_well(robot, group, field, count):
+    content = (float('nan'),) * count if count else float('nan')
+    changed = replace(getattr(robot, group), **{field: content})
+    with pytest.raises(RobotError, match=rf'{group}\.{field}.*: expected a finite number'):
+        replace(robot, **{group: changed})
 
 
 @pytest.mark.parametrize('speed', [0.0, -2.0])

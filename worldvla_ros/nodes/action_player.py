@@ -64,7 +64,7 @@ class ActionPlayerNode(ManagedNode):
     def __init__(self) -> None:
         """Create the node."""
         super().__init__('action_player')
-        self._configured: Configured | None = None
+        self._built: Configured | None = None
 
     def configure(self) -> None:
         """Read parameters and create interfaces.
@@ -88,19 +88,25 @@ class ActionPlayerNode(ManagedNode):
         player = Player(
             robot, output=output, period_s=1 / rate, max_joint_age_s=age, enabled=enabled
         )
-        self._configured = self._create_interfaces(robot, output, 1 / rate, player)
+        self._built = self._create_interfaces(robot, output, 1 / rate, player)
         self._report_mode('configured')
 
     def deactivate(self) -> None:
         """Stop the robot and forget the chunk."""
-        if self._configured is not None:
+        if self._built is not None:
             self._stop_now()
-            self._configured.player.stop()
+            self._built.player.stop()
 
     def clean_up(self) -> None:
         """Remove all interfaces."""
-        self._configured = None
+        self._built = None
         super().clean_up()
+
+    @property
+    def _configured(self) -> Configured:
+        """What configuring made; callbacks run only while it is there."""
+        assert self._built is not None, 'a callback outlived clean_up'
+        return self._built
 
     def _create_interfaces(
         self, robot: RobotConfig, output: str, period_s: float, player: Player

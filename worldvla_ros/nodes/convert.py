@@ -6,6 +6,7 @@ nodes.
 
 from array import array
 import io
+from typing import TypeAlias
 
 from builtin_interfaces.msg import Time
 import numpy as np
@@ -29,7 +30,7 @@ CHANNELS = {
 """Encoding → which byte of a pixel is red, green, blue; `8UC3` is OpenCV's order."""
 MOST_PIXELS = 64_000_000
 """Few compressed bytes may hold many pixels; beyond this they are not decoded."""
-AnyImage = Image | CompressedImage
+AnyImage: TypeAlias = Image | CompressedImage
 BYTES = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1, '8UC1': 1, '8UC3': 3}
 
 

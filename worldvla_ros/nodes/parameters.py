@@ -6,7 +6,7 @@ executor's thread.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -19,14 +19,16 @@ from rclpy.parameter import Parameter
 
 from worldvla_ros.errors import ConfigError
 
-Value = TypeVar('Value', bool, int, float, str, list[str])
+ParameterValue: TypeAlias = bool | int | float | str | list[str]
+Value = TypeVar('Value', bound=ParameterValue)
+Value_co = TypeVar('Value_co', bound=ParameterValue, covariant=True)
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(Generic[Value_co]):
     """What a parameter accepts: the type of its default, and a range for numbers."""
 
-    default: object
+    default: Value_co
     low: float | None
     high: float | None
 
@@ -35,7 +37,7 @@ class Rule:
         name = 'list of str' if isinstance(self.default, list) else type(self.default).__name__
         return name if self.low is None else f'{name} in [{self.low}, {self.high}]'
 
-    def accept(self, value: object) -> object:
+    def accept(self, value: object) -> Value_co:
         """Return the value as the type of the default.
 
         Raises:
@@ -48,7 +50,7 @@ class Rule:
         fits = type(value) is type(self.default) and self._in_range(value)
         if not fits or (isinstance(value, list) and not all(isinstance(v, str) for v in value)):
             raise ValueError(f'{value!r}')
-        return value
+        return cast(Value_co, value)  # of the type of the default, as `fits` says
 
     def descriptor(self, description: str) -> ParameterDescriptor:
         """Return what `ros2 param describe` shows."""
@@ -82,10 +84,10 @@ class Parameters:
         """Watch the parameters of a node, which begins unconfigured."""
         self.settable = True
         self._node = node
-        self._rules: dict[str, Rule] = {}
+        self._rules: dict[str, Rule[ParameterValue]] = {}
         node.add_on_set_parameters_callback(self._judge)
 
-    def declare(self, name: str, description: str, rule: Rule) -> object:
+    def declare(self, name: str, description: str, rule: Rule[Value]) -> Value:
         """Declare a parameter on the first call, and return its present value.
 
         Raises:
@@ -107,8 +109,7 @@ class Parameters:
                 'configure the node again.',
             ) from error
         if type(given) is not type(value):
-            kind = Parameter.Type.STRING_ARRAY if isinstance(value, list) else None
-            self._node.set_parameters([Parameter(name, kind, value)])
+            self._node.set_parameters([_parameter(name, value)])
         self._node.set_descriptor(name, rule.descriptor(description))
         return value
 
@@ -136,3 +137,10 @@ class Parameters:
         except ValueError as error:
             return f'parameter {parameter.name}: expected {rule}, got {error}'
         return ''
+
+
+def _parameter(name: str, value: ParameterValue) -> Parameter:
+    """Return a parameter with a value; an empty list does not show what it is a list of."""
+    if isinstance(value, list):
+        return Parameter(name, Parameter.Type.STRING_ARRAY, value)
+    return Parameter(name, value=value)

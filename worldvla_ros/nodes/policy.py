@@ -229,8 +229,8 @@ class PolicyNode(ModelNode):
         """Hand the newest messages to the worker, when it is time for a chunk."""
         if not self.active or not self._enabled:
             return
-        waiting = self._waiting_for()
-        if waiting:
+        waiting, instruction = self._waiting_for(), self._instruction
+        if waiting or instruction is None:
             self.status.ok(f'waiting for {waiting}')
             return
         if not self._configured.rate.ready(time.monotonic()):
@@ -243,7 +243,7 @@ class PolicyNode(ModelNode):
         except ObservationError as error:
             self.refuse(error, key=error.problem)
             return
-        self.hand_over(Snapshot(instant, joints, self._instruction))
+        self.hand_over(Snapshot(instant, joints, instruction))
 
     def _waiting_for(self) -> str:
         missing = self._configured.images.missing()
@@ -270,9 +270,9 @@ class PolicyNode(ModelNode):
         """
         configured = self._configured
         configured.rate.taken(time.monotonic())
-        observation, refusal = observe(configured, snapshot, self.now_s())
-        if refusal is not None:
-            self.refuse(refusal, key=refusal.guard)
+        observation = observe(configured, snapshot, self.now_s())
+        if isinstance(observation, guards.Refusal):
+            self.refuse(observation, key=observation.guard)
             return
         chunk = configured.policy.act(observation)
         # a continuous head overshoots a little; the player takes the range of training alone
@@ -297,8 +297,8 @@ class PolicyNode(ModelNode):
 
 def observe(
     configured: Configured, snapshot: Snapshot, now_s: float
-) -> tuple[Observation | None, guards.Refusal | None]:
-    """Convert and judge a snapshot; exactly one of what is returned is None.
+) -> Observation | guards.Refusal:
+    """Convert and judge a snapshot.
 
     Raises:
         WorldVLAError: A message cannot be used.
@@ -311,21 +311,21 @@ def observe(
         or guards.camera_skew(list(stamps_s.values()), configured.max_skew_s)
     )
     if refusal is not None:
-        return None, refusal
+        return refusal
     images = _arrays(snapshot.instant.images)
     for name, image in images.items():
         refusal = guards.image_size(image, configured.cameras[name], stamps_s[name]) or (
             configured.frozen[name].check(image, snapshot.joints, stamps_s[name])
         )
         if refusal is not None:
-            return None, refusal
+            return refusal
     spec = configured.spec
     state = None
     if spec.state is not None:
         state = robot_state(configured.robot, spec.state.recipe, snapshot.joints)
     history = tuple(map(_arrays, snapshot.instant.history))
     stamp_s = stamps_s[spec.cameras[0]]
-    return Observation(images, snapshot.instruction, state, history, stamp_s=stamp_s), None
+    return Observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)
 
 
 def _arrays(messages: Mapping[str, AnyImage]) -> dict[str, np.ndarray]:

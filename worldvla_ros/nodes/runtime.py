@@ -9,8 +9,13 @@ import contextlib
 import traceback
 from typing import TypeVar
 
+from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.event_handler import (
+    PublisherEventCallbacks,
+    QoSRequestedIncompatibleQoSInfo,
+    SubscriptionEventCallbacks,
+)
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.qos import (
@@ -45,7 +50,7 @@ Request = TypeVar('Request')
 Response = TypeVar('Response')
 
 
-def seconds(stamp: object) -> float:
+def seconds(stamp: Time) -> float:
     """Return a builtin_interfaces/Time as seconds."""
     return stamp.sec + stamp.nanosec * 1e-9
 
@@ -98,7 +103,7 @@ class ManagedNode(LifecycleNode):
     def publisher(self, cls: type, topic: str, qos: QoSProfile) -> Publisher:
         """Publish a topic until clean_up, which lets the last reliable message arrive."""
         events = PublisherEventCallbacks(incompatible_qos=self._qos_warning(topic, 'subscriber'))
-        made = self.create_publisher(cls, topic, qos, event_callbacks=events)
+        made: Publisher = self.create_publisher(cls, topic, qos, event_callbacks=events)
         self._undo.append(lambda: self._destroy_publisher(made, qos))
         return made
 
@@ -307,8 +312,10 @@ class ManagedNode(LifecycleNode):
             publisher.wait_for_all_acked(Duration(seconds=LAST_WORDS_S))
         self.destroy_publisher(publisher)
 
-    def _qos_warning(self, topic: str, other: str) -> Callable[[object], None]:
-        def warn(event: object) -> None:
+    def _qos_warning(
+        self, topic: str, other: str
+    ) -> Callable[[QoSRequestedIncompatibleQoSInfo], None]:
+        def warn(event: QoSRequestedIncompatibleQoSInfo) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
             self.get_logger().warning(
                 f'a {other} of {self.resolve_topic_name(topic)} has another QoS and is not '

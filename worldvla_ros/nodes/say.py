@@ -21,9 +21,6 @@ class SayNode(Node):
         self._publisher = self.create_publisher(String, 'instruction', LATCHED_QOS)
         self._publisher.publish(String(data=instruction))
 
-    def close(self) -> None:
-        """Nothing to stop: the publisher goes with the node."""
-
 
 def main() -> int:
     """Publish the words of the command line."""

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+from types import FrameType
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -60,12 +61,10 @@ def start_problem(problem: str) -> str:
 
 
 def _run(factories: tuple[Callable[[], Node], ...]) -> int:
-    executor, nodes = SingleThreadedExecutor(), []
+    executor = SingleThreadedExecutor()
+    nodes: list[Node] = []
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        ignored = signal.getsignal(number) == signal.SIG_IGN
-        if number != signal.SIGHUP or not ignored:  # under nohup the node goes on
-            signal.signal(number, lambda *_: (stop.set(), executor.wake()))
+    _on_signals(executor, stop)
     try:
         for factory in factories:
             nodes.append(factory())
@@ -76,10 +75,24 @@ def _run(factories: tuple[Callable[[], Node], ...]) -> int:
         return 2
     finally:
         for node in reversed(nodes):
-            node.close()
+            if isinstance(node, ManagedNode):
+                node.close()
         executor.shutdown()
         for node in nodes:
             node.destroy_node()
+
+
+def _on_signals(executor: SingleThreadedExecutor, stop: threading.Event) -> None:
+    """Let the signals that end a process set `stop`."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        executor.wake()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        ignored = signal.getsignal(number) == signal.SIG_IGN
+        if number != signal.SIGHUP or not ignored:  # under nohup the node goes on
+            signal.signal(number, handle)
 
 
 def spin(executor: SingleThreadedExecutor, nodes: list[Node], stop: threading.Event) -> int:

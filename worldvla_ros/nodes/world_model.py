@@ -202,7 +202,7 @@ class WorldModelNode(ModelNode):
                 key=f'no image {missing}',
             )
             return
-        later = []
+        later: list[dict[str, AnyImage]] = []
         while len(later) < chunk.horizon // configured.spec.world.actions_per_image - 1:
             due_s = start_s + (len(later) + 1) * configured.stride_s
             found, missing = configured.images_at(due_s)

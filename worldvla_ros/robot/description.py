@@ -254,7 +254,7 @@ def load_robot(name_or_path: str | Path) -> RobotConfig:
 
     Raises:
         RobotError: There is no such description, or one of its fields cannot be used.
-        ConfigError: A field is unknown, missing or of a wrong type.
+        ConfigError: A field is unknown, missing, of a wrong type or not finite.
     """
     path = Path(name_or_path)
     if path.suffix not in ('.yaml', '.yml'):

@@ -7,6 +7,7 @@ know messages or chunks. Times [s] of one clock, whichever the caller uses.
 """
 
 from collections import deque
+import math
 
 import numpy as np
 
@@ -243,12 +244,12 @@ class Gate:
 def _finite(command: TwistCommand | JointCommand) -> bool:
     """Whether all numbers of a command are."""
     if isinstance(command, JointCommand):
-        parts = (command.positions, [command.width])
+        moved = [command.positions]
     else:
-        parts = (command.linear, command.angular, [command.width])
-    return all(bool(np.isfinite(part).all()) for part in parts)
+        moved = [command.linear, command.angular]
+    return math.isfinite(command.width) and all(bool(np.isfinite(m).all()) for m in moved)
 
 
 def _excess(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Return by how much values are outside of a range, negative inside."""
-    return np.maximum(low - values, values - high)
+    return np.asarray(np.maximum(low - values, values - high))

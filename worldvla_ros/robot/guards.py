@@ -119,10 +119,10 @@ class FrozenCamera:
         if self._start is None or self._held(joints.positions, stamp_s):
             self._count_from(joints.positions)
             return None
-        return self._judge(joints.positions, stamp_s)
+        return self._judge(joints.positions, self._start, stamp_s)
 
-    def _judge(self, positions: np.ndarray, stamp_s: float) -> Refusal | None:
-        moved = _distance(positions, self._start)
+    def _judge(self, positions: np.ndarray, start: np.ndarray, stamp_s: float) -> Refusal | None:
+        moved = _distance(positions, start)
         if moved <= self._limit and self._refused is None:
             return None
         if self._refused is None or _distance(positions, self._refused[0]) > self._limit:

@@ -73,14 +73,14 @@ def rotation_vector(matrix: np.ndarray) -> np.ndarray:
     sine, cosine = np.linalg.norm(skew) / 2, (np.trace(matrix) - 1) / 2
     angle = float(np.arctan2(sine, cosine))
     if sine > 1e-9:
-        return skew / (2 * sine) * angle
+        return np.asarray(skew / (2 * sine) * angle)
     if cosine > 0:
-        return skew / 2
+        return np.asarray(skew / 2)
     axis = np.sqrt(np.maximum(np.diag(matrix) + 1, 0) / 2)
     largest = int(axis.argmax())
     signs = np.sign(matrix[largest])
     signs[largest] = 1.0
-    return np.pi * axis * np.where(signs == 0, 1.0, signs)
+    return np.asarray(np.pi * axis * np.where(signs == 0, 1.0, signs))
 
 
 def rotation_matrix(vector: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def rotation_matrix(vector: np.ndarray) -> np.ndarray:
         return np.eye(3)
     x, y, z = np.asarray(vector) / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
 def tip_quaternion(robot: RobotConfig, joints: np.ndarray) -> np.ndarray:

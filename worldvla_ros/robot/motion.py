@@ -51,7 +51,10 @@ class ChunkPlayer:
         """Start with nothing to play."""
         self._sent: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)  # (time, actions)
         self._clock = StampClock()
-        self.clear()
+        self._chunk: ActionChunk | None = None
+        self._slowdown = 1
+        self._cursor = 0
+        self._ends_s = -np.inf
 
     @property
     def chunk(self) -> ActionChunk | None:
@@ -85,8 +88,9 @@ class ChunkPlayer:
             return False
         done = sum(share for sent_s, share in self._sent if sent_s >= chunk.stamp_s)
         self._cursor = round(done * slowdown)
-        self._chunk, self._slowdown = slowed(chunk, slowdown), slowdown
-        self._ends_s = now_s + self._chunk.horizon * chunk.dt + OVERRUN_S
+        playing = slowed(chunk, slowdown)
+        self._chunk, self._slowdown = playing, slowdown
+        self._ends_s = now_s + playing.horizon * chunk.dt + OVERRUN_S
         return True
 
     def next_action(self, now_s: float) -> np.ndarray | None:
@@ -99,14 +103,14 @@ class ChunkPlayer:
             self.clear()
         if self._chunk is None or self._cursor >= self._chunk.horizon or now_s > self._ends_s:
             return None
-        action = self._chunk.actions[self._cursor]
+        action: np.ndarray = self._chunk.actions[self._cursor]
         self._cursor += 1
         self._sent.append((now_s, 1.0 / self._slowdown))
         return action
 
     def clear(self) -> None:
         """Forget the chunk and what was sent; the player holds."""
-        self._chunk: ActionChunk | None = None
+        self._chunk = None
         self._slowdown = 1
         self._cursor = 0
         self._ends_s = -np.inf

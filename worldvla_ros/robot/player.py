@@ -190,11 +190,11 @@ class Player:
             joints = self._joints.newest(now_s)
         except ObservationError as error:
             return self._pause(Reason(str(error), error.problem))
-        action = self._chunks.next_action(now_s)
-        if action is None:
+        action, chunk = self._chunks.next_action(now_s), self._chunks.chunk
+        if action is None or chunk is None:
             self._gate.reset()
             return self._idle(self._why)
-        return self._play(action * self._chunks.chunk.scale, joints, now_s)
+        return self._play(action * chunk.scale, joints, now_s)
 
     def _play(self, action: np.ndarray, joints: JointReading, now_s: float) -> Step:
         command = self._command(action, joints.positions, now_s)

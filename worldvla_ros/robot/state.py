@@ -214,7 +214,7 @@ def robosuite_axis_angle(quaternion: np.ndarray) -> np.ndarray:
     sine = np.sqrt(1.0 - w * w)
     if sine == 0.0:
         return np.zeros(3)
-    return np.array([x, y, z]) * 2.0 * np.arccos(w) / sine
+    return np.asarray(np.array([x, y, z]) * 2.0 * np.arccos(w) / sine)
 
 
 def tcp_pose_width(robot: RobotConfig, joints: np.ndarray, width: float) -> np.ndarray:
