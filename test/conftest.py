@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import signal
 import sys
 
 os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+# children inherit it: under nohup a hang-up would be ignored, and tests of it could not pass
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # networks are tiny here: more threads would wait for each other
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent

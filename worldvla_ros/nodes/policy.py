@@ -138,7 +138,8 @@ class PolicyNode(ModelNode):
         self._built = configured
         self._listen(configured)
         self.work(self._act, urgent=True)
-        self.status.ok('configured', model=checkpoint.model_id, robot=robot.name)
+        self.status.keep(model=checkpoint.model_id, robot=robot.name)
+        self.status.ok('configured')
 
     def activate(self) -> None:
         """Say what is missing, which nothing else does as long as no image comes."""

@@ -45,6 +45,7 @@ class Status:
         self._published_s = -np.inf
         self._logged: OrderedDict[str, float] = OrderedDict()
         self._latched = False
+        self._kept: dict[str, object] = {}
         self._lock = threading.Lock()
         node.create_timer(PERIOD_S, self.publish, clock=steady_clock())
 
@@ -66,6 +67,11 @@ class Status:
             values: Figures to go with it.
         """
         self._report(DiagnosticStatus.ERROR, message, key, values, latch=latch)
+
+    def keep(self, **values: object) -> None:
+        """Set the figures that go with every message from now on, such as the model's name."""
+        with self._lock:
+            self._kept = values
 
     def unlatch(self) -> None:
         """Let the next report replace an error: the node is being started anew."""
@@ -110,6 +116,7 @@ class Status:
     ) -> None:
         now, kind, message = time.monotonic(), key or message, _cut(message)
         with self._lock:
+            figures = self._kept | values
             if self._latched and not latch:
                 return
             self._latched = latch
@@ -122,7 +129,7 @@ class Status:
                 level=level,
                 name=self._present.name,
                 message=message,
-                values=[KeyValue(key=k, value=_cut(str(v))) for k, v in values.items()],
+                values=[KeyValue(key=k, value=_cut(str(v))) for k, v in figures.items()],
             )
         if log:
             self._log(level, message)

@@ -145,7 +145,8 @@ class WorldModelNode(ModelNode):
             self.subscribe(image_type(topics[name]), topics[name], callback, SENSOR_QOS)
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self.work(self._imagine, urgent=False)
-        self.status.ok('configured', model=checkpoint.model_id)
+        self.status.keep(model=checkpoint.model_id)
+        self.status.ok('configured')
 
     def deactivate(self) -> None:
         """Forget what waits."""
