@@ -13,6 +13,7 @@ from geometry_msgs.msg import TwistStamped
 from probe import MATCH_S, Probe, running
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
@@ -20,6 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
+from worldvla_ros.errors import ObservationError
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.action_player import ActionPlayerNode
@@ -38,6 +40,13 @@ OUTPUTS = {
     'joint_trajectory': JointTrajectory,
     'gripper_command': Float64MultiArray,
 }
+EVERYTHING = QoSProfile(depth=200, reliability=RELIABLE_QOS.reliability)
+"""Of a slow listener with a shorter queue, the newest message would replace those before it."""
+ALL_STATUSES = QoSProfile(
+    depth=200, reliability=LATCHED_QOS.reliability, durability=LATCHED_QOS.durability
+)
+PATIENT = {'max_joint_age': 5.0}
+"""Older joints make a player hold and drop its chunk; a busy machine may be slow to deliver."""
 
 
 class Feeder(Probe):
@@ -46,9 +55,9 @@ class Feeder(Probe):
     def __init__(self) -> None:
         super().__init__()
         for topic, cls in OUTPUTS.items():
-            self.listen(cls, topic, RELIABLE_QOS)
-        self.listen(MarkerArray, 'planned_path', RELIABLE_QOS)
-        self.listen(DiagnosticArray, 'action_player/status', LATCHED_QOS)
+            self.listen(cls, topic, EVERYTHING)
+        self.listen(MarkerArray, 'planned_path', EVERYTHING)
+        self.listen(DiagnosticArray, 'action_player/status', ALL_STATUSES)
         self.joints = HOME.copy()
 
     def connect(self):
@@ -67,17 +76,29 @@ class Feeder(Probe):
     def now_s(self):
         return self.node.get_clock().now().nanoseconds * 1e-9
 
-    def measure(self, names=NAMES, positions=None):
+    def joint_state(self, names=NAMES, positions=None):
         values = self.joints if positions is None else positions
         message = JointState(name=list(names), position=[float(v) for v in values])
         message.header.stamp = time_message(self.now_s())
-        self.say(message, 'joint_states', SENSOR_QOS)
+        return message
+
+    def measure(self, names=NAMES, positions=None):
+        self.say(self.joint_state(names, positions), 'joint_states', SENSOR_QOS)
 
     def offer(self, actions=(LEFT,) * 10, **changes):
-        """Send fresh joints, then a chunk."""
-        self.measure()
-        self.spin(0.02)
+        """Send a chunk, once the player has fresh joints."""
+        since_s = self.now_s()
+
+        def known():
+            self.measure()
+            return self.has_joints(since_s)
+
+        self.until(known, 'the player to have fresh joints')
         self.send(actions, **changes)
+
+    def has_joints(self, since_s):
+        """Whether the player has joints, as far as its status says so."""
+        return 'no action chunk' in self.last()
 
     def send(self, actions, **changes):
         """Send a chunk of the present time."""
@@ -130,6 +151,7 @@ class InProcess(Feeder):
     """The same, with a player in this process, whose executor is spun in turn with the probe's."""
 
     def __init__(self, **parameters) -> None:
+        parameters = PATIENT | parameters
         words = [w for name, value in parameters.items() for w in ('-p', f'{name}:={value}')]
         rclpy.init(args=['--ros-args', *words] if words else None)
         self.player = ActionPlayerNode()
@@ -145,6 +167,18 @@ class InProcess(Feeder):
             return holds()
 
         return super().until(after_a_spin, what, timeout_s)
+
+    @property
+    def plays(self):
+        """What decides in the node."""
+        return self.player._configured.player
+
+    def has_joints(self, since_s):
+        """Whether the player has joints not older than a time."""
+        try:
+            return self.plays.joints(self.now_s()).stamp_s >= since_s - 1e-6
+        except ObservationError:
+            return False
 
     def spin(self, duration_s):
         end = time.monotonic() + duration_s
@@ -322,7 +356,7 @@ class TestDryRun:
         rig = start(enabled=False, output='trajectory')
         for _ in range(4):
             rig.offer([LEFT] * 10)
-            rig.spin(0.2)
+            rig.until_fed(lambda: len(rig.plays.moves) <= 6, 'four actions')
         rig.call(SetBool, 'action_player/enable', SetBool.Request(data=True))
         rig.offer([LEFT] * 10)
         rig.until(lambda: rig.heard['joint_trajectory'], 'a trajectory')
@@ -366,19 +400,29 @@ class TestJointStates:
             (NAMES[:7], HOME[:7]),
             (['left_wheel'], [float('nan')]),
         ]
+        publishers = [
+            rig.node.create_publisher(JointState, 'joint_states', SENSOR_QOS) for _ in parts
+        ]
 
-        def each():
-            rig.measure(*parts[0])
-            parts.append(parts.pop(0))
+        def publish():
+            for publisher, part in zip(publishers, parts, strict=True):
+                publisher.publish(rig.joint_state(*part))
+
+        def all_known():
+            publish()
+            return 'no action chunk' in rig.last()
+
+        def moving():
+            publish()
+            if rig.plays.chunk is None:  # also where joints came late, and the player paused
+                rig.send([LEFT] * 30)
             return rig.moves()
 
-        rig.until(lambda: each() is not None and 'no action chunk' in rig.last(), 'all joints')
-        rig.send([LEFT] * 30)
-        rig.until(each, 'a twist')
+        rig.until(all_known, 'all joints')
+        rig.until(moving, 'a twist')
 
     def test_without_them_it_holds_and_names_what_is_missing(self, rig):
         rig.measure(NAMES[:7], HOME[:7])
-        rig.spin(0.05)
         status = rig.said('panda_finger_joint1 is missing', fed=False)
         assert status.level == DiagnosticStatus.WARN
 
@@ -390,7 +434,7 @@ class TestJointStates:
 def test_the_path_to_come_is_shown(rig):
     rig.offer([[0, 0, -0.2, 0, 0, 0, -1]] * 5 + [[0, 0, -0.2, 0, 0, 0, 1]] * 5)
     rig.until(lambda: rig.heard['planned_path'], 'a path')
-    marker = rig.heard['planned_path'][0].markers[0]
+    marker = rig.heard['planned_path'][0].markers[0]  # before the first action is sent
     start = forward(ROBOT, HOME[:7])[:3, 3]
     assert marker.header.frame_id == 'panda_link0'
     assert [marker.points[0].x, marker.points[0].y, marker.points[0].z] == pytest.approx(start)
@@ -480,7 +524,7 @@ def test_the_last_twist_before_the_publisher_goes_is_a_stop(rig, end):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_the_last_twist_of_a_process_that_is_stopped_is_zero(number):
-    with running(NodeSpec('action_player')) as processes:
+    with running(NodeSpec('action_player', parameters=PATIENT)) as processes:
         feeder = Feeder()
         feeder.status('action_player', 'holding')
         feeder.connect()

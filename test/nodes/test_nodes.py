@@ -1,5 +1,6 @@
 """Nodes in processes of their own: what they do with good input, bad input and signals."""
 
+from collections import deque
 from copy import deepcopy
 import signal
 
@@ -78,13 +79,15 @@ def change_state(probe, node, transition):
     return probe.call(ChangeState, f'{node}/change_state', request).success
 
 
+def state(probe, node):
+    answer = probe.call(GetState, f'{node}/get_state', GetState.Request(), again_s=2.0)
+    return answer.current_state.label
+
+
 def wait_active(probe, node):
     """Wait until a node takes input; it says 'configured' a moment before."""
 
-    def state():
-        return probe.call(GetState, f'{node}/get_state', GetState.Request()).current_state.label
-
-    probe.until(lambda: state() == 'active', f'{node} to be active')
+    probe.until(lambda: state(probe, node) == 'active', f'{node} to be active')
 
 
 @pytest.fixture(scope='class')
@@ -107,15 +110,24 @@ class TestModel:
     def observe(self, probe, image=None, joints=None, instruction='pick up the red cube'):
         probe.say(String(data=instruction), 'instruction', LATCHED_QOS)
         probe.say(joints or joint_state(probe), 'joint_states', SENSOR_QOS)
-        probe.spin(0.2)
         image = image or camera_image(probe)
         probe.say(image, 'image', SENSOR_QOS)
         return image
 
+    def until(self, probe, holds, what, seed=0):
+        """Observe until something holds; return what holds, and the stamps of the images."""
+        stamps = []
+
+        def observed():
+            stamps.append(self.observe(probe, camera_image(probe, seed)).header.stamp)
+            return holds()
+
+        return probe.until(observed, what), stamps
+
     def test_an_image_is_answered_by_a_chunk_with_its_stamp(self, probe, model_process):
-        image = self.observe(probe)
-        chunk = probe.next('action_chunk')
-        assert chunk.header.stamp == image.header.stamp
+        chunks, stamps = self.until(probe, lambda: probe.heard['action_chunk'], 'a chunk')
+        chunk = chunks[0]
+        assert chunk.header.stamp in stamps
         assert (chunk.horizon, chunk.dim, len(chunk.data)) == (4, 7, 28)
         assert chunk.instruction == 'pick up the red cube'
         assert chunk.model_id.startswith('tiny@')
@@ -124,10 +136,11 @@ class TestModel:
         assert np.isfinite(chunk.data).all()
 
     def test_a_chunk_is_imagined_at_the_times_that_it_reaches(self, probe, model_process):
-        image = self.observe(probe, camera_image(probe, 1))
-        first = probe.until(lambda: probe.heard['imagined_image'], 'an imagined image')[0]
-        stamp_s = seconds(first.header.stamp)
-        assert stamp_s >= seconds(image.header.stamp) + 0.1
+        heard, stamps = self.until(
+            probe, lambda: probe.heard['imagined_image'], 'an imagined image', seed=1
+        )
+        stamp_s = seconds(heard[0].header.stamp)
+        assert stamp_s >= seconds(stamps[0]) + 0.1
         later = array_to_image(np.zeros((128, 128, 3), np.uint8), stamp_s + 0.01, 'camera')
         probe.say(later, 'image', SENSOR_QOS)
         strip = probe.next('imagined_strip')
@@ -141,8 +154,8 @@ class TestModel:
             Transition.TRANSITION_ACTIVATE,
         ):
             assert change_state(probe, 'policy', transition)
-        self.observe(probe, camera_image(probe, 6))
-        assert probe.next('action_chunk')
+        probe.heard['action_chunk'].clear()
+        self.until(probe, lambda: probe.heard['action_chunk'], 'a chunk', seed=6)
 
 
 def test_a_continuous_policy_keeps_to_the_range_of_training(probe, head_checkpoint, tmp_path):
@@ -153,9 +166,7 @@ def test_a_continuous_policy_keeps_to_the_range_of_training(probe, head_checkpoi
     with running(NodeSpec('policy', parameters=parameters)):
         probe.status('policy', 'configured')
         wait_active(probe, 'policy')
-        probe.until(
-            lambda: TestModel().observe(probe) and probe.heard['action_chunk'], 'an action chunk'
-        )
+        TestModel().until(probe, lambda: probe.heard['action_chunk'], 'a chunk')
         chunk = probe.heard['action_chunk'][-1]
         assert max(chunk.data) == 1.0
         assert len(chunk.data) == 28
@@ -176,9 +187,28 @@ def test_a_verified_policy_says_when_the_answer_is_no_action(probe, tiny_folder)
     }  # fmt: skip
     with running(NodeSpec('policy', parameters=parameters)):
         wait_active(probe, 'policy')
-        TestModel().observe(probe)
-        assert 'no chunk: the answer of the model' in probe.status('policy', 'does not begin with')
+        words = 'does not begin with'
+
+        def said():
+            found = (s.message for a in probe.heard['policy/status'] for s in a.status)
+            return next((m for m in found if words in m), '')
+
+        reason, _ = TestModel().until(probe, said, words)
+        assert 'no chunk: the answer of the model' in reason
     assert not probe.heard['action_chunk']
+
+
+def still(probe):
+    """Return the joints of an arm that has come to rest: equal for five control periods."""
+    recent = deque(maxlen=5)
+
+    def rests():
+        recent.append(probe.next('joint_states'))
+        positions = np.array([m.position[:7] for m in recent])
+        return len(recent) == 5 and np.ptp(positions, axis=0).max() < 1e-3
+
+    probe.until(rests, 'the arm to rest')
+    return recent[-1]
 
 
 @pytest.fixture(scope='class')
@@ -196,12 +226,15 @@ class TestSim:
 
     def test_it_publishes_images_and_joints_at_the_same_times(self, probe, sim_process):
         image = probe.next('image')
-        probe.spin(0.5)
-        images, joints = (
-            {(m.header.stamp.sec, m.header.stamp.nanosec) for m in probe.heard[topic]}
-            for topic in ('image', 'joint_states')
-        )
-        assert len(images & joints) >= len(images) - 2  # one may be lost at either end
+
+        def common():
+            images, joints = (
+                {(m.header.stamp.sec, m.header.stamp.nanosec) for m in probe.heard[topic]}
+                for topic in ('image', 'joint_states')
+            )
+            return len(images & joints) >= 5  # one or the other may be lost
+
+        probe.until(common, 'five images with joints of the same times')
         assert (image.height, image.width, image.encoding) == (128, 128, 'rgb8')
         assert probe.heard['joint_states'][0].name == JOINTS
 
@@ -209,23 +242,20 @@ class TestSim:
         before = self.height(probe.next('joint_states'))
         twist = TwistStamped()
         twist.twist.linear.z = -0.2
-        for _ in range(10):
+
+        def lower():
             probe.say(twist, 'delta_twist_cmds', RELIABLE_QOS)
-            probe.spin(0.05)
-        probe.spin(0.5)
-        after = self.height(probe.next('joint_states'))
-        assert -0.16 < after - before < -0.06
-        probe.spin(0.3)
-        assert self.height(probe.next('joint_states')) == pytest.approx(after, abs=1e-3)
+            return self.height(probe.heard['joint_states'][-1]) < before - 0.06
+
+        probe.until(lower, 'the tip to go down')
+        assert self.height(still(probe)) > before - 0.16
 
     def test_a_trajectory_moves_it(self, probe, sim_process):
         goal = np.array(probe.next('joint_states').position[:7]) + 0.05
         point = JointTrajectoryPoint(positions=goal.tolist())
         message = JointTrajectory(joint_names=list(ROBOT.joints.names), points=[point])
         probe.say(message, 'joint_trajectory', RELIABLE_QOS)
-        probe.spin(1.0)
-        reached = probe.next('joint_states').position[:7]
-        np.testing.assert_allclose(reached, goal, atol=0.02)
+        probe.next('joint_states', lambda m: np.abs(np.array(m.position[:7]) - goal).max() < 0.02)
 
     @pytest.mark.parametrize('topic', ['delta_twist_cmds', 'joint_trajectory', 'gripper_command'])
     def test_garbage_does_not_move_it(self, probe, sim_process, topic):
@@ -236,11 +266,11 @@ class TestSim:
             'joint_trajectory': JointTrajectory(joint_names=['nose']),
             'gripper_command': Float64MultiArray(data=[1.0, 2.0]),
         }[topic]
-        before = np.array(probe.next('joint_states').position)
+        before = np.array(still(probe).position)
         probe.say(garbage, topic, RELIABLE_QOS)
         assert 'refused' in probe.status('sim', 'refused')
-        probe.spin(0.3)
-        after = np.array(probe.next('joint_states').position)
+        for _ in range(5):  # control periods
+            after = np.array(probe.next('joint_states').position)
         np.testing.assert_allclose(after[:7], before[:7], atol=5e-3)
 
     def test_a_reset_lays_out_the_scene_of_a_seed(self, probe, sim_process):
@@ -308,7 +338,7 @@ def test_a_parameter_that_cannot_be_used_is_named_and_the_node_lives(
     with running(NodeSpec(node, parameters=parameters)) as processes:
         said = probe.status(node, words)
         assert said.startswith('not configured')
-        probe.spin(0.3)
+        assert state(probe, node) == 'unconfigured'
         assert processes.dead() == {}
 
 
@@ -340,10 +370,12 @@ def test_when_the_policy_is_killed_the_arm_holds_still(probe, tiny_folder):
         probe.say(String(data='pick up the red cube'), 'instruction', LATCHED_QOS)
         probe.next('action_chunk')
         processes.children['policy'].kill()
-        probe.spin(1.5)
-        before = np.array(probe.next('joint_states').position)
-        probe.spin(0.5)
-        after = np.array(probe.next('joint_states').position)
+        # the last chunk lasts 0.2 s
+        late_s = now_s(probe) + 1.0
+        probe.next('joint_states', lambda m: seconds(m.header.stamp) > late_s)
+        before = np.array(still(probe).position)
+        for _ in range(10):  # control periods
+            after = np.array(probe.next('joint_states').position)
         np.testing.assert_allclose(after[:7], before[:7], atol=1e-3)
         assert set(processes.dead()) == {'policy'}
 
@@ -376,7 +408,6 @@ def test_a_published_folder_acts_on_two_views_and_their_past(probe, tmp_path):
             probe.say(joint_state(probe), 'joint_states', SENSOR_QOS)
             probe.say(camera_image(probe, next(seeds), 256), 'wrist_image', SENSOR_QOS)
             probe.say(camera_image(probe, next(seeds), 256), 'image', SENSOR_QOS)
-            probe.spin(0.05)
             return probe.heard['action_chunk']
 
         chunk = probe.until(answered, 'a chunk')[0]

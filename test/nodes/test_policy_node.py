@@ -268,7 +268,8 @@ def test_cameras_too_far_apart_are_refused(bench, tiny_checkpoint):
 
 
 def test_the_history_of_one_step_ago_reaches_the_policy(bench, tiny_checkpoint):
-    on = bench(replace(tiny_checkpoint, spec=replace(tiny_checkpoint.spec, history=2)))
+    spec = replace(tiny_checkpoint.spec, history=2)
+    on = bench(replace(tiny_checkpoint, spec=spec), max_image_age=10.0)
     on.instruct()
     on.until(lambda: on.nodes[0]._instruction, 'the instruction')
     now = on.now_s()
@@ -303,11 +304,12 @@ def test_disabled_means_no_chunks_and_says_so(bench):
     on.ready()
     on.image()
     on.until(lambda: not on.nodes[0]._configured.images.missing(), 'the image')
-    on.spin(0.1)
-    assert not on.policy.asked
     assert on.call(SetBool, 'policy/enable', SetBool.Request(data=True)).success
-    on.image()
+    seen = on.image()
     on.until(lambda: on.chunks, 'a chunk')
+    assert [o.stamp_s for o in on.policy.asked] == pytest.approx(
+        [seconds(seen.header.stamp)], abs=1e-6
+    )
     on.call(SetBool, 'policy/enable', SetBool.Request(data=False))
     on.wait_message('disabled by ~/enable')
 

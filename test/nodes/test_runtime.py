@@ -314,7 +314,9 @@ def test_clean_up_removes_every_interface(bench):
     assert not [s for s in node.subscriptions if s.topic_name == '/in']
     assert not [s for s in node.services if s.service_name.endswith('/ask')]
     node.steps.clear()
-    on.spin(0.05)
+    ticks = []
+    on.node.create_timer(0.01, lambda: ticks.append('tick'))  # as often as the node's own
+    on.until(lambda: len(ticks) > 3, 'time to pass')
     assert node.steps == []
 
 
