@@ -114,7 +114,9 @@ class EncodedObservation:
 
 def _check_image(image: object, name: str) -> None:
     """Raise ObservationError unless the image is uint8[h, w, 3] of a sane size."""
-    shape = image.shape if isinstance(image, np.ndarray) and image.dtype == np.uint8 else ()
+    shape: tuple[int, ...] = ()
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        shape = image.shape
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ObservationError(
             f'image of camera {name!r} cannot be used',
@@ -136,8 +138,9 @@ def _check_image(image: object, name: str) -> None:
 
 def _check_codes(codes: object, name: str) -> None:
     """Raise ObservationError unless the codes are int[rows, columns], both even and not zero."""
-    whole = isinstance(codes, np.ndarray) and codes.dtype.kind in 'iu'
-    shape = codes.shape if whole else ()
+    shape: tuple[int, ...] = ()
+    if isinstance(codes, np.ndarray) and codes.dtype.kind in 'iu':
+        shape = codes.shape
     if len(shape) != 2 or 0 in shape or any(side % 2 for side in shape):
         raise ObservationError(
             f'image codes of camera {name!r} cannot be used',
@@ -158,7 +161,7 @@ def _check_state(state: object) -> None:
     if state is None:
         return
     numeric = isinstance(state, np.ndarray) and state.dtype.kind in 'fiu'
-    if not numeric or not np.isfinite(state).all():
+    if not numeric or not np.isfinite(np.asarray(state)).all():
         raise ObservationError(
             'the robot state is not finite',
             expected='an array of finite numbers',
@@ -226,9 +229,10 @@ class ActionChunk:
     @property
     def horizon(self) -> int:
         """Number of actions."""
-        return self.actions.shape[0]
+        return len(self.actions)
 
     @property
     def dim(self) -> int:
         """Numbers per action."""
-        return self.actions.shape[1]
+        dim: int = self.actions.shape[1]
+        return dim

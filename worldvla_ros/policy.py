@@ -167,8 +167,10 @@ class Policy:
     def _codes(self, observation: Observation | EncodedObservation) -> list[np.ndarray]:
         """Return the codes of all images of the prompt: int64[rows, columns] each."""
         spec = self._checkpoint.spec
-        encoded = isinstance(observation, EncodedObservation)
-        newest = observation.codes if encoded else observation.images
+        if isinstance(observation, EncodedObservation):
+            encoded, newest = True, observation.codes
+        else:
+            encoded, newest = False, observation.images
         instants = [*observation.history, newest][-spec.history :]
         images = [i for instant in instants for i in camera_images(instant, spec.cameras)]
         if not encoded:

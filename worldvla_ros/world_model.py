@@ -145,9 +145,11 @@ class WorldModel:
         """
         cameras, done = len(self._checkpoint.spec.cameras), 0
         for codes in self._codes_stepwise(observation, np.asarray(actions)[None]):
-            first = codes is not None and done % cameras == 0
-            done += codes is not None
-            yield self._checkpoint.images.decode(codes[0]) if first else None
+            if codes is None:
+                yield None
+                continue
+            yield self._checkpoint.images.decode(codes[0]) if done % cameras == 0 else None
+            done += 1
 
     def _codes(self, observation: Observation, actions: np.ndarray) -> list[np.ndarray]:
         return [i for i in self._codes_stepwise(observation, actions) if i is not None]
@@ -171,9 +173,11 @@ class WorldModel:
         ]
         # from the second instant on, the codes are those that are imagined before
         open_codes = [[p.undecided(self._code_span) for p in instant] for instant in later]
+        rows, columns = codes[0].shape
         yield from decoder.rollout(
             [first, *open_codes],
-            *codes[0].shape,
+            rows,
+            columns,
             images=len(codes),
             speculative=self._speculative,
             sampling=self._sampling,

@@ -10,10 +10,14 @@ Legend: b batch, t new tokens, d model width.
 
 from collections.abc import Callable
 import threading
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:  # torch has no public name for it
+    from torch.cuda import _POOL_HANDLE
 
 Pass = Callable[[Tensor, Tensor], Tensor]
 """Ids int64[b, t] and positions int64[b or 1, t] in, hidden states [b, t, d] out."""
@@ -26,7 +30,7 @@ WARM_UPS = 2
 class Captured:
     """One pass as a graph, with the buffers that it reads and writes."""
 
-    def __init__(self, run: Pass, ids: Tensor, positions: Tensor, pool: object) -> None:
+    def __init__(self, run: Pass, ids: Tensor, positions: Tensor, pool: '_POOL_HANDLE') -> None:
         """Capture a pass with copies of these ids and positions."""
         self._ids, self._positions = ids.clone(), positions.clone()
         stream = torch.cuda.Stream()

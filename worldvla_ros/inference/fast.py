@@ -12,7 +12,8 @@ Knows weights, positions and roles. Must not know what an id means.
 Legend: b batch, t new tokens, s slots, d model width, n heads, k head width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +157,9 @@ class FastTransformer:
         fuse = _plain(model) and (self.device.type != 'cpu' or size <= FUSED_ON_CPU_BYTES)
         self._embedding = model.model.embed_tokens
         self._norm = model.model.norm.weight
-        self._layers = [FastLayer(layer, self.config, fuse) for layer in model.model.layers]
+        self._layers = [
+            FastLayer(cast(Layer, layer), self.config, fuse) for layer in model.model.layers
+        ]
         self._rotary = self._rotary_tables()
         self._head = model.lm_head
         self.action_head = model.action_head
@@ -247,7 +250,7 @@ def _fused(maps: list[nn.Linear]) -> nn.Linear:
 
 
 def _joint_parameters(
-    modules: list[nn.Module], name: str, join: Callable[[list[Tensor]], Tensor]
+    modules: Sequence[nn.Module], name: str, join: Callable[[list[Tensor]], Tensor]
 ) -> Tensor:
     """Join a parameter of several modules, and make theirs views of what was joined."""
     joint = join([getattr(module, name).detach() for module in modules])

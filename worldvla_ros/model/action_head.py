@@ -78,7 +78,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., w] → [..., w]."""
-        return x + self.ffn(x)
+        change: Tensor = self.ffn(x)
+        return x + change
 
 
 class ResidualMLP(nn.Module):
@@ -101,7 +102,8 @@ class ResidualMLP(nn.Module):
         x = self.fc1(self.layer_norm1(x)).relu()
         for block in self.mlp_resnet_blocks:
             x = block(x)
-        return self.fc2(self.layer_norm2(x))
+        numbers: Tensor = self.fc2(self.layer_norm2(x))
+        return numbers
 
 
 class ActionHead(nn.Module):
@@ -159,4 +161,6 @@ class ActionHead(nn.Module):
             tokens, src_key_padding_mask=None if size.padding_seen else padding
         )
         wanted = encoded[:, context.shape[1] :]  # [b, K·D, w]
-        return self.output_projection['model'](wanted.reshape(len(context), size.horizon, -1))
+        wanted = wanted.reshape(len(context), size.horizon, -1)  # [b, K, D·w]
+        actions: Tensor = self.output_projection['model'](wanted)
+        return actions

@@ -135,7 +135,8 @@ class Attention(nn.Module):
         attended = functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, is_causal=causal
         )
-        return self.o_proj(attended.transpose(1, 2).reshape(x.shape))
+        mixed: Tensor = self.o_proj(attended.transpose(1, 2).reshape(x.shape))
+        return mixed
 
 
 class FeedForward(nn.Module):
@@ -151,7 +152,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, t, d] → [b, t, d]."""
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        narrowed: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return narrowed
 
 
 class Layer(nn.Module):
@@ -170,7 +172,8 @@ class Layer(nn.Module):
         """Map [b, t, d] → [b, t, d]."""
         attended = self.self_attn(self.input_layernorm(x), rotary, mask)
         x = x + self.dropout(attended)
-        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        change: Tensor = self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return x + change
 
 
 class Decoder(nn.Module):
@@ -230,7 +233,8 @@ class Transformer(nn.Module):
         )
         for layer in self.model.layers:
             x = layer(x, rotary, mask)
-        return self.model.norm(x)
+        hidden: Tensor = self.model.norm(x)
+        return hidden
 
     def logits(self, hidden: Tensor, span: slice = slice(None)) -> Tensor:
         """Return the scores of a span of ids: [..., d] → fp32[..., ids in span]."""

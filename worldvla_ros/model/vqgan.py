@@ -58,7 +58,7 @@ class VQGANConfig:
     @property
     def reduction(self) -> int:
         """Pixels per code and side."""
-        return 2 ** (len(self.ch_mult) - 1)
+        return 1 << (len(self.ch_mult) - 1)
 
 
 def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -80,7 +80,7 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, inputs, h, w] → [b, outputs, h, w]."""
-        y = self.conv1(functional.silu(self.norm1(x)))
+        y: Tensor = self.conv1(functional.silu(self.norm1(x)))
         y = self.conv2(functional.silu(self.norm2(y)))
         return y + (self.nin_shortcut(x) if hasattr(self, 'nin_shortcut') else x)
 
@@ -102,7 +102,8 @@ class AttnBlock(nn.Module):
         normed = self.norm(x)
         q, k, v = (layer(normed).flatten(2).mT for layer in (self.q, self.k, self.v))
         attended = functional.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
-        return x + self.proj_out(attended[:, 0].mT.reshape(x.shape))
+        seen: Tensor = self.proj_out(attended[:, 0].mT.reshape(x.shape))
+        return x + seen
 
 
 class Downsample(nn.Module):
@@ -115,7 +116,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c, h, w] → [b, c, h / 2, w / 2]."""
-        return self.conv(functional.pad(x, (0, 1, 0, 1)))
+        halved: Tensor = self.conv(functional.pad(x, (0, 1, 0, 1)))
+        return halved
 
 
 class Upsample(nn.Module):
@@ -128,7 +130,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c, h, w] → [b, c, 2h, 2w]."""
-        return self.conv(functional.interpolate(x, scale_factor=2.0, mode='nearest'))
+        doubled: Tensor = self.conv(functional.interpolate(x, scale_factor=2.0, mode='nearest'))
+        return doubled
 
 
 class Level(nn.Module):
@@ -149,7 +152,8 @@ class Level(nn.Module):
         """Run the blocks, then the step."""
         for block in self.block:
             x = block(x)
-        return getattr(self, self._step)(x) if self._step else x
+        stepped: Tensor = getattr(self, self._step)(x) if self._step else x
+        return stepped
 
 
 class Middle(nn.Module):
@@ -165,7 +169,8 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, channels, r, c] to the same shape."""
-        return self.block_2(self.attn_1(self.block_1(x)))
+        mixed: Tensor = self.block_2(self.attn_1(self.block_1(x)))
+        return mixed
 
 
 class Encoder(nn.Module):
@@ -192,7 +197,8 @@ class Encoder(nn.Module):
         x = self.conv_in(pixels)
         for level in self.down:
             x = level(x)
-        return self.conv_out(functional.silu(self.norm_out(self.mid(x))))
+        latents: Tensor = self.conv_out(functional.silu(self.norm_out(self.mid(x))))
+        return latents
 
 
 class Decoder(nn.Module):
@@ -204,7 +210,7 @@ class Decoder(nn.Module):
         groups, widths = config.norm_groups, [config.ch * m for m in config.ch_mult]
         self.conv_in = _conv(config.z_channels, widths[-1])
         self.mid = Middle(widths[-1], config)
-        levels = []
+        levels: list[Level] = []
         before = widths[-1]
         for i, width in reversed(list(enumerate(widths))):
             step = ('upsample', Upsample(width)) if i > 0 else None
@@ -220,7 +226,8 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(latents))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(functional.silu(self.norm_out(x)))
+        pixels: Tensor = self.conv_out(functional.silu(self.norm_out(x)))
+        return pixels
 
 
 class Quantiser(nn.Module):
@@ -241,7 +248,8 @@ class Quantiser(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Look entries up: int64[b, r, c] → [b, width, r, c], contiguous (see `to_pixels`)."""
-        return self.embedding(codes).movedim(-1, 1).contiguous()
+        entries: Tensor = self.embedding(codes)  # [b, r, c, width]
+        return entries.movedim(-1, 1).contiguous()
 
 
 class VQGAN(nn.Module):
@@ -259,11 +267,13 @@ class VQGAN(nn.Module):
 
     def latents(self, pixels: Tensor) -> Tensor:
         """Return what is quantised: float[b, 3, h, w] in [-1, 1] → float[b, embed_dim, r, c]."""
-        return self.quant_conv(self.encoder(pixels))
+        latents: Tensor = self.quant_conv(self.encoder(pixels))
+        return latents
 
     def pixels(self, latents: Tensor) -> Tensor:
         """Return pixels of (quantised) latents: float[b, embed_dim, r, c] → float[b, 3, h, w]."""
-        return self.decoder(self.post_quant_conv(latents))
+        pixels: Tensor = self.decoder(self.post_quant_conv(latents))
+        return pixels
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:

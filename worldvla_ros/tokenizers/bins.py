@@ -12,6 +12,7 @@ Knows the range of each dimension. Must not know what the numbers mean.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.tokenizers.vocab import BINS, Vocabulary
@@ -64,38 +65,39 @@ class BinTokenizer:
         return self.dim + 2
 
     @property
-    def _low(self) -> np.ndarray:
+    def _low(self) -> NDArray[np.float64]:
         return np.asarray(self.minimum, np.float64)
 
     @property
-    def _high(self) -> np.ndarray:
+    def _high(self) -> NDArray[np.float64]:
         return np.asarray(self.maximum, np.float64)
 
     @property
-    def _span(self) -> np.ndarray:
+    def _span(self) -> NDArray[np.float64]:
         return self._high - self._low + RANGE_EPSILON
 
-    def bins(self, values: np.ndarray) -> np.ndarray:
+    def bins(self, values: np.ndarray) -> NDArray[np.int64]:
         """Quantise values: float[..., dim] → int64[..., dim] in 0…255; out of range is clipped."""
         normalised = 2 * (np.asarray(values, np.float64) - self._low) / self._span - 1
         clipped = np.clip(normalised, -1, 1)
-        numbers = np.searchsorted(EDGES, clipped, side='right')  # the papers' d, 1…256
-        return numbers.astype(np.int64) - 1
+        # the papers' d, 1…256
+        numbers: NDArray[np.int64] = np.searchsorted(EDGES, clipped, side='right').astype(np.int64)
+        return numbers - 1
 
-    def values(self, bins: np.ndarray) -> np.ndarray:
+    def values(self, bins: np.ndarray) -> NDArray[np.float32]:
         """Return the centres of bins: int[..., dim] in 0…255 → float32[..., dim]."""
         return self.denormalise(CENTRES[np.clip(np.asarray(bins), 0, BINS - 2)])
 
-    def denormalise(self, normalised: np.ndarray) -> np.ndarray:
+    def denormalise(self, normalised: np.ndarray) -> NDArray[np.float32]:
         """Scale from [-1, 1] to the range of each dimension: float[..., dim] → float32[..., dim].
 
         What lies outside [-1, 1] stays outside the range, as in the reference.
         """
-        return ((np.asarray(normalised, np.float64) + 1) / 2 * self._span + self._low).astype(
-            np.float32
-        )
+        share = (np.asarray(normalised, np.float64) + 1) / 2
+        values: NDArray[np.float64] = share * self._span + self._low
+        return values.astype(np.float32)
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
+    def encode(self, values: np.ndarray) -> NDArray[np.int64]:
         """Return blocks of ids: float[..., dim] → int64[..., dim + 2].
 
         Raises:
@@ -110,7 +112,7 @@ class BinTokenizer:
         ids = self.bins(values) + self.first_bin
         return np.concatenate([edge * self.start, ids, edge * self.end], axis=-1)
 
-    def decode(self, ids: np.ndarray) -> np.ndarray:
+    def decode(self, ids: np.ndarray) -> NDArray[np.float32]:
         """Return the values of blocks: int64[..., dim + 2] → float32[..., dim].
 
         An id that is no bin is clipped to the nearest one, as the reference does.

@@ -11,6 +11,7 @@ Legend: r, c rows and columns of codes.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from worldvla_ros.errors import ObservationError
@@ -32,7 +33,7 @@ class ImageTokenizer:
         """Ids of an image of rows × columns codes."""
         return rows * (columns + 1) + STRUCTURE_IDS
 
-    def encode(self, codes: np.ndarray) -> np.ndarray:
+    def encode(self, codes: np.ndarray) -> NDArray[np.int64]:
         """Return the block of an image: int[rows, columns] codes → int64[block_length].
 
         Raises:
@@ -48,7 +49,7 @@ class ImageTokenizer:
         head = [self.vocab.image_start, *self._grid(codes.shape)]
         return np.concatenate([head, rows.reshape(-1), [self.vocab.image_end]])
 
-    def decode(self, ids: np.ndarray) -> np.ndarray:
+    def decode(self, ids: np.ndarray) -> NDArray[np.int64]:
         """Return the codes of a block: int[block_length] → int64[rows, columns].
 
         Raises:

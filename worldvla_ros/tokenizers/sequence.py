@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldvla_ros.errors import CheckpointError, InstructionError
 from worldvla_ros.tokenizers.bins import BinTokenizer
@@ -25,6 +26,10 @@ SHARED_ROLE = 0
 PAST_ACTION_ROLE = -1
 UNDECIDED = -1
 """In place of an id that is decided only while decoding, see `Sequence.undecided`."""
+
+
+_Ids = list[int] | NDArray[np.int64]
+"""A part of a sequence: [t]."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,9 @@ class SequenceBuilder:
             raise ValueError(f'{len(codes)} images do not divide into {len(past) + 1} instants')
         if (state is None) != (self.state is None):
             raise ValueError('a state must be given exactly where the checkpoint has a recipe')
-        parts = [[self.vocab.bos], self._text(self.prompts.action.format(task=instruction))]
-        if state is not None:
+        parts: list[_Ids] = [[self.vocab.bos]]
+        parts.append(self._text(self.prompts.action.format(task=instruction)))
+        if self.state is not None and state is not None:
             parts.append(self.state.encode(state))
         images = [self.image.encode(c) for c in codes]
         roles = [SHARED_ROLE] * len(parts)
@@ -137,7 +143,7 @@ class SequenceBuilder:
             codes: int[rows, columns] per camera, the present images.
             actions: float[n, dim], executed between the present and the asked-for images.
         """
-        parts = [[self.vocab.bos], self._world_words]
+        parts: list[_Ids] = [[self.vocab.bos], self._world_words]
         parts += [self.image.encode(c) for c in codes]
         numbers = self.world_action or self.action
         parts += [numbers.encode(actions).reshape(-1), [self.vocab.sep]]
@@ -172,7 +178,7 @@ class SequenceBuilder:
         return ids
 
 
-def _prompt(parts: list, roles: list[int] | None = None) -> Sequence:
+def _prompt(parts: list[_Ids], roles: list[int] | None = None) -> Sequence:
     """Join parts; `roles` are those of the first parts, all others are shared."""
     ids = np.concatenate([np.asarray(p, np.int64) for p in parts])
     all_roles = (roles or []) + [SHARED_ROLE] * (len(parts) - len(roles or []))
