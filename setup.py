@@ -112,6 +112,7 @@ setup(
     package_data={NAME: ['py.typed']},
     data_files=[],
     install_requires=[
+        'einops>=0.8',
         'numpy>=1.26,<3',
         'pillow>=10',
         'pyyaml>=6',

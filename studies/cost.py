@@ -68,7 +68,7 @@ def varied(spec, name, value):
     """Return a specification with one size changed; a batch changes none."""
     changes = {
         'actions per chunk, K': {'action': replace(spec.action, horizon=value)},
-        'images per camera, M': {'history': value},
+        'images per camera, M': {'images_per_camera': value},
         'side of an image [px]': {'image_size': value},
         'views': {'cameras': tuple(f'view{i}' for i in range(value))},
     }

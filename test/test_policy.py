@@ -267,7 +267,7 @@ def test_codes_in_place_of_images_give_the_same_chunk(policy, observation, tiny_
 
 
 def test_codes_of_the_past_come_before_those_of_the_present(tiny_checkpoint, picture):
-    remembering = replace(tiny_checkpoint, spec=replace(tiny_checkpoint.spec, history=2))
+    remembering = replace(tiny_checkpoint, spec=replace(tiny_checkpoint.spec, images_per_camera=2))
     policy, images = Policy(remembering), [picture, picture[::-1].copy()]
     old, new = remembering.images.encode(images)
     seen = Observation({'front': images[1]}, 'go', STATE, ({'front': images[0]},))

@@ -159,7 +159,7 @@ class Policy:
         spec = self._checkpoint.spec
         images = dict.fromkeys(spec.cameras, grey_image(spec.image_size))
         state = np.zeros(len(spec.state.names), np.float32) if spec.state else None
-        history = (images,) * (spec.history - 1)
+        history = (images,) * (spec.images_per_camera - 1)
         # a grey image need not be answered with a chunk
         with contextlib.suppress(DecodingError):
             self.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
@@ -171,7 +171,7 @@ class Policy:
             encoded, newest = True, observation.codes
         else:
             encoded, newest = False, observation.images
-        instants = [*observation.history, newest][-spec.history :]
+        instants = [*observation.history, newest][-spec.images_per_camera :]
         images = [i for instant in instants for i in camera_images(instant, spec.cameras)]
         if not encoded:
             return self._checkpoint.images.encode(images)

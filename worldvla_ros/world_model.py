@@ -5,6 +5,7 @@ Knows rollouts. Must not know ROS. The image imagined last is fed back, as codes
 
 from collections.abc import Iterator, Mapping
 
+from einops import rearrange
 import numpy as np
 
 from worldvla_ros.checkpoint.folder import Checkpoint
@@ -72,8 +73,9 @@ class WorldModel:
         """
         found = self._codes(observation, np.asarray(actions)[None])
         names = self._checkpoint.spec.cameras
-        views = np.stack(found).reshape(-1, len(names), *found[0].shape[1:])  # [m, cameras, r, c]
-        return {n: self._checkpoint.images.decode(views[:, i]) for i, n in enumerate(names)}
+        # the cameras of one instant come one after another, each with a single future
+        views = rearrange(np.stack(found), '(m n) 1 r c -> n m r c', n=len(names))
+        return {n: self._checkpoint.images.decode(v) for n, v in zip(names, views, strict=True)}
 
     def imagine_each(self, observation: Observation, actions: np.ndarray) -> np.ndarray:
         """Return what `imagine` does for several futures, imagined side by side.
@@ -193,7 +195,7 @@ class WorldModel:
             raise _unusable(f'at least {per_image}', dim, per_image, actions)
         count = actions.shape[1] // per_image
         whole = actions[:, : count * per_image]
-        return whole.reshape(len(actions), count, per_image, dim)
+        return rearrange(whole, 'futures (m n) dim -> futures m n dim', n=per_image)
 
     def _one_stride(self, actions: np.ndarray) -> np.ndarray:
         """Return the actions between two images: float[actions_per_image, dim]."""

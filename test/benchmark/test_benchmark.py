@@ -197,9 +197,12 @@ def test_a_head_answers_end_to_end_in_one_pass_and_fixes_the_horizon(head_checkp
 def test_sizes_asked_for_are_those_measured(tiny):
     own = bench(Settings(only=('prefill', 'chunk'), repeats=1), tiny)
     other = bench(
-        Settings(only=('prefill', 'chunk'), repeats=1, horizon=6, history=2, resolution=64), tiny
+        Settings(
+            only=('prefill', 'chunk'), repeats=1, horizon=6, images_per_camera=2, resolution=64
+        ),
+        tiny,
     )
-    assert (other.horizon, other.history, other.resolution) == (6, 2, 64)
+    assert (other.horizon, other.images_per_camera, other.resolution) == (6, 2, 64)
     assert other.rows[1].passes == own.rows[1].passes
     image = {32: 4 * 5 + 4, 64: 8 * 9 + 4}
     more = 2 * image[64] - image[32]
@@ -208,14 +211,15 @@ def test_sizes_asked_for_are_those_measured(tiny):
 
 
 @pytest.mark.parametrize(
-    ('name', 'asked', 'step'), [('horizon', 1000, 1), ('history', 900, 1), ('resolution', 512, 32)]
+    ('name', 'asked', 'step'),
+    [('horizon', 1000, 1), ('images_per_camera', 900, 1), ('resolution', 512, 32)],
 )
 def test_sizes_beyond_the_model_are_refused_and_the_largest_named(random_tiny, name, asked, step):
     with pytest.raises(ConfigError) as refused:
         resize(random_tiny, **{name: asked})
     message = str(refused.value)
     assert 'at most 600 tokens' in message
-    largest = int(message.split(f'--{name} ')[1].split()[0].rstrip('.'))
+    largest = int(message.split(f'--{name.replace("_", "-")} ')[1].split()[0].rstrip('.'))
     assert largest < asked
     resize(random_tiny, **{name: largest})
     with pytest.raises(ConfigError):
@@ -224,7 +228,7 @@ def test_sizes_beyond_the_model_are_refused_and_the_largest_named(random_tiny, n
 
 def test_sizes_that_only_together_are_too_large_are_said_to_be_so(random_tiny):
     with pytest.raises(ConfigError, match='lower several'):
-        resize(random_tiny, horizon=1000, history=900)
+        resize(random_tiny, horizon=1000, images_per_camera=900)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def test_sizes_that_only_together_are_too_large_are_said_to_be_so(random_tiny):
         ({'resolution': 40}, 'a multiple of 16 px, up to 1024 px, got 40. Use 3[02]'),
         ({'resolution': 2048}, 'a multiple of 16 px, up to 1024 px, got 2048. Use 1024'),
         ({'horizon': 0}, '--horizon: expected 1 … 1000, got 0'),
-        ({'history': -1}, '--history: expected 1 … 1000, got -1'),
+        ({'images_per_camera': -1}, '--images-per-camera: expected 1 … 1000, got -1'),
         ({'horizon': 10**9}, '--horizon: expected 1 … 1000, got 1000000000'),
     ],
 )
@@ -265,7 +269,7 @@ def test_an_unknown_model_is_refused_and_a_profile_is_a_model():
     with pytest.raises(ConfigError, match='expected demo, 7b'):
         open_target('8b')
     target = open_target('rynnvla_vla_256_libero_goal')
-    assert (target.spec.cameras, target.spec.history) == (('front', 'wrist'), 2)
+    assert (target.spec.cameras, target.spec.images_per_camera) == (('front', 'wrist'), 2)
     assert target.spec.transformer.hidden_size == 4096
     assert open_target('7b').spec.image_size == 256
 
@@ -353,10 +357,10 @@ def test_the_command_prints_the_table_and_writes_the_figures(tiny_folder, tmp_pa
 
 
 def test_a_refusal_is_one_message_and_status_2(tiny_folder, capsys):
-    assert main(['bench', '--model', str(tiny_folder), '--history', '1000']) == 2
+    assert main(['bench', '--model', str(tiny_folder), '--images-per-camera', '1000']) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert '--history' in said[0]
+    assert '--images-per-camera' in said[0]
 
 
 def test_the_command_knows_the_rows():

@@ -307,7 +307,7 @@ def test_checkpoint_without_state_has_no_state_tokenizer(tiny_checkpoint, tmp_pa
         ('action.scale', [1e30] + [1.0] * 6, 'action.scale'),
         ('action.scale', [0.0] + [1.0] * 6, 'action.scale'),
         ('action.horizon', 10**9, 'action.horizon: expected 1 … 1000, got 1000000000'),
-        ('history', 10**9, 'history: expected 1 … 1000'),
+        ('images_per_camera', 10**9, 'images_per_camera: expected 1 … 1000'),
         ('name', 'x' * 10**6, 'name: expected 1 … 100 letters'),
         ('cameras', ['front', 'front'], 'all different'),
         ('image_size', 10**9, 'up to 1024 px, got 1000000000'),
@@ -325,7 +325,7 @@ def test_checkpoint_without_state_has_no_state_tokenizer(tiny_checkpoint, tmp_pa
         ('image_size', 0, 'multiple of 16 px'),
         ('world.actions_per_image', 0, 'actions_per_image'),
         ('cameras', [], 'cameras'),
-        ('history', 0, 'history'),
+        ('images_per_camera', 0, 'images_per_camera'),
         ('transformer.num_attention_heads', 0, 'num_attention_heads'),
         ('prompts.action', 'to {tsk}', '{task}'),
         ('vocabulary.action_start', 10**6, 'action_start'),
@@ -375,8 +375,10 @@ def test_a_specification_nested_without_end_is_damaged(folder):
 
 def test_a_key_of_the_specification_that_stands_twice_is_refused(folder):
     text = (folder / SPEC_FILE).read_text()
-    (folder / SPEC_FILE).write_text(text.replace('"image_size"', '"history": 2, "image_size"', 1))
-    assert "the key 'history' stands twice" in str(refusal(folder))
+    (folder / SPEC_FILE).write_text(
+        text.replace('"image_size"', '"images_per_camera": 2, "image_size"', 1)
+    )
+    assert "the key 'images_per_camera' stands twice" in str(refusal(folder))
 
 
 @pytest.mark.parametrize('file', WEIGHTS)

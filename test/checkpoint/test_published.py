@@ -101,7 +101,7 @@ def test_the_profile_says_what_the_folder_does_not(goal, vla):
         'libero',
         ('front',),
     )
-    assert (spec.history, spec.image_size, spec.action.horizon) == (2, 256, 5)
+    assert (spec.images_per_camera, spec.image_size, spec.action.horizon) == (2, 256, 5)
     assert spec.state is None
     assert spec.camera_rotation == 180
     assert (vla.spec.cameras, vla.spec.action.horizon) == (('front', 'wrist'), 10)
@@ -272,7 +272,7 @@ def test_no_folder_belongs_to_two_profiles():
 
 def test_the_profile_of_so100_has_the_references_constants(root):
     profile = profiles.load_profile('rynnvla_so100')
-    assert (profile.action.horizon, profile.action.dim, profile.history) == (20, 6, 1)
+    assert (profile.action.horizon, profile.action.dim, profile.images_per_camera) == (20, 6, 1)
     assert (profile.action.minimum[0], profile.action.maximum[5]) == (-27.33398438, 74.56647491)
     assert profile.action.minimum[5] == -9.07504368
     assert (profile.state.minimum[1], profile.state.maximum[2]) == (24.16992188, 182.4609375)

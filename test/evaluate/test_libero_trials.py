@@ -43,7 +43,7 @@ def libero_folder(tiny_folder, tmp_path_factory):
     shutil.copytree(tiny_folder, folder)
     spec = json.loads((folder / 'worldvla.json').read_text())
     names = ['x', 'y', 'z', 'rx', 'ry', 'rz', 'left', 'right']
-    spec |= {'robot': 'libero', 'history': 2, 'cameras': ['front', 'wrist']}
+    spec |= {'robot': 'libero', 'images_per_camera': 2, 'cameras': ['front', 'wrist']}
     spec['state'] = {
         'recipe': 'libero', 'names': names, 'units': ['m'] * 3 + ['rad'] * 3 + ['m'] * 2,
         'minimum': [-4.0] * 8, 'maximum': [4.0] * 8,

@@ -17,7 +17,7 @@ class Scripted:
     """A policy whose action i of chunk c is told by its first number, 1 + c + i / 10."""
 
     def __init__(self, history=2, horizon=5, latencies=(0.0,)):
-        self.checkpoint = SimpleNamespace(spec=SimpleNamespace(history=history))
+        self.checkpoint = SimpleNamespace(spec=SimpleNamespace(images_per_camera=history))
         self._horizon, self._latencies = horizon, latencies
         self.seen = []
 

@@ -107,7 +107,7 @@ def bench(tiny_checkpoint, monkeypatch):
 
 def two_cameras(checkpoint, history=1):
     """The checkpoint as if it had two cameras and a history."""
-    spec = replace(checkpoint.spec, cameras=('front', 'wrist'), history=history)
+    spec = replace(checkpoint.spec, cameras=('front', 'wrist'), images_per_camera=history)
     return replace(checkpoint, spec=spec)
 
 
@@ -268,7 +268,7 @@ def test_cameras_too_far_apart_are_refused(bench, tiny_checkpoint):
 
 
 def test_the_history_of_one_step_ago_reaches_the_policy(bench, tiny_checkpoint):
-    spec = replace(tiny_checkpoint.spec, history=2)
+    spec = replace(tiny_checkpoint.spec, images_per_camera=2)
     on = bench(replace(tiny_checkpoint, spec=spec), max_image_age=10.0)
     on.instruct()
     on.until(lambda: on.nodes[0]._instruction, 'the instruction')

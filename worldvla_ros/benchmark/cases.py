@@ -183,7 +183,7 @@ class BenchmarkCases:
 
     def end_to_end(self) -> Case:
         """Images never seen before, sentence and state to actions."""
-        size, images = self._spec.image_size, self._spec.history * self._prompts.views
+        size, images = self._spec.image_size, self._spec.images_per_camera * self._prompts.views
         encoded = self._network.encode(size, size, images)
 
         def work(tokens: int, passes: int) -> Work:

@@ -62,7 +62,7 @@ class Settings:
         device: 'cpu' or 'cuda'.
         dtype: A word of `quantise.WORDS`; 'auto' makes random weights in bfloat16.
         horizon: Actions per chunk (K); the model's own by default.
-        history: Images per camera (M); likewise.
+        images_per_camera: Images per camera (M); likewise.
         resolution: Side of an image [px]; likewise.
         only: Names of `CASES`; all by default.
         references: Whether the slow ways are run too.
@@ -74,7 +74,7 @@ class Settings:
     device: str = 'cpu'
     dtype: str = AUTO
     horizon: int | None = None
-    history: int | None = None
+    images_per_camera: int | None = None
     resolution: int | None = None
     only: tuple[str, ...] = ()
     references: bool = False
@@ -107,7 +107,7 @@ def bench(settings: Settings, target: Target | None = None) -> Report:
         CheckpointError: A folder is damaged.
     """
     target = target or open_target(settings.model)
-    target = resize(target, settings.horizon, settings.history, settings.resolution)
+    target = resize(target, settings.horizon, settings.images_per_camera, settings.resolution)
     device = choose_device(settings.device)
     start = time.perf_counter()
     checkpoint = target.loaded(device, settings.dtype)
@@ -131,7 +131,7 @@ def bench(settings: Settings, target: Target | None = None) -> Report:
         peak_bytes=max(loaded, peak_memory(device)),
         rates=rates,
         horizon=spec.action.horizon,
-        history=spec.history,
+        images_per_camera=spec.images_per_camera,
         cameras=len(spec.cameras),
         resolution=spec.image_size,
         rows=tuple(rows),

@@ -53,7 +53,7 @@ class Prompts:
 
     def action(self, number: int) -> Sequence:
         """Return a prompt that asks for actions."""
-        codes = self._codes(number, self._spec.history * self.views)
+        codes = self._codes(number, self._spec.images_per_camera * self.views)
         return self._checkpoint.sequences.action_prompt(INSTRUCTION, codes, self.state())
 
     def scene(self, number: int) -> Scene:
@@ -64,7 +64,7 @@ class Prompts:
     def observation(self, number: int) -> Observation:
         """Return random images with sentence and state."""
         size, random = self._spec.image_size, np.random.default_rng(number)
-        count = (self._spec.history, self.views, size, size, 3)
+        count = (self._spec.images_per_camera, self.views, size, size, 3)
         images = random.integers(0, 256, count, np.uint8)
         instants = [dict(zip(self._spec.cameras, each, strict=True)) for each in images]
         return Observation(instants[-1], INSTRUCTION, self.state(), tuple(instants[:-1]))

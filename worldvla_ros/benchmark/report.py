@@ -99,7 +99,7 @@ class Report:
         peak_bytes: Peak memory, allocated on a GPU or resident on a CPU.
         rates: Measured rates of the device.
         horizon: Actions per chunk (K).
-        history: Images per camera in an action prompt (M).
+        images_per_camera: Images per camera in an action prompt (M).
         cameras: Views.
         resolution: Side of an image [px].
         rows: What was measured.
@@ -115,7 +115,7 @@ class Report:
     peak_bytes: int
     rates: Rates
     horizon: int
-    history: int
+    images_per_camera: int
     cameras: int
     resolution: int
     rows: tuple[Row, ...]
@@ -155,7 +155,7 @@ class Report:
     def _sizes(self) -> str:
         views = f'{self.cameras} camera{"s" * (self.cameras != 1)}'
         return (
-            f'{self.model}: {self.horizon} actions, {self.history} × {views} of '
+            f'{self.model}: {self.horizon} actions, {self.images_per_camera} × {views} of '
             f'{self.resolution} px, ready in {duration(self.ready_s)}'
         )
 

@@ -42,7 +42,7 @@ DEMO, RANDOM = 'demo', '7b'
 SIMULATED = 'sim_panda'
 """The robot of the simulation."""
 RANDOM_PROFILE = 'worldvla_256_libero_goal'
-MOST = {'horizon': MAX_HORIZON, 'history': MAX_HISTORY, 'resolution': 1 << 16}
+MOST = {'horizon': MAX_HORIZON, 'images_per_camera': MAX_HISTORY, 'resolution': 1 << 16}
 """Largest sizes that are looked at; far more than any model has room for."""
 Load = Callable[[torch.device, str], Checkpoint]
 
@@ -111,10 +111,10 @@ def random_target(spec: CheckpointSpec) -> Target:
 def resize(
     target: Target,
     horizon: int | None = None,
-    history: int | None = None,
+    images_per_camera: int | None = None,
     resolution: int | None = None,
 ) -> Target:
-    """Return the target with another chunk, history or image size, trained to do everything.
+    """Return the target with other sizes, trained to do everything.
 
     Speed does not depend on what weights were trained for.
 
@@ -122,15 +122,19 @@ def resize(
         ConfigError: A size is impossible, or the sequences become too long for the model.
     """
     old = target.spec
-    for name, value in (('horizon', horizon), ('history', history), ('resolution', resolution)):
+    for name, value in (
+        ('horizon', horizon),
+        ('images_per_camera', images_per_camera),
+        ('resolution', resolution),
+    ):
         if value is not None and not 1 <= value <= MOST[name]:
-            raise ConfigError(f'--{name}', expected=f'1 … {MOST[name]}', got=value)
+            raise ConfigError(_flag(name), expected=f'1 … {MOST[name]}', got=value)
     _check_head(old, horizon)
     _check_patch(old, resolution)
     spec = replace(
         old,
         action=replace(old.action, horizon=horizon or old.action.horizon),
-        history=history or old.history,
+        images_per_camera=images_per_camera or old.images_per_camera,
         image_size=resolution or old.image_size,
         tasks=TASKS,
     )
@@ -148,7 +152,7 @@ def sequence_lengths(spec: CheckpointSpec, text: TextTokenizer) -> tuple[int, in
     moved = np.zeros((spec.world.actions_per_image, action.dim))
     imagine = len(builder.world_prompt([], moved).ids)
     chunk = action.horizon * (action.dim + 2)
-    return act + spec.history * views * block + chunk, imagine + 2 * views * block
+    return act + spec.images_per_camera * views * block + chunk, imagine + 2 * views * block
 
 
 def _fits(spec: CheckpointSpec, text: TextTokenizer) -> bool:
@@ -166,22 +170,23 @@ def _check_room(spec: CheckpointSpec, text: TextTokenizer) -> None:
     def changed(name: str, n: int) -> CheckpointSpec:
         if name == 'horizon':
             return replace(spec, action=replace(action, horizon=n), action_head=None)
-        if name == 'history':
-            return replace(spec, history=n)
+        if name == 'images_per_camera':
+            return replace(spec, images_per_camera=n)
         return replace(spec, image_size=n * patch)
 
     def fits(name: str, n: int) -> bool:
         return _fits(changed(name, n), text)
 
-    sizes = {'horizon': (action.horizon, 1), 'history': (spec.history, 1),
+    sizes = {'horizon': (action.horizon, 1), 'images_per_camera': (spec.images_per_camera, 1),
              'resolution': (spec.image_size // patch, patch)}  # fmt: skip
     found = {
         name: step * _largest(functools.partial(fits, name), below)
         for name, (below, step) in sizes.items()
     }
-    offers = [f'--{name} {value}' for name, value in found.items() if value]
+    offers = [f'{_flag(name)} {value}' for name, value in found.items() if value]
     raise ConfigError(
-        f'{spec.name}: {action.horizon} actions after {spec.history} × {len(spec.cameras)} images '
+        f'{spec.name}: {action.horizon} actions after {spec.images_per_camera} × '
+        f'{len(spec.cameras)} images '
         f'of {spec.image_size} px are too long for the model',
         expected=f'at most {spec.transformer.max_position_embeddings} tokens '
         f'and {MAX_GRID * patch} px',
@@ -222,3 +227,8 @@ def _check_patch(spec: CheckpointSpec, resolution: int | None) -> None:
             got=resolution,
             remedy=f'Use {near}.',
         )
+
+
+def _flag(name: str) -> str:
+    """Return the flag of `worldvla bench` that sets a size."""
+    return f'--{name.replace("_", "-")}'

@@ -71,7 +71,7 @@ def longest_sequence(spec: CheckpointSpec) -> int:
     images = len(spec.cameras) * (side * (side + 1) + STRUCTURE_IDS)
     block = spec.action.dim + 2
     state = len(spec.state.names) + 2 if spec.state else 0
-    act = state + spec.history * images + spec.action.horizon * block
+    act = state + spec.images_per_camera * images + spec.action.horizon * block
     imagine = 2 * images + spec.world.actions_per_image * block
     return TEXT_ALLOWANCE + max(act, imagine)
 
@@ -115,7 +115,7 @@ def _expectations(spec: CheckpointSpec) -> dict[str, object]:
         'robot': spec.robot,
         'cameras': list(spec.cameras),
         'images': f'{spec.image_size} px square, turned by {spec.camera_rotation} degrees',
-        'images_per_camera': spec.history,
+        'images_per_camera': spec.images_per_camera,
         'state': f'{state.recipe}: {", ".join(state.names)}' if state else 'none',
         'actions': {
             name: _range(low, high, scale, unit) for name, low, high, scale, unit in ranges

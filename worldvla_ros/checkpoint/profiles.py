@@ -46,7 +46,7 @@ class Profile:
         cameras: Their names, in sequence order.
         image_size: Side of a square image in the model [px].
         action: Meaning of an action.
-        history: Images per camera in an action prompt (M).
+        images_per_camera: Images per camera in an action prompt (M).
         state: Meaning of the state block, or None.
         world: What the world model was trained on.
         prompts: Wording.
@@ -65,7 +65,7 @@ class Profile:
     cameras: tuple[str, ...]
     image_size: int
     action: ActionSpec
-    history: int = 1
+    images_per_camera: int = 1
     state: StateSpec | None = None
     world: WorldSpec = WorldSpec()
     prompts: Prompts = Prompts()

@@ -171,7 +171,7 @@ def published_spec(
         image_size=profile.image_size,
         action=profile.action,
         state=profile.state,
-        history=profile.history,
+        images_per_camera=profile.images_per_camera,
         world=profile.world,
         prompts=profile.prompts,
         tasks=profile.tasks,

@@ -162,7 +162,7 @@ class CheckpointSpec:
         name: Name of the checkpoint.
         robot: Name of the robot description that it was trained on.
         cameras: Names of its cameras, in sequence order.
-        history: Images per camera in an action prompt (M), the newest included.
+        images_per_camera: Images per camera in an action prompt (M), the newest included.
         image_size: Side of a square image in the model [px].
         action: Meaning of an action.
         state: Meaning of the state block, or None where there is none.
@@ -187,7 +187,7 @@ class CheckpointSpec:
     vqgan: VQGANConfig
     action_head: ActionHeadConfig | None = None
     state: StateSpec | None = None
-    history: int = 1
+    images_per_camera: int = 1
     world: WorldSpec = WorldSpec()
     prompts: Prompts = Prompts()
     tasks: tuple[str, ...] = TASKS
@@ -239,7 +239,11 @@ class CheckpointSpec:
                 named, 'at least one name, at most {1}, all different'.format(*bounds.CAMERAS),
                 shown(names),
             ),
-            'history': (within(self.history, (1, most)), f'1 … {most}', self.history),
+            'images_per_camera': (
+                within(self.images_per_camera, (1, most)),
+                f'1 … {most}',
+                self.images_per_camera,
+            ),
             'tasks': (set(self.tasks) <= set(TASKS), f'some of {TASKS}', shown(self.tasks)),
             'camera_rotation': (
                 self.camera_rotation in ROTATIONS, f'one of {ROTATIONS}', self.camera_rotation

@@ -29,7 +29,9 @@ def add_bench(verbs: argparse._SubParsersAction) -> None:
     bench.add_argument('--device', default='cpu', help='device: cpu, cuda or cuda:N')
     bench.add_argument('--dtype', default='auto', help=DTYPE_HELP)
     bench.add_argument('--horizon', type=int, default=None, metavar='K', help='actions per chunk')
-    bench.add_argument('--history', type=int, default=None, metavar='M', help='images per camera')
+    bench.add_argument(
+        '--images-per-camera', type=int, default=None, metavar='M', help='images per camera'
+    )
     bench.add_argument(
         '--resolution', type=int, default=None, metavar='PX', help='image side in pixels'
     )
@@ -64,7 +66,7 @@ def _bench(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             dtype=arguments.dtype,
             horizon=arguments.horizon,
-            history=arguments.history,
+            images_per_camera=arguments.images_per_camera,
             resolution=arguments.resolution,
             only=tuple(name for name in arguments.only.split(',') if name),
             references=arguments.against == 'reference',

@@ -260,4 +260,6 @@ def _observations(arguments: argparse.Namespace, spec: 'CheckpointSpec') -> 'lis
 
     if not arguments.episodes_dir:
         return made_observations(spec, arguments.observations, arguments.seed)
-    return spread_observations(arguments.episodes_dir, arguments.observations, spec.history)
+    return spread_observations(
+        arguments.episodes_dir, arguments.observations, spec.images_per_camera
+    )

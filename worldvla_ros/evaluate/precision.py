@@ -150,7 +150,8 @@ def made_observations(spec: CheckpointSpec, count: int, seed: int = 0) -> list[O
 
 def _made(spec: CheckpointSpec, draw: np.random.Generator) -> Observation:
     instants = [
-        {name: _scene(spec.image_size, draw) for name in spec.cameras} for _ in range(spec.history)
+        {name: _scene(spec.image_size, draw) for name in spec.cameras}
+        for _ in range(spec.images_per_camera)
     ]
     state = None
     if spec.state is not None:

@@ -72,7 +72,9 @@ def roll_out(
         watch: Called with the images of each step.
     """
     player, thinker = ChunkPlayer(), _Thinker(policy, delay_s)
-    history: deque[dict[str, np.ndarray]] = deque(maxlen=policy.checkpoint.spec.history - 1)
+    history: deque[dict[str, np.ndarray]] = deque(
+        maxlen=policy.checkpoint.spec.images_per_camera - 1
+    )
     hold = np.array(SETTLE_ACTION, np.float32)
     observed, held = env.observe(), 0
     for step in itertools.count():

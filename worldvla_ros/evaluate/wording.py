@@ -88,7 +88,7 @@ def _transitions(
     spec = checkpoint.spec
     for episode in episodes:
         _check_fits(checkpoint, episode)
-        first, last = spec.history - 1, episode.length - _steps(checkpoint)
+        first, last = spec.images_per_camera - 1, episode.length - _steps(checkpoint)
         steps = sorted({first + (last - first) // 3, first + 2 * (last - first) // 3})
         for step in steps if first <= last else ():
             if count <= 0:
@@ -150,7 +150,7 @@ def _task_scorer(
 
     def score(transition: Transition) -> float:
         episode, step = transition
-        past = range(step - spec.history + 1, step + 1)
+        past = range(step - spec.images_per_camera + 1, step + 1)
         codes = [c for instant in past for c in _codes(checkpoint, episode, instant)]
         state = episode.state[step] if spec.state else None
         prompt = builder.action_prompt(words(episode), codes, state)

@@ -126,7 +126,9 @@ class PolicyNode(ModelNode):
             max_age_s=max_age_s,
             max_skew_s=max_skew_s,
             rate=RateLimit(rate),
-            images=ImageHistory(spec.cameras, spec.history - 1, spec.action.dt, max_age_s),
+            images=ImageHistory(
+                spec.cameras, spec.images_per_camera - 1, spec.action.dt, max_age_s
+            ),
             joints=JointBuffer(robot, max_joint_age_s),
             watch=StreamWatch([*(c.topic for c in cameras.values()), 'joint_states'], SILENT_S),
             frozen={
