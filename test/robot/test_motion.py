@@ -1,12 +1,14 @@
 """The chunk player: order, holding, splicing and clocks."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.motion import OVERRUN_S, REMEMBERED, ChunkPlayer
+from worldvla_ros.robot.motion import OVERRUN_S, REMEMBERED, ChunkPlayer, slowed
 
 DT = 0.05
 
@@ -159,3 +161,13 @@ def test_whatever_happens_actions_come_once_each_from_the_newest_chunk_while_it_
             returned.add(tuple(action))
             sent.append(now * TICK_S)
             cursor += 1
+
+
+def test_a_slowed_chunk_divides_displacements_and_repeats_the_gripper():
+    actions = np.array([[0.4, -0.2, 1.0], [0.0, 0.8, -1.0]], np.float32)
+    whole = ActionChunk(actions, ('x', 'y', 'gripper'), ('1',) * 3, np.ones(3, np.float32), DT)
+    slow = slowed(replace(whole, log_probs=np.zeros((2, 3), np.float32)), 2)
+    expected = [[0.2, -0.1, 1.0], [0.2, -0.1, 1.0], [0.0, 0.4, -1.0], [0.0, 0.4, -1.0]]
+    np.testing.assert_array_equal(slow.actions, np.array(expected, np.float32))
+    assert slow.actions.dtype == np.float32
+    assert slow.log_probs.shape == (0, 0)
