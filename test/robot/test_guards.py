@@ -405,3 +405,20 @@ def test_a_chunk_is_judged_by_every_guard(chunk, changes, guard):
     refusal = guards.judge_chunk(replace(chunk, **changes), ROBOT, 0.05, STAMP + 0.2)
     assert refusal.guard == guard
     assert refusal.remedy.endswith('.')
+
+
+def test_what_is_said_of_a_chunk_that_lasts_too_long(chunk):
+    long = replace(chunk, actions=np.zeros((41, 7), np.float32))
+    assert str(guards.chunk_duration(long, ROBOT)) == (
+        'chunk of 2.050 s (limits.chunk_duration 2.0 s). '
+        'Use a shorter horizon, or raise limits.chunk_duration of the robot description.'
+    )
+
+
+def test_what_is_said_of_a_chunk_that_is_too_fast(chunk):
+    actions = np.zeros((10, 7), np.float32)
+    actions[0, 0] = 100
+    assert str(guards.chunk_speed(replace(chunk, actions=actions), ROBOT, 0.05)) == (
+        'action of 40.000 m/s (limits.linear_speed 0.75 m/s, max_slowdown 1). '
+        'Raise the limit or limits.max_slowdown of the robot description.'
+    )
