@@ -46,6 +46,33 @@ def test_a_refusal_names_the_parameter_and_says_what_to_do():
     )
 
 
+@pytest.mark.parametrize(
+    ('now', 'words'),
+    [
+        (
+            STAMP + 0.75,
+            'image 0.75 s old (max_image_age 0.5 s). '
+            'Check the camera driver and the clocks, or raise max_image_age.',
+        ),
+        (
+            STAMP - 0.25,
+            'image stamped 0.25 s ahead (at most 0.1 s). '
+            'Synchronise the clocks; use_sim_time must be the same for all nodes.',
+        ),
+    ],
+)
+def test_what_is_said_of_an_image_of_another_time(now, words):
+    assert str(guards.image_age(STAMP, now, 0.5)) == words
+
+
+def test_what_is_said_of_an_image_of_another_size():
+    image = np.zeros((480, 640, 3), np.uint8)
+    assert str(guards.image_size(image, ROBOT.cameras[0], STAMP)) == (
+        'image of camera front has 640 x 480 px (robot description 128 x 128 px). '
+        'Set the resolution in the camera driver, or correct cameras in the description.'
+    )
+
+
 @pytest.mark.parametrize('age', [-0.05, 0.0, 0.25, 0.5])
 def test_a_fresh_image_passes(age):
     assert guards.image_age(STAMP, STAMP + age, 0.5) is None
@@ -160,6 +187,22 @@ class TestFrozenCamera:
         assert camera.check(picture, turned(0.3), STAMP) is None
         assert camera.check(picture, turned(0.36), STAMP)
 
+    def test_what_is_said_of_it(self, camera, picture):
+        assert str(camera.check(picture, turned(0.3), STAMP)) == (
+            'same pixels while a joint moved 0.300 rad (at most 0.05 rad). '
+            'Check the camera driver; after a hold without motion it is tried again in 2 s.'
+        )
+
+    def test_the_usual_limits_are_50_mrad_2_s_and_300_ms(self, picture):
+        camera = guards.FrozenCamera()
+        assert camera.check(picture, turned(0.0), STAMP) is None
+        assert camera.check(picture, turned(0.04), STAMP) is None
+        assert camera.check(picture, turned(0.06, STAMP), STAMP + 0.31) is None  # old joints
+        assert camera.check(picture, turned(0.06), STAMP + 0.29) is None  # counted anew
+        assert camera.check(picture, turned(0.12), STAMP)
+        assert camera.check(picture, turned(0.12, STAMP + 1.9), STAMP + 1.9)
+        assert camera.check(picture, turned(0.12, STAMP + 2.1), STAMP + 2.1) is None
+
 
 def test_a_good_chunk_passes_every_guard(chunk):
     assert guards.chunk_values(chunk, ROBOT) is None
@@ -236,6 +279,28 @@ def test_a_scale_that_is_not_finite_is_refused(chunk):
 @pytest.mark.parametrize(('age', 'value'), [(-0.2, '0.200 s ahead'), (0.51, '0.510 s old')])
 def test_a_chunk_that_is_over_or_from_the_future_is_refused(chunk, age, value):
     expect(guards.chunk_late(chunk, STAMP + age), 'chunk late', value)
+
+
+def test_what_is_said_of_a_chunk_of_another_time(chunk):
+    assert str(guards.chunk_late(chunk, STAMP + 0.75)) == (
+        'chunk 0.750 s old (it lasts 0.500 s). '
+        'Check the network and the clocks, or use a faster policy.'
+    )
+    assert str(guards.chunk_late(chunk, STAMP - 0.25)) == (
+        'chunk stamped 0.250 s ahead (at most 0.1 s). '
+        'Synchronise the clocks; use_sim_time must be the same for all nodes.'
+    )
+
+
+def test_a_chunk_a_little_ahead_of_the_clock_passes(chunk):
+    assert guards.chunk_late(chunk, STAMP - 0.09) is None
+
+
+def test_what_is_said_of_a_slow_inference(chunk):
+    assert str(guards.slow_inference(replace(chunk, latency_s=0.75))) == (
+        'inference took 0.750 s (the chunk lasts 0.500 s). '
+        'Use a faster device, another dtype, or a checkpoint with longer chunks.'
+    )
 
 
 def test_a_slowed_chunk_lasts_longer(chunk):
@@ -340,3 +405,20 @@ def test_a_chunk_is_judged_by_every_guard(chunk, changes, guard):
     refusal = guards.judge_chunk(replace(chunk, **changes), ROBOT, 0.05, STAMP + 0.2)
     assert refusal.guard == guard
     assert refusal.remedy.endswith('.')
+
+
+def test_what_is_said_of_a_chunk_that_lasts_too_long(chunk):
+    long = replace(chunk, actions=np.zeros((41, 7), np.float32))
+    assert str(guards.chunk_duration(long, ROBOT)) == (
+        'chunk of 2.050 s (limits.chunk_duration 2.0 s). '
+        'Use a shorter horizon, or raise limits.chunk_duration of the robot description.'
+    )
+
+
+def test_what_is_said_of_a_chunk_that_is_too_fast(chunk):
+    actions = np.zeros((10, 7), np.float32)
+    actions[0, 0] = 100
+    assert str(guards.chunk_speed(replace(chunk, actions=actions), ROBOT, 0.05)) == (
+        'action of 40.000 m/s (limits.linear_speed 0.75 m/s, max_slowdown 1). '
+        'Raise the limit or limits.max_slowdown of the robot description.'
+    )

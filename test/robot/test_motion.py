@@ -1,5 +1,7 @@
 """The chunk player: order, holding, splicing and clocks."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -187,3 +189,13 @@ def test_periods_of_a_slowed_chunk_count_as_parts_of_actions(player):
     player.offer(chunk(stamp_s=0.1, number=2, horizon=4), 0.25, slowdown=2)
     # since 0.1: two halves and a whole one
     np.testing.assert_array_equal(player.remaining[:, 1], [2, 2, 3, 3])
+
+
+def test_a_slowed_chunk_divides_displacements_and_repeats_the_gripper():
+    actions = np.array([[0.4, -0.2, 1.0], [0.0, 0.8, -1.0]], np.float32)
+    whole = ActionChunk(actions, ('x', 'y', 'gripper'), ('1',) * 3, np.ones(3, np.float32), DT)
+    slow = slowed(replace(whole, log_probs=np.zeros((2, 3), np.float32)), 2)
+    expected = [[0.2, -0.1, 1.0], [0.2, -0.1, 1.0], [0.0, 0.4, -1.0], [0.0, 0.4, -1.0]]
+    np.testing.assert_array_equal(slow.actions, np.array(expected, np.float32))
+    assert slow.actions.dtype == np.float32
+    assert slow.log_probs.shape == (0, 0)

@@ -5,6 +5,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
+from PIL import Image
 import pytest
 
 from worldvla_ros.errors import CheckpointError, ObservationError
@@ -66,6 +67,17 @@ def test_denormalised_values_are_those_of_the_reference():
     expected = [[-0.9375, -0.32571429], [0, 0.024642855], [0.9375, 0.375], [1.125, -0.676071435]]
     np.testing.assert_allclose(values, expected, atol=1e-7)
     assert values.dtype == np.float32
+
+
+def test_numbers_in_single_precision_are_scaled_in_double():
+    tokenizer = BinTokenizer((-1.0,), (1.0,), 0, 1, 2)
+    small = np.array([1e-5], np.float32)  # 1 + 1e-5 is 1.0000100136 in single precision
+    assert tokenizer.denormalise(small) == pytest.approx(1.0005e-5, rel=1e-6)
+
+
+def test_a_value_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match='a value is NaN'):
+        UNIT.encode(np.array([np.nan]))
 
 
 @settings(deadline=None)
@@ -360,6 +372,29 @@ def test_malformed_image_block_is_refused(place, token_id, complaint):
         IMAGE.decode(ids)
 
 
+@pytest.mark.parametrize('grid', [(0, 0), (0, 2), (2, 0)])
+def test_image_block_without_codes_is_refused(grid):
+    rows, columns = grid[0] * 2, grid[1] * 2
+    head = [VOCAB.image_start, VOCAB.grid_base + grid[0], VOCAB.grid_base + grid[1]]
+    lines = [VOCAB.new_line] * rows
+    with pytest.raises(ValueError, match=f'grid {rows} × {columns} codes does not fit'):
+        IMAGE.decode(np.array([*head, *lines, VOCAB.image_end]))
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int32, np.float32])
+def test_codes_and_ids_of_any_type_become_int64(dtype):
+    ids = ImageTokenizer(PUBLISHED).encode(np.full((2, 2), 255, dtype))
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [8197, 8805, 8805, 259, 259, 8803, 259, 259, 8803, 8196]
+    codes = ImageTokenizer(PUBLISHED).decode(ids.astype(np.int32))
+    assert (codes.dtype, codes.tolist()) == (np.int64, [[255, 255], [255, 255]])
+
+
+def test_the_refusal_of_a_code_says_the_range():
+    with pytest.raises(ValueError, match='codes outside 0…63$'):
+        IMAGE.encode(np.full((2, 2), 64))
+
+
 @pytest.mark.parametrize('length', range(14))
 def test_cut_off_image_block_is_refused(length):
     with pytest.raises(ValueError, match='image_start|grid'):
@@ -382,6 +417,12 @@ def test_crop_sizes_are_the_largest_of_their_width_within_the_budget(patches, pa
         highest = patches**2 // (width // patch)
         if highest * patch <= 4 * width:
             assert (width, highest * patch) in sizes
+
+
+def test_crop_sizes_of_two_patches():
+    wide, high = [(64, 16), (48, 16)], [(16, 48), (16, 64)]
+    assert crop_sizes(32, 16) == [*wide, (32, 16), (32, 32), (16, 32), *high]
+    assert crop_sizes(16, 16) == [(16, 16)]
 
 
 def test_square_of_the_target_size_is_unchanged():
@@ -420,6 +461,28 @@ def test_non_square_is_cropped_at_the_centre():
     np.testing.assert_array_equal(fit_image(wide.swapaxes(0, 1), 48, 16), core.swapaxes(0, 1))
 
 
+@pytest.mark.parametrize(('shape', 'fitted'), [((200, 64), (96, 32)), ((64, 200), (32, 96))])
+def test_one_side_of_the_target_size_does_not_make_an_image_fit(shape, fitted):
+    assert fit_image(np.zeros((*shape, 3), np.uint8), 64, 16).shape == (*fitted, 3)
+
+
+def test_of_an_odd_margin_the_larger_part_is_behind():
+    # 67 × 32 fits 64 × 32; three columns are cut off, one before and two behind
+    wide = np.arange(67, dtype=np.uint8)[None, :, None] * np.ones((32, 1, 3), np.uint8)
+    assert fit_image(wide, 48, 16)[0, :, 0].tolist() == list(range(1, 65))
+    assert fit_image(wide.swapaxes(0, 1), 48, 16)[:, 0, 0].tolist() == list(range(1, 65))
+
+
+@pytest.mark.parametrize(
+    ('shape', 'scaled', 'cut'), [((66, 63), (32, 34), (0, 1)), ((63, 66), (34, 32), (1, 0))]
+)
+def test_an_image_is_not_halved_while_one_side_is_below_twice_the_size(shape, scaled, cut):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    at_once = Image.fromarray(image).resize(scaled, Image.Resampling.BICUBIC)
+    expected = at_once.crop((*cut, cut[0] + 32, cut[1] + 32))
+    np.testing.assert_array_equal(fit_image(image, 32, 16), np.asarray(expected))
+
+
 @settings(deadline=None, max_examples=50)
 @given(height=st.integers(1, 200), width=st.integers(1, 200))
 def test_any_image_gets_a_crop_size(height, width):
@@ -429,5 +492,6 @@ def test_any_image_gets_a_crop_size(height, width):
 
 
 def test_target_below_one_patch_is_refused():
-    with pytest.raises(ObservationError, match='no crop size'):
+    with pytest.raises(ObservationError, match='^no crop size') as caught:
         fit_image(np.zeros((4, 4, 3), np.uint8), 8, 16)
+    assert caught.value.remedy == 'Use a larger target size.'

@@ -133,3 +133,17 @@ def test_spans_hold_the_ids_of_the_papers():
 def test_ids_outside_of_the_text_are_no_text(token_id):
     assert not PUBLISHED.is_text(token_id)
     assert PUBLISHED.is_text(20000)
+
+
+def test_text_begins_and_ends_with_its_own_ids_and_goes_around_those_of_other_kinds():
+    vocab = compact(32, 300)
+    ids = (vocab.text_base - 1, vocab.text_base, vocab.text_base + 299, vocab.text_base + 300)
+    assert [vocab.is_text(i) for i in ids] == [False, True, True, False]
+    # codes are 4 to 8195 there, with image_end behind them, and bins of actions 10006 to 10261
+    ids = (3, 4, 8195, 8196, 10005, 10006, 10261, 10262)
+    text = [True, False, False, False, True, False, False, True]
+    assert [PUBLISHED.is_text(i) for i in ids] == text
+
+
+def test_a_single_id_may_be_the_last_one():
+    assert replace(PUBLISHED, sep=65535).sep == 65535
