@@ -148,10 +148,9 @@ def test_sizes_that_make_no_network_are_refused(change):
         replace(CONFIG, **change)
 
 
-def test_networks_get_contiguous_tensors(vqgan):
+def test_the_encoder_gets_contiguous_pixels():
     # left channels-last, convolutions on a CPU round otherwise, and codes differ
     assert to_pixels(random_images(2, 8, 16)).is_contiguous()
-    assert vqgan.quantize(torch.zeros(2, 3, 4, dtype=torch.long)).is_contiguous()
 
 
 def test_reduction_is_two_per_step():
