@@ -110,7 +110,8 @@ def test_a_twist_is_looked_ahead_by_one_period(gate, axis, side):
     velocity[axis] = side * 0.19
     assert gate.admit(twist(velocity), reading(at(position)), NOW) is None
     velocity[axis] = side * 0.21
-    assert gate.admit(twist(velocity), reading(at(position)), NOW).guard == 'workspace'
+    refusal = gate.admit(twist(velocity), reading(at(position)), NOW)
+    assert (refusal.guard, refusal.stamp_s) == ('workspace', NOW)
 
 
 def test_from_outside_the_tip_may_only_come_back(gate):

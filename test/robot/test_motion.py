@@ -199,3 +199,14 @@ def test_a_slowed_chunk_divides_displacements_and_repeats_the_gripper():
     np.testing.assert_array_equal(slow.actions, np.array(expected, np.float32))
     assert slow.actions.dtype == np.float32
     assert slow.log_probs.shape == (0, 0)
+
+
+def test_a_cleared_player_has_nothing_to_play_and_counts_nothing(player):
+    player.offer(chunk(stamp_s=0.0, horizon=4), 0.0, slowdown=2)
+    played(player, [0.0, 0.05])
+    player.clear()
+    assert player.chunk is None
+    assert player.slowdown == 1
+    assert player.remaining.shape == (0, 0)
+    player.offer(chunk(stamp_s=0.0, number=1), 0.1)
+    assert played(player, [0.1]) == [(1, 0)]

@@ -242,7 +242,10 @@ class TestJoints:
         assert 'panda_joint1 is too old' in steps[-1].message
         assert 'max_joint_age' in steps[-1].message
         rig.measures = True
-        assert not commands(rig.run(0.3))
+        after = rig.run(0.3)
+        assert not commands(after)
+        assert 'the chunk has ended and no newer one came' in after[-1].message
+        assert after[-1].kind == 'holding: chunk ended'
 
     def test_one_part_that_stops_is_enough(self, rig):
         rig.offer([LEFT] * 40)

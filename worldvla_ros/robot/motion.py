@@ -112,6 +112,4 @@ class ChunkPlayer:
         """Forget the chunk and what was sent; the player holds."""
         self._chunk = None
         self._slowdown = 1
-        self._cursor = 0
-        self._ends_s = -np.inf
         self._sent.clear()
