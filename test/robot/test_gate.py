@@ -66,6 +66,65 @@ def test_a_refusal_says_what_was_commanded_which_limit_and_what_to_do(gate):
     assert refusal.stamp_s == NOW
 
 
+NEAR_JOINT_7 = np.append(HOME[:6], PANDA.joints.maximum[6] - 0.01)
+DEFECT = 'Report this as a defect of worldvla_ros, with the log.'
+
+
+@pytest.mark.parametrize(
+    ('command', 'start', 'words'),
+    [
+        (
+            moved(6, 0.011, NEAR_JOINT_7),
+            NEAR_JOINT_7,
+            'joint panda_joint7 commanded to 2.898 rad (-2.8973 to 2.8973 rad). '
+            'Move the arm away from its joint limits.',
+        ),
+        (
+            moved(0, 1.01 * VELOCITY[0] * DT),
+            HOME,
+            f'joint panda_joint1 commanded at 2.197 rad/s (joints.velocity 2.175 rad/s). {DEFECT}',
+        ),
+        (
+            moved(0, 0.5),
+            HOME,
+            'joint panda_joint1 is 0.500 rad from its command (limits.joint_lag 0.3 rad). '
+            'Check that the arm is free and its controller active, or raise limits.joint_lag.',
+        ),
+        (
+            JointCommand(at([0.45, 0.0, 0.353]), 0.08),
+            at([0.45, 0.0, 0.345]),
+            'tip commanded to [0.45, 0.0, 0.353] m '
+            '(workspace [0.35, -0.2, 0.1] to [0.55, 0.2, 0.35] m). '
+            'Move the arm into the workspace, or enlarge it in the robot description.',
+        ),
+        (
+            moved(3, 0.05),
+            HOME,
+            'linear speed of the tip 0.603 m/s (limits.linear_speed 0.1 m/s). ' + DEFECT,
+        ),
+    ],
+)
+def test_each_refusal_of_joint_targets_tells_value_limit_and_remedy(command, start, words):
+    slow = 0.1 if 'limits.linear_speed' in words else 9.0
+    robot = replace(ROBOT, limits=replace(LIMITS, linear_speed=slow, angular_speed=9.0))
+    refusal = Gate(robot, DT).admit(command, reading(start), NOW)
+    assert str(refusal) == words
+    assert refusal.stamp_s == NOW
+
+
+def test_what_lies_on_a_limit_passes():
+    # a sum of floats may lie beyond by its last bits, and must not stop the arm
+    free = replace(ROBOT, limits=replace(LIMITS, linear_speed=9.0, angular_speed=9.0))
+    assert Gate(free, DT).admit(moved(0, VELOCITY[0] * DT * (1 + 5e-6)), reading(), NOW) is None
+    lagging = reading(HOME - np.append(LIMITS.joint_lag + 5e-6, np.zeros(6)))
+    gate = Gate(free, DT)
+    assert gate.admit(moved(0, -LIMITS.joint_lag), lagging, NOW) is None
+    # its lag passes, which is judged before its speed
+    assert gate.admit(moved(0, 0.0), lagging, NOW + 0.2).guard == 'joint speed'
+    whole = Gate(PANDA, DT)
+    assert whole.admit(moved(6, 0.01 + 5e-6, NEAR_JOINT_7), reading(NEAR_JOINT_7), NOW) is None
+
+
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize('part', ['linear', 'angular', 'width', 'positions', 'joints'])
 def test_nothing_leaves_that_is_not_finite(gate, part, value):

@@ -186,7 +186,7 @@ class Gate:
         low, high = np.array(limits.workspace_minimum), np.array(limits.workspace_maximum)
         if (_excess(end, low, high) <= np.maximum(_excess(start, low, high), 0) + SLACK).all():
             return None
-        value = f'tip commanded to {np.array2string(end, precision=3)} m'
+        value = f'tip commanded to {(end.round(3) + 0.0).tolist()} m'
         limit = f'workspace {list(low.tolist())} to {list(high.tolist())} m'
         remedy = 'Move the arm into the workspace, or enlarge it in the robot description.'
         return Refusal('workspace', value, limit, now_s, remedy)
