@@ -154,7 +154,7 @@ def test_made_observations_depend_on_the_seed_alone(tiny_spec):
 def test_made_observations_have_the_history_that_a_checkpoint_looks_back_on(tiny_spec):
     from dataclasses import replace
 
-    made = made_observations(replace(tiny_spec, history=2, state=None), 1)[0]
+    made = made_observations(replace(tiny_spec, images_per_camera=2, state=None), 1)[0]
     assert [set(instant) for instant in made.history] == [{'front'}]
     assert made.state is None
 
