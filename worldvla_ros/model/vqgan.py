@@ -249,7 +249,7 @@ class Quantiser(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Look entries up: int64[b, r, c] → [b, width, r, c].
 
-        The result stays channels-last: decoding is a sixth faster so on a CPU, and what rounds
+        The result stays channels-last: decoding is faster so on a CPU, and what rounds
         otherwise (see `to_pixels`) is the last bit of a pixel and never a code.
         """
         entries: Tensor = self.embedding(codes)  # [b, r, c, width]
