@@ -74,5 +74,5 @@ $(VENV)/.mutants: requirements/mutants.txt $(VENV)/.test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build mutants out/demo worldvla_ros/msg worldvla_ros/srv *.egg-info
+	rm -rf $(VENV) build mutants out/demo worldvla_ros/msg worldvla_ros/srv worldvla_ros/action *.egg-info
 	find worldvla_ros -name '*.so' -delete
