@@ -34,6 +34,7 @@ from worldvla_ros.robot.commands import JointCommand, TwistCommand
 from worldvla_ros.robot.description import RobotConfig, load_robot
 from worldvla_ros.robot.kinematics import forward
 from worldvla_ros.robot.player import OUTPUTS, STOP_REPEATS, Player
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
 
 TICKS_PER_PERIOD = 2
@@ -136,11 +137,13 @@ class ActionPlayerNode(ManagedNode):
         try:
             problem = player.offer(message_to_chunk(message), self._now_s())
         except WorldVLAError as error:
-            problem = player.refuse(str(error), error.problem)
+            remedy = error.remedy or 'Check the publisher of the chunk.'
+            text = str(error).removesuffix(f'. {remedy}')
+            problem = player.refuse(Reason('chunk_size', text, remedy))
         if problem is None:
             self._publish_path()
         else:
-            self._report(problem.text, problem.kind, warn=True)
+            self._report(str(problem), problem.code, warn=True)
 
     def _on_joints(self, message: JointState) -> None:
         try:

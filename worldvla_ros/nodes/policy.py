@@ -31,6 +31,7 @@ from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import Camera, RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0
@@ -274,8 +275,8 @@ class PolicyNode(ModelNode):
         configured = self._configured
         configured.rate.taken(time.monotonic())
         observation = observe(configured, snapshot, self.now_s())
-        if isinstance(observation, guards.Refusal):
-            self.refuse(observation, key=observation.guard)
+        if isinstance(observation, Reason):
+            self.refuse(observation, key=observation.code)
             return
         chunk = configured.policy.act(observation)
         # a continuous head overshoots a little; the player takes the range of training alone
@@ -298,9 +299,7 @@ class PolicyNode(ModelNode):
         yield
 
 
-def observe(
-    configured: Configured, snapshot: Snapshot, now_s: float
-) -> Observation | guards.Refusal:
+def observe(configured: Configured, snapshot: Snapshot, now_s: float) -> Observation | Reason:
     """Convert and judge a snapshot.
 
     Raises:

@@ -43,6 +43,7 @@ from worldvla_ros.observation import Observation
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_S = 3.0
@@ -186,7 +187,7 @@ class WorldModelNode(ModelNode):
             return
         refusal = judge(chunk, self._configured)
         if refusal is not None:
-            self.refuse(refusal, key=refusal.guard)
+            self.refuse(refusal, key=refusal.code)
             return
         self._offer(chunk)
 
@@ -278,16 +279,16 @@ class WorldModelNode(ModelNode):
         )
 
 
-def judge(chunk: Chunk, configured: Configured) -> guards.Refusal | None:
+def judge(chunk: Chunk, configured: Configured) -> Reason | None:
     """Return the first reason not to imagine a chunk, or None."""
     refusal = guards.chunk_meaning(chunk, configured.robot) or guards.chunk_values(
         chunk, configured.robot
     )
     dt = configured.spec.action.dt
     if refusal is None and not abs(chunk.dt - dt) <= guards.PERIOD_SLACK * dt:
-        value, limit = f'chunk with dt {chunk.dt:.6g} s', f'checkpoint {dt:.6g} s'
+        text = f'chunk with dt {chunk.dt:.6g} s (checkpoint {dt:.6g} s)'
         remedy = 'Use the same checkpoint for policy and world model.'
-        refusal = guards.Refusal('chunk period', value, limit, chunk.stamp_s, remedy)
+        refusal = Reason('chunk_period', text, remedy, chunk.dt, dt, 's', chunk.stamp_s)
     return refusal or guards.chunk_duration(chunk, configured.robot)
 
 

@@ -2,7 +2,7 @@
 
 Knows limits, the time since the last command and the measured joints. It lets a command pass as it
 is, or refuses it with a reason; it never changes one. What makes commands keeps to the same limits
-(`commands`), so that a refusal here means a blocked arm, a wrong measurement or a defect. Must not
+(`commands`), so that a reason here means a blocked arm, a wrong measurement or a defect. Must not
 know messages or chunks. Times [s] of one clock, whichever the caller uses.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from worldvla_ros.robot.commands import JointCommand, TwistCommand, tip_motion
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointReading
 
 SLACK = 1e-5
@@ -46,7 +46,7 @@ class Follower:
         """Count a motion of the tip that was commanded."""
         self._recent.append((now_s, np.array([metres, radians])))
 
-    def check(self, joints: np.ndarray, now_s: float) -> Refusal | None:
+    def check(self, joints: np.ndarray, now_s: float) -> Reason | None:
         """Refuse joints float[n] [rad] that did not move as commanded."""
         if self._joints is None or np.abs(joints - self._joints).max() > MOVED_RAD:
             self._joints, self._earlier = np.array(joints), np.zeros(2)
@@ -56,13 +56,15 @@ class Follower:
         metres, radians = self._earlier
         if metres <= STILL_TRAVEL_M and radians <= STILL_TRAVEL_RAD:
             return None
-        value = f'joints stand still though {metres:.3f} m and {radians:.2f} rad were commanded'
+        text = (
+            f'joints stand still though {metres:.3f} m and {radians:.2f} rad were commanded '
+            f'(for at most {STILL_S} s)'
+        )
         remedy = (
             'Check that the controller takes commands and that joint states are live, then call '
             '~/enable with true.'
         )
-        limit = f'for at most {STILL_S} s'
-        return Refusal('arm does not follow', value, limit, now_s, remedy)
+        return Reason('command_not_applied', text, remedy, stamp_s=now_s)
 
 
 class Gate:
@@ -92,7 +94,7 @@ class Gate:
 
     def admit(
         self, command: TwistCommand | JointCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
+    ) -> Reason | None:
         """Refuse a command that passes a limit, or remember it as sent.
 
         Args:
@@ -100,10 +102,10 @@ class Gate:
             joints: The newest measured joints.
             now_s: Present time [s].
         """
-        refusal = self._judge(command, joints, now_s)
-        if refusal is None:
+        reason = self._judge(command, joints, now_s)
+        if reason is None:
             self._remember(command, joints, now_s)
-        return refusal
+        return reason
 
     def reset(self) -> None:
         """Forget the last command, as after a stop; the next one begins where the arm is.
@@ -120,25 +122,24 @@ class Gate:
 
     def _judge(
         self, command: TwistCommand | JointCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
+    ) -> Reason | None:
         if not _finite(command) or not np.isfinite(joints.positions).all():
-            return Refusal(
-                'finite command', 'a command that is not finite', 'finite', now_s, REPORT_DEFECT
-            )
+            text = 'a command with a number that is not finite'
+            return Reason('command_invalid', text, REPORT_DEFECT, stamp_s=now_s)
         limit = self._robot.gripper.open_width
         if not 0 <= command.width <= limit:
-            value = f'gripper width {command.width:.3f} m'
-            return Refusal('gripper', value, f'0 to {limit} m', now_s, REPORT_DEFECT)
-        refusal = self._follower.check(joints.positions, now_s)
-        if refusal is not None:
-            return refusal
+            text = f'gripper width {command.width:.3f} m (0 to {limit} m)'
+            return Reason('gripper', text, REPORT_DEFECT, command.width, limit, 'm', now_s)
+        reason = self._follower.check(joints.positions, now_s)
+        if reason is not None:
+            return reason
         if isinstance(command, TwistCommand):
             return self._judge_twist(command, joints, now_s)
         return self._judge_joints(command, joints, now_s)
 
     def _judge_twist(
         self, command: TwistCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
+    ) -> Reason | None:
         """Judge speeds, and where the tip is when the next command comes."""
         start = forward(self._robot, joints.positions)[:3, 3]
         linear, angular = (float(np.linalg.norm(v)) for v in (command.linear, command.angular))
@@ -148,13 +149,13 @@ class Gate:
 
     def _judge_joints(
         self, command: JointCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
+    ) -> Reason | None:
         """Judge speeds since the last command, positions, the tip, and the arm's lag."""
         start = joints.positions if self._last is None else self._last.positions
         duration = self.duration(now_s)
         if duration <= 0:
-            value, limit = 'two commands at one time', 'one per control period'
-            return Refusal('joint speed', value, limit, now_s, 'Check the clock.')
+            text = 'two commands at one time (one per control period)'
+            return Reason('command_invalid', text, 'Check the clock.', stamp_s=now_s)
         moved = tip_motion(self._robot, start, command.positions)
         return (
             self._lag(command, joints, now_s)
@@ -168,62 +169,74 @@ class Gate:
             )
         )
 
-    def _speed(self, linear: float, angular: float, now_s: float) -> Refusal | None:
+    def _speed(self, linear: float, angular: float, now_s: float) -> Reason | None:
         limits = self._robot.limits
-        for guard, value, limit, unit in (
-            ('linear speed', linear, limits.linear_speed, 'm/s'),
-            ('angular speed', angular, limits.angular_speed, 'rad/s'),
+        for code, value, limit, unit in (
+            ('linear_speed', linear, limits.linear_speed, 'm/s'),
+            ('angular_speed', angular, limits.angular_speed, 'rad/s'),
         ):
             if not value <= limit * (1 + SLACK):
-                name = f'limits.{guard.replace(" ", "_")}'
-                found = f'{guard} of the tip {value:.3f} {unit}'
-                return Refusal(guard, found, f'{name} {limit} {unit}', now_s, REPORT_DEFECT)
+                text = (
+                    f'{code.replace("_", " ")} of the tip {value:.3f} {unit} '
+                    f'(limits.{code} {limit} {unit})'
+                )
+                return Reason(code, text, REPORT_DEFECT, value, limit, unit, now_s)
         return None
 
-    def _workspace(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Refusal | None:
+    def _workspace(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Reason | None:
         """Refuse a tip that leaves the box, or that is outside and goes further out."""
         limits = self._robot.limits
         low, high = np.array(limits.workspace_minimum), np.array(limits.workspace_maximum)
         if (_excess(end, low, high) <= np.maximum(_excess(start, low, high), 0) + SLACK).all():
             return None
-        value = f'tip commanded to {(end.round(3) + 0.0).tolist()} m'
-        limit = f'workspace {list(low.tolist())} to {list(high.tolist())} m'
+        text = (
+            f'tip commanded to {(end.round(3) + 0.0).tolist()} m '
+            f'(workspace {low.tolist()} to {high.tolist()} m)'
+        )
         remedy = 'Move the arm into the workspace, or enlarge it in the robot description.'
-        return Refusal('workspace', value, limit, now_s, remedy)
+        return Reason('workspace', text, remedy, unit='m', stamp_s=now_s)
 
-    def _joint_positions(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Refusal | None:
+    def _joint_positions(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Reason | None:
         joints = self._robot.joints
         low, high = np.array(joints.minimum), np.array(joints.maximum)
         outside = _excess(end, low, high) > np.maximum(_excess(start, low, high), 0) + SLACK
         if not outside.any():
             return None
         place = int(np.flatnonzero(outside)[0])
-        value = f'joint {joints.names[place]} commanded to {end[place]:.3f} rad'
-        limit = f'{low[place]} to {high[place]} rad'
+        value = float(end[place])
+        limit = float(high[place] if value > high[place] else low[place])
+        text = (
+            f'joint {joints.names[place]} commanded to {value:.3f} rad '
+            f'({low[place]} to {high[place]} rad)'
+        )
         remedy = 'Move the arm away from its joint limits.'
-        return Refusal('joint position', value, limit, now_s, remedy)
+        return Reason('joint_position', text, remedy, value, limit, 'rad', now_s)
 
-    def _joint_speed(self, speeds: np.ndarray, now_s: float) -> Refusal | None:
+    def _joint_speed(self, speeds: np.ndarray, now_s: float) -> Reason | None:
         joints = self._robot.joints
         velocity = np.array(joints.velocity)
         fast = np.abs(speeds) > velocity * (1 + SLACK)
         if not fast.any():
             return None
         place = int(np.flatnonzero(fast)[0])
-        value = f'joint {joints.names[place]} commanded at {speeds[place]:.3f} rad/s'
-        limit = f'joints.velocity {velocity[place]} rad/s'
-        return Refusal('joint speed', value, limit, now_s, REPORT_DEFECT)
+        value, limit = float(speeds[place]), float(velocity[place])
+        text = (
+            f'joint {joints.names[place]} commanded at {value:.3f} rad/s '
+            f'(joints.velocity {limit} rad/s)'
+        )
+        return Reason('joint_speed', text, REPORT_DEFECT, value, limit, 'rad/s', now_s)
 
-    def _lag(self, command: JointCommand, joints: JointReading, now_s: float) -> Refusal | None:
+    def _lag(self, command: JointCommand, joints: JointReading, now_s: float) -> Reason | None:
         """Refuse a command far from the arm: a jump, or an arm that does not follow."""
         lags, limit = np.abs(command.positions - joints.positions), self._robot.limits.joint_lag
         place = int(lags.argmax())
         if lags[place] <= limit + SLACK:
             return None
         name = self._robot.joints.names[place]
-        value = f'joint {name} is {lags[place]:.3f} rad from its command'
+        value = float(lags[place])
+        text = f'joint {name} is {value:.3f} rad from its command (limits.joint_lag {limit} rad)'
         remedy = 'Check that the arm is free and its controller active, or raise limits.joint_lag.'
-        return Refusal('joint lag', value, f'limits.joint_lag {limit} rad', now_s, remedy)
+        return Reason('joint_lag', text, remedy, value, limit, 'rad', now_s)
 
     def _remember(
         self, command: TwistCommand | JointCommand, joints: JointReading, now_s: float

@@ -8,12 +8,10 @@ clock that stamps use, `steady_s` of one that never stops.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from worldvla_ros.errors import ObservationError
 from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.commands import (
     JointCommand,
@@ -25,8 +23,9 @@ from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.gate import Gate
 from worldvla_ros.robot.guards import judge_chunk, slowdown
 from worldvla_ros.robot.motion import ChunkPlayer
-from worldvla_ros.robot.safety import ClockWatch, Mode, Pace, Safety
-from worldvla_ros.robot.state import JointBuffer, JointReading
+from worldvla_ros.robot.reasons import Reason
+from worldvla_ros.robot.safety import HELD_BY_OPERATOR, ClockWatch, Mode, Pace, Safety
+from worldvla_ros.robot.state import JointBuffer, JointError, JointReading
 
 OUTPUTS = ('twist', 'trajectory')
 STOP_REPEATS = 5
@@ -35,21 +34,8 @@ STOP_REPEATS = 5
 DRY_RUN = 'dry run: nothing is sent. Call ~/enable with true to move the arm.'
 
 
-class Reason(NamedTuple):
-    """Why the arm holds or a chunk is refused, for the operator.
-
-    Attributes:
-        text: One or two sentences.
-        kind: The same for all reasons that differ in numbers only.
-    """
-
-    text: str
-    kind: str
-
-
-NO_CHUNK = Reason('no action chunk. Start the policy and give it an instruction.', 'no chunk')
-ENDED = Reason('the chunk has ended and no newer one came. Check the policy.', 'chunk ended')
-HELD = Reason('~/hold was called. Call ~/enable with true to go on.', 'held')
+NO_CHUNK = Reason('no_chunk', 'no action chunk', 'Start the policy and give it an instruction.')
+ENDED = Reason('chunk_ended', 'the chunk has ended and no newer one came', 'Check the policy.')
 
 
 @dataclass(frozen=True)
@@ -148,17 +134,17 @@ class Player:
         """
         if self._safety.mode is Mode.HELD:
             return None
-        refusal = judge_chunk(chunk, self._robot, self._period_s, now_s)
-        if refusal is not None:
-            return self.refuse(str(refusal), refusal.guard)
+        reason = judge_chunk(chunk, self._robot, self._period_s, now_s)
+        if reason is not None:
+            return self.refuse(reason)
         times = slowdown(chunk, self._robot, self._period_s)
         if self._chunks.offer(chunk, now_s, times):
             self._why = ENDED
         return None
 
-    def refuse(self, problem: str, kind: str) -> Reason:
+    def refuse(self, reason: Reason) -> Reason:
         """Note why a chunk cannot be used, and return it; the chunk before is played on."""
-        self._why = Reason(f'chunk refused: {problem}', f'chunk refused: {kind}')
+        self._why = replace(reason, text=f'chunk refused: {reason.text}')
         return self._why
 
     def enable(self, on: bool) -> None:
@@ -170,7 +156,7 @@ class Player:
     def hold(self) -> None:
         """Hold until `enable(True)`."""
         self._safety = self._safety.hold()
-        self._clear(HELD)
+        self._clear(HELD_BY_OPERATOR)
 
     def stop(self) -> None:
         """Forget the chunk and the joints, as when the node is deactivated."""
@@ -181,15 +167,15 @@ class Player:
         """Return what to do now, or None where no command is due yet."""
         stuck = self._clock.check(now_s, steady_s)
         if stuck is not None:
-            return self._pause(Reason(str(stuck), stuck.guard))
+            return self._pause(stuck)
         if not self._pace.due(now_s):
             return None
         if self._safety.mode is Mode.HELD:
-            return self._hold(HELD)
+            return self._hold(HELD_BY_OPERATOR)
         try:
             joints = self._joints.newest(now_s)
-        except ObservationError as error:
-            return self._pause(Reason(str(error), error.problem))
+        except JointError as error:
+            return self._pause(error.reason)
         action, chunk = self._chunks.next_action(now_s), self._chunks.chunk
         if action is None or chunk is None:
             self._gate.reset()
@@ -200,9 +186,9 @@ class Player:
         command = self._command(action, joints.positions, now_s)
         # a dry run asks a gate of its own, as nothing is sent that the next command goes on from
         gate = self._gate if self._safety.enabled else Gate(self._robot, self._period_s)
-        refusal = gate.admit(command, joints, now_s)
-        if refusal is not None:
-            return self._hold(Reason(str(refusal), refusal.guard))
+        refused = gate.admit(command, joints, now_s)
+        if refused is not None:
+            return self._hold(refused)
         if not self._safety.enabled:
             return Step(DRY_RUN, 'dry run')
         self._stops = STOP_REPEATS
@@ -241,8 +227,7 @@ class Player:
         words = 'dry run: would hold' if self._safety.mode is Mode.DRY_RUN else 'holding'
         stop = self._stops > 0
         self._stops = max(0, self._stops - 1)
-        warn = reason not in (NO_CHUNK, HELD)
-        return Step(f'{words}: {reason.text}', f'{words}: {reason.kind}', warn, stop=stop)
+        return Step(f'{words}: {reason}', f'{words}: {reason.code}', not reason.quiet, stop=stop)
 
     def _clear(self, reason: Reason) -> None:
         self._chunks.clear()

@@ -6,6 +6,7 @@ Knows joint names, plausible values and recipes. Must not know messages. Positio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 
 import numpy as np
 
@@ -13,12 +14,43 @@ from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.kinematics import DOWN, forward, rotation_vector, tip_quaternion
+from worldvla_ros.robot.reasons import Reason
 
 JOINT_MARGIN_RAD = 0.1
 """A real joint may rest a little beyond its limit; further beyond, the reading is not believed."""
 WIDTH_MARGIN = 0.25
 """The same for the gripper, as a share of its opening width."""
 FUTURE_SLACK_S = 0.1
+
+
+class JointError(ObservationError):
+    """Joint states that cannot be used; says why as a `Reason` too."""
+
+    def __init__(
+        self,
+        code: str,
+        problem: str,
+        *,
+        found: tuple[float, float, str] = (math.nan, math.nan, ''),
+        stamp_s: float = 0.0,
+        expected: object | None = None,
+        got: object | None = None,
+        remedy: str,
+    ) -> None:
+        """Word the message.
+
+        Args:
+            code: One of `reasons.CODES`.
+            problem: What is wrong, naming the joint.
+            found: Value, limit and unit, where there are such.
+            stamp_s: Stamp of the joint state [s].
+            expected: What would have been right.
+            got: What came instead.
+            remedy: What the operator can do.
+        """
+        super().__init__(problem, expected=expected, got=got, remedy=remedy)
+        text = str(self).removesuffix(f'. {remedy}')
+        self.reason = Reason(code, text, remedy, *found, stamp_s)
 
 
 @dataclass(frozen=True)
@@ -69,14 +101,15 @@ class JointBuffer:
             stamp_s: Time of the measurement [s].
 
         Raises:
-            ObservationError: The lists differ in length, a joint is named twice, the stamp is
+            JointError: The lists differ in length, a joint is named twice, the stamp is
                 missing, or a position is not finite or not plausible.
         """
         if not set(names) & set(self._needed):
             return
         found = self._select(names, np.asarray(positions, float))
         if not (np.isfinite(stamp_s) and stamp_s > 0):
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 'joint state without a time stamp',
                 got=f'stamp {stamp_s} s',
                 remedy='Set header.stamp in the joint state publisher.',
@@ -93,11 +126,12 @@ class JointBuffer:
         """Return the newest positions of all joints.
 
         Raises:
-            ObservationError: A joint has not come yet, or is too old, or is stamped in the future.
+            JointError: A joint has not come yet, or is too old, or is stamped in the future.
         """
         missing = [name for name in self._needed if name not in self._values]
         if missing:
-            raise ObservationError(
+            raise JointError(
+                'joints_missing',
                 f'joint {missing[0]} is missing from the joint states',
                 expected=f'positions of {", ".join(self._needed)}',
                 got=', '.join(self._values) or 'no joint',
@@ -118,7 +152,8 @@ class JointBuffer:
     def _select(self, names: Sequence[str], positions: np.ndarray) -> dict[str, float]:
         """Return the positions of the robot's own joints."""
         if positions.shape != (len(names),):
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 'joint state',
                 expected=f'{len(names)} positions, one per name',
                 got=positions.size,
@@ -126,7 +161,8 @@ class JointBuffer:
             )
         twice = [name for name in self._needed if list(names).count(name) > 1]
         if twice:
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 f'joint {twice[0]} is named twice in one joint state',
                 remedy='Check the joint state publisher: each joint must have one position.',
             )
@@ -135,14 +171,17 @@ class JointBuffer:
 
     def _check_plausible(self, name: str, position: float) -> None:
         if not np.isfinite(position):
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 f'the position of joint {name} is not finite',
                 remedy='Check the joint state publisher.',
             )
         low, high, unit, remedy = self._plausible(name)
         if not low <= position <= high:
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 f'the position of joint {name} is not plausible',
+                found=(position, low if position < low else high, unit),
                 expected=f'{low:.4g} to {high:.4g} {unit}',
                 got=f'{position:.4g}',
                 remedy=remedy,
@@ -167,16 +206,20 @@ class JointBuffer:
 
     def _check_age(self, name: str, age_s: float) -> None:
         if age_s > self._max_age_s:
-            raise ObservationError(
+            raise JointError(
+                'joints_old',
                 f'the position of joint {name} is too old',
+                found=(age_s, self._max_age_s, 's'),
                 expected=f'at most {self._max_age_s} s (max_joint_age)',
                 got=f'{age_s:.2f} s',
                 remedy='Check that its publisher runs and that both machines have the same time, '
                 'or raise max_joint_age.',
             )
         if age_s < -FUTURE_SLACK_S:
-            raise ObservationError(
+            raise JointError(
+                'joints_old',
                 f'the position of joint {name} is stamped in the future',
+                found=(age_s, -FUTURE_SLACK_S, 's'),
                 expected=f'at most {FUTURE_SLACK_S} s ahead',
                 got=f'{-age_s:.2f} s',
                 remedy='Synchronise the clocks; use_sim_time must be the same for all nodes.',
@@ -186,14 +229,16 @@ class JointBuffer:
         """Return positions float64[n] and the width [m].
 
         Raises:
-            ObservationError: The fingers together are wider than the gripper opens.
+            JointError: The fingers together are wider than the gripper opens.
         """
         gripper = self._robot.gripper
         arm, fingers = np.split(values, [len(self._robot.joints.names)])
         width = float((np.abs(fingers) if gripper.absolute_fingers else fingers).sum())
         if width > (1 + WIDTH_MARGIN) * gripper.open_width:
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 'the opening width of the gripper is not plausible',
+                found=(width, gripper.open_width, 'm'),
                 expected=f'at most {gripper.open_width} m',
                 got=f'{width:.4g} m',
                 remedy='Publish finger positions in metres, or correct gripper.open_width.',
