@@ -14,8 +14,8 @@ displacements d from one control point to the next:
   d[N-1] = d[N] = 0. Neither needs an equation.
 * |d| ≤ V h holds the velocity between knots too (it lies in the hull of neighbouring d / h); the
   acceleration is linear between knots, the jerk constant: bounds at knots are bounds everywhere.
-* Units of J h³ make every bound of order one. The condition number of the cost stays below some
-  thousands, where jerks as unknowns have 10¹¹, and a coordinate takes some 10 µs.
+* Units of J h³, or A h² or V h if less, make bounds of order one. The condition number of the cost
+  stays below some thousands, where jerks as unknowns have 10¹¹; a coordinate takes some 10 µs.
 
 Cost: squared distance from the waypoints at their times and from the last one after it, plus
 squared jerk, whose weight is the time over which corners are rounded (`SMOOTHING`). Positions are
@@ -179,13 +179,14 @@ def _stopping(intervals: int) -> _Problem:
 
 
 class _Task(NamedTuple):
-    """One coordinate in units of J h³: its start, its targets and its bounds."""
+    """One coordinate in units of its own: its start, its targets and its bounds."""
 
     fixed: np.ndarray  # d[-1] and d[0], float64[2]
     targets: np.ndarray  # of the knots, relative to the start, float64[N + 1]
     back: float  # least velocity
     velocity: float  # greatest
     acceleration: float
+    jerk: float
     low: float
     high: float
 
@@ -203,9 +204,8 @@ def _solve(problem: _Problem, task: _Task, intervals: int, *, soft: bool) -> np.
     known = np.concatenate(
         [rows.accelerations[1:intervals, :2] @ task.fixed, rows.jerks[:, :2] @ task.fixed]
     )
-    size = np.ones(len(known))
-    size[: intervals - 1] = task.acceleration
-    size = size * (1 - EDGE)
+    size = np.full(len(known), task.jerk * (1 - EDGE))
+    size[: intervals - 1] = task.acceleration * (1 - EDGE)
     forth, back = (
         np.full(intervals - 2, speed * (1 - EDGE)) for speed in (task.velocity, task.back)
     )
@@ -372,7 +372,9 @@ def _assemble(
 ) -> Path | None:
     """Solve each coordinate and return the path; None where one has no solution."""
     h, intervals, size = grid.step_s, grid.intervals, len(start.positions)
-    unit = limits.jerk * h**3
+    unit = np.minimum(
+        limits.jerk * h**3, np.minimum(limits.acceleration * h**2, limits.velocity * h)
+    )
     rounded = h * h * start.accelerations / 2
     fixed = np.stack([h * start.velocities - rounded, h * start.velocities + rounded]) / unit
     targets = np.zeros((intervals + 1, size))
@@ -391,6 +393,7 @@ def _assemble(
             back[i] * h / unit[i],
             forth[i] * h / unit[i],
             limits.acceleration[i] * h * h / unit[i],
+            limits.jerk[i] * h**3 / unit[i],
             (limits.low[i] - start.positions[i]) / unit[i],
             (limits.high[i] - start.positions[i]) / unit[i],
         )
