@@ -12,8 +12,7 @@ import math
 import numpy as np
 
 from worldvla_ros.robot.commands import JointCommand, TwistCommand, tip_motion
-from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointReading
 
@@ -70,14 +69,14 @@ class Follower:
 class Gate:
     """Lets commands pass or refuses them; `admit` for each command, `reset` after a stop."""
 
-    def __init__(self, robot: RobotConfig, period_s: float) -> None:
+    def __init__(self, arm: Arm, period_s: float) -> None:
         """Start as after a stop.
 
         Args:
-            robot: Its limits hold here.
+            arm: Its limits hold here.
             period_s: Time between commands, and for which a command holds [s].
         """
-        self._robot = robot
+        self._arm, self._robot = arm, arm.robot
         self._period_s = period_s
         self._last: JointCommand | None = None
         self._last_s = -np.inf
@@ -141,7 +140,7 @@ class Gate:
         self, command: TwistCommand, joints: JointReading, now_s: float
     ) -> Reason | None:
         """Judge speeds, and where the tip is when the next command comes."""
-        start = forward(self._robot, joints.positions)[:3, 3]
+        start = self._arm.pose(joints.positions)[:3, 3]
         linear, angular = (float(np.linalg.norm(v)) for v in (command.linear, command.angular))
         return self._speed(linear, angular, now_s) or self._workspace(
             start, start + command.linear * self._period_s, now_s
@@ -156,15 +155,15 @@ class Gate:
         if duration <= 0:
             text = 'two commands at one time (one per control period)'
             return Reason('command_invalid', text, 'Check the clock.', stamp_s=now_s)
-        moved = tip_motion(self._robot, start, command.positions)
+        moved = tip_motion(self._arm, start, command.positions)
         return (
             self._lag(command, joints, now_s)
             or self._joint_positions(start, command.positions, now_s)
             or self._joint_speed((command.positions - start) / duration, now_s)
             or self._speed(moved.linear / duration, moved.angular / duration, now_s)
             or self._workspace(
-                forward(self._robot, start)[:3, 3],
-                forward(self._robot, command.positions)[:3, 3],
+                self._arm.pose(start)[:3, 3],
+                self._arm.pose(command.positions)[:3, 3],
                 now_s,
             )
         )
@@ -197,8 +196,7 @@ class Gate:
         return Reason('workspace', text, remedy, unit='m', stamp_s=now_s)
 
     def _joint_positions(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Reason | None:
-        joints = self._robot.joints
-        low, high = np.array(joints.minimum), np.array(joints.maximum)
+        low, high = self._arm.minimum, self._arm.maximum
         outside = _excess(end, low, high) > np.maximum(_excess(start, low, high), 0) + SLACK
         if not outside.any():
             return None
@@ -206,22 +204,21 @@ class Gate:
         value = float(end[place])
         limit = float(high[place] if value > high[place] else low[place])
         text = (
-            f'joint {joints.names[place]} commanded to {value:.3f} rad '
+            f'joint {self._arm.names[place]} commanded to {value:.3f} rad '
             f'({low[place]} to {high[place]} rad)'
         )
         remedy = 'Move the arm away from its joint limits.'
         return Reason('joint_position', text, remedy, value, limit, 'rad', now_s)
 
     def _joint_speed(self, speeds: np.ndarray, now_s: float) -> Reason | None:
-        joints = self._robot.joints
-        velocity = np.array(joints.velocity)
+        velocity = self._arm.velocity
         fast = np.abs(speeds) > velocity * (1 + SLACK)
         if not fast.any():
             return None
         place = int(np.flatnonzero(fast)[0])
         value, limit = float(speeds[place]), float(velocity[place])
         text = (
-            f'joint {joints.names[place]} commanded at {value:.3f} rad/s '
+            f'joint {self._arm.names[place]} commanded at {value:.3f} rad/s '
             f'(joints.velocity {limit} rad/s)'
         )
         return Reason('joint_speed', text, REPORT_DEFECT, value, limit, 'rad/s', now_s)
@@ -243,7 +240,7 @@ class Gate:
     ) -> None:
         if isinstance(command, JointCommand):
             start = joints.positions if self._last is None else self._last.positions
-            metres, radians = tip_motion(self._robot, start, command.positions)
+            metres, radians = tip_motion(self._arm, start, command.positions)
             self._last = command
         else:
             metres, radians = (

@@ -230,7 +230,7 @@ def chunk_speed(chunk: ActionChunk, robot: RobotConfig, period_s: float) -> Reas
         if not value <= slowest * limit * (1 + 1e-6):
             text = (
                 f'action of {value:.3f} {unit} (limits.{code} {limit} {unit}, '
-                f'max_slowdown {slowest})'
+                f'max_slowdown {slowest:g})'
             )
             return Reason(code, text, remedy, value, slowest * limit, unit, chunk.stamp_s)
     return None
