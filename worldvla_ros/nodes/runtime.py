@@ -10,6 +10,8 @@ import traceback
 from typing import TypeVar
 
 from builtin_interfaces.msg import Time
+from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.duration import Duration
 from rclpy.event_handler import (
     PublisherEventCallbacks,
@@ -147,6 +149,18 @@ class ManagedNode(LifecycleNode):
 
         made = self.create_service(cls, name, answer)
         self._undo.append(lambda: self.destroy_service(made))
+        return made
+
+    def client(self, cls: type, name: str) -> Client:
+        """Ask a service until clean_up."""
+        made: Client = self.create_client(cls, name)
+        self._undo.append(lambda: self.destroy_client(made))
+        return made
+
+    def action_client(self, cls: type, name: str) -> ActionClient:
+        """Send goals to an action until clean_up."""
+        made: ActionClient = ActionClient(self, cls, name)
+        self._undo.append(made.destroy)
         return made
 
     def every(self, period_s: float, callback: Callable[[], None]) -> Timer:
