@@ -19,6 +19,7 @@ STALLED_S = 1.5
 """A goal under way for longer may be replaced [s]."""
 RETRY_S = 1.0
 """How long a goal that was not taken waits until it is sent again [s]."""
+ROUNDING_S = 1e-9
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,13 @@ class GripperGoals:
             self._wanted, self._since_s = width, now_s
         if self._goal is not None and abs(width - self._goal) <= self._hysteresis_m:
             return None
-        if now_s < self._not_before_s:
+        if now_s < self._not_before_s - ROUNDING_S:
             return None
-        if now_s - self._since_s < self._settled_s and self._goal is not None:
+        if now_s - self._since_s < self._settled_s - ROUNDING_S and self._goal is not None:
             return None
-        stalled = self._begun_s is not None and now_s - self._begun_s >= self._stalled_s
+        stalled = (
+            self._begun_s is not None and now_s - self._begun_s >= self._stalled_s - ROUNDING_S
+        )
         if self._begun_s is not None and not stalled:
             return None
         closing = width < (self._open_width if self._goal is None else self._goal)
