@@ -85,9 +85,8 @@ class GripperGoals:
             return None
         if now_s - self._since_s < self._settled_s - ROUNDING_S and self._goal is not None:
             return None
-        stalled = (
-            self._begun_s is not None and now_s - self._begun_s >= self._stalled_s - ROUNDING_S
-        )
+        stalled_s = self._stalled_s - ROUNDING_S
+        stalled = self._begun_s is not None and now_s - self._begun_s >= stalled_s
         if self._begun_s is not None and not stalled:
             return None
         closing = width < (self._open_width if self._goal is None else self._goal)

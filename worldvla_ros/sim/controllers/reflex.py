@@ -2,8 +2,8 @@
 
 The arm takes joint positions once per millisecond and watches their velocity, acceleration and
 jerk. Limits: Franka Control Interface documentation, "Robot and interface specifications", "Limits
-for Panda" and "Limits for Franka Research 3". The FR3's velocity limits fall with position; these are
-the largest.
+for Panda" and "Limits for Franka Research 3". The FR3's velocity limits fall with position; these
+are the largest.
 """
 
 from dataclasses import dataclass
