@@ -158,8 +158,9 @@ class _Past:
 
     def at(self, time_s: float) -> np.ndarray:
         """Return the place that was commanded at a time, or the first one."""
+        found: np.ndarray = self._known[0][1]
         for known_s, place in reversed(self._known):
             if known_s <= time_s + 1e-9:
-                return place
-        first: np.ndarray = self._known[0][1]
-        return first
+                found = place
+                break
+        return found

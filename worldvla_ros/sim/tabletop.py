@@ -285,9 +285,14 @@ class TabletopEnv(gymnasium.Env):
         """Return float32[9]: seven joints [rad] and two fingers [m]."""
         return self.data.qpos[np.concatenate([self._arm, self._fingers])].astype(np.float32)
 
+    def joint_targets(self) -> np.ndarray:
+        """Return where the arm was told to be: float64[7] [rad]."""
+        return self._joint_command.copy()
+
     def joint_velocities(self) -> np.ndarray:
-        """Return float32[7] of the arm [rad/s]."""
-        return self.data.qvel[self._arm_dof].astype(np.float32)
+        """Return float32[9], in the order of `joint_positions`: [rad/s] and [m/s]."""
+        dofs = [self.model.joint(name).dofadr[0] for name in (*JOINTS, *FINGERS)]
+        return self.data.qvel[dofs].astype(np.float32)
 
     def state(self) -> np.ndarray:
         """Return float32[7]; see the module docstring."""

@@ -24,11 +24,15 @@ class CartesianPoseMock:
     def __init__(self, arm: Kinematics, joints: np.ndarray, *, frame: str = 'panda_link0') -> None:
         """Start at rest at float[n] [rad], which is the target too."""
         self._arm, self._frame = arm, frame
-        self._joints = np.array(joints, float)
-        self._speeds = np.zeros_like(self._joints)
-        self._target = arm.pose(self._joints)
+        self.relocate(joints)
         self.drops = Drops()
         self.largest_force = 0.0
+
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest: the arm was put somewhere else, float[n] [rad]."""
+        self._joints = np.array(joints, float)
+        self._speeds = np.zeros_like(self._joints)
+        self._target = self._arm.pose(self._joints)
 
     def accept_pose(self, pose: np.ndarray, frame: str) -> bool:
         """Take a target float[4, 4] in the base frame, or drop it."""

@@ -27,6 +27,10 @@ class ForwardPositionMock:
         self._target = values
         return True
 
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again: the arm was put somewhere else, float[n] [rad]."""
+        self._target = np.array(joints, float)
+
     def step(self, dt: float) -> np.ndarray:
         """Return the joint targets float64[n] [rad]."""
         return self._target.copy()
@@ -48,6 +52,11 @@ class ForwardVelocityMock:
             return False
         self.velocities = values
         return True
+
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest: the arm was put somewhere else, float[n] [rad]."""
+        self._joints = np.array(joints, float)
+        self.velocities = np.zeros_like(self._joints)
 
     def step(self, dt: float) -> np.ndarray:
         """Return where the joints are after a time [s]: float64[n] [rad]."""

@@ -26,10 +26,12 @@ class Drops:
     def __init__(self) -> None:
         """Start with none."""
         self.reasons: Counter[str] = Counter()
+        self.newest = ''
 
     def add(self, reason: str) -> bool:
         """Count a drop; returns False, as `accept` does for it."""
         self.reasons[reason] += 1
+        self.newest = reason
         return False
 
     @property

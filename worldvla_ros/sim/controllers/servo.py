@@ -102,6 +102,13 @@ class ServoMock:
         """Take a target float[4, 4] of the tip; as `accept_twist`."""
         return self._accept(POSE, np.array(pose, float), stamp_s, frame)
 
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest: the arm was put somewhere else, float[n] [rad]."""
+        self.joints = np.array(joints, float)
+        self._speeds = np.zeros_like(self.joints)
+        self._wanted = np.zeros_like(self.joints)
+        self._command = None
+
     def step(self, now_s: float, dt: float) -> np.ndarray:
         """Return where the joints should be, a time dt [s] after the last step: float64[n]."""
         if now_s >= self._next_s:

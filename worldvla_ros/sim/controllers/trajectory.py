@@ -114,6 +114,10 @@ class JointTrajectoryMock:
             return wanted
         return self._before
 
+    def relocate(self, joints: np.ndarray) -> None:
+        """Forget the trajectory: the arm was put somewhere else, float[n] [rad]."""
+        self._hold(np.array(joints, float), '')
+
     def _hold(self, joints: np.ndarray, reason: str) -> None:
         self._points, self._before, self.held = (), _standing(joints), reason
 
