@@ -49,7 +49,8 @@ def allowed(module, other):
         return False
     if own == 'nodes':
         hidden = {'model', 'data', 'learn', 'evaluate', 'benchmark'}
-        hidden |= set() if module == 'nodes.sim' else {'sim'}
+        simulated = module in {'nodes.sim', 'nodes.sim_trajectory', 'nodes.mock_controller'}
+        hidden |= set() if simulated else {'sim'}
         return other not in hidden and LEVEL[other] < LEVEL[own]
     if other in {'evaluate', 'benchmark', 'nodes'}:
         return own in {'cli', 'demo'}
