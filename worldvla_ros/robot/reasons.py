@@ -45,7 +45,14 @@ CODES = {
     'chunk_duration': 'a chunk that lasts longer than the robot description allows',
     'chunk_late': 'a chunk that is over before it is played, or comes from the future',
     'inference_latency': 'inference took longer than the chunk lasts',
+    'chunk_speed': 'a chunk that is too fast even where it is played as slowly as is allowed',
     'chunk_path': 'no motion within the limits follows the chunk',
+    # what the operator asked for and cannot have now
+    'not_enabled': 'motion was asked for in a dry run or a hold',
+    'moving': 'something was asked for that needs an arm at rest',
+    'no_step': 'a single step was asked for without a pause or without a chunk',
+    'no_start': 'the robot description has no start pose',
+    'going_to_start': 'the arm is on its way to the start pose',
     # images
     'image_age': 'an image that is too old, or from the future',
     'image_size': 'an image of another size than the robot description has',
@@ -59,7 +66,7 @@ CODES = {
 """Every code and what it means, the most important first."""
 
 _IMPORTANCE = {code: place for place, code in enumerate(CODES)}
-QUIET = frozenset({'operator_hold', 'paused', 'no_chunk'})
+QUIET = frozenset({'operator_hold', 'going_to_start', 'paused', 'no_chunk'})
 """What the operator did himself, or waits for: no reason to warn him."""
 
 
@@ -107,6 +114,19 @@ class Reason:
     def at(self, stamp_s: float) -> 'Reason':
         """Return the same reason, found at another time [s]."""
         return replace(self, stamp_s=stamp_s)
+
+
+def refusal(code: str, found: str, allowed: str, stamp_s: float, remedy: str) -> Reason:
+    """Return a reason without numbers.
+
+    Args:
+        code: One of `CODES`.
+        found: What was found.
+        allowed: What is allowed.
+        stamp_s: Stamp of the thing refused [s].
+        remedy: What the operator can do.
+    """
+    return Reason(code, f'{found} ({allowed})', remedy, stamp_s=stamp_s)
 
 
 def by_importance(reasons: Iterable[Reason | None]) -> list[Reason]:
