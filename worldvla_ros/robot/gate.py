@@ -6,10 +6,10 @@
     velocity    speeds, changes of speed, and where the joints can be stopped
     trajectory  all of it, knot by knot
 
-Knows limits, the time since the last command and the measured joints. It lets a command pass as it
-is, or refuses it with a reason; it never changes one. What makes commands keeps to the same limits,
-so that a refusal here means a blocked arm, a wrong measurement or a defect. Must not know messages
-or chunks. Times [s] of one clock, whichever the caller uses.
+Knows limits, the time since the last command and the measured joints. It lets a command pass as
+it is, or refuses it with a reason; it never changes one. What makes commands keeps to the same
+limits, so that a refusal here means a blocked arm, a wrong measurement or a defect. Must not know
+messages or chunks. Times [s] of one clock, whichever the caller uses.
 """
 
 from dataclasses import dataclass
@@ -88,15 +88,11 @@ class Gate:
         if duration <= 0:
             text = 'two commands at one time (one per control period)'
             return Reason('command_invalid', text, 'Check the clock.', stamp_s=now_s)
-        if isinstance(command, TwistCommand):
-            return self._twist(command, measured, duration, now_s)
-        if isinstance(command, PoseCommand):
-            return self._pose(command, measured, duration, now_s)
-        if isinstance(command, PositionCommand):
-            return self._position(command, measured, duration, now_s)
-        if isinstance(command, VelocityCommand):
-            return self._velocity(command, measured, duration, now_s)
-        return self._trajectory(command, measured, now_s)
+        found = self._judge(command, measured, duration, now_s)
+        if isinstance(found, Reason):
+            return found
+        self._last = found
+        return None
 
     def duration(self, now_s: float) -> float:
         """Return the time for the next motion [s]: since the last command, at most `LATEST_S`."""
@@ -124,9 +120,23 @@ class Gate:
 
     # ---- one method for each kind of command
 
+    def _judge(
+        self, command: Command, measured: JointReading | None, duration: float, now_s: float
+    ) -> Reason | _Last:
+        """Return why a command may not leave, or what to remember of it."""
+        if isinstance(command, TwistCommand):
+            return self._twist(command, measured, duration, now_s)
+        if isinstance(command, PoseCommand):
+            return self._pose(command, measured, duration, now_s)
+        if isinstance(command, PositionCommand):
+            return self._position(command, measured, duration, now_s)
+        if isinstance(command, VelocityCommand):
+            return self._velocity(command, measured, duration, now_s)
+        return self._trajectory(command, measured, now_s)
+
     def _twist(
         self, command: TwistCommand, measured: JointReading | None, duration: float, now_s: float
-    ) -> Reason | None:
+    ) -> Reason | _Last:
         speed = np.concatenate([command.linear, command.angular])
         before = np.zeros(6) if self._last is None else self._last.speed
         reason = self._bounds.tip_speed(speed, now_s) or self._bounds.tip_acceleration(
@@ -135,11 +145,11 @@ class Gate:
         if reason is None and measured is not None:
             start = self._arm.pose(measured.positions)[:3, 3]
             reason = self._bounds.stops_inside(start, command.linear, self._period_s, now_s)
-        return reason or self._remember(speed, speed, duration, now_s)
+        return reason or _passed(speed, speed, duration, now_s)
 
     def _pose(
         self, command: PoseCommand, measured: JointReading | None, duration: float, now_s: float
-    ) -> Reason | None:
+    ) -> Reason | _Last:
         pose, last = command.pose, self._last
         if measured is not None:
             here = self._arm.pose(measured.positions)
@@ -149,7 +159,7 @@ class Gate:
         if last is None:
             start = pose if measured is None else here
             reason = self._bounds.workspace(start[:3, 3], pose[:3, 3], now_s)
-            return reason or self._remember(pose, np.zeros(6), duration, now_s)
+            return reason or _passed(pose, np.zeros(6), duration, now_s)
         moved = pose[:3, 3] - last.place[:3, 3]
         turned = rotation_vector(pose[:3, :3] @ last.place[:3, :3].T)
         speed = np.concatenate([moved, turned]) / duration
@@ -157,7 +167,7 @@ class Gate:
             self._bounds.tip_speed(speed, now_s)
             or self._bounds.tip_acceleration(self._change(speed, last, duration), now_s)
             or self._bounds.workspace(last.place[:3, 3], pose[:3, 3], now_s)
-            or self._remember(pose, speed, duration, now_s)
+            or _passed(pose, speed, duration, now_s)
         )
 
     def _position(
@@ -166,7 +176,7 @@ class Gate:
         measured: JointReading | None,
         duration: float,
         now_s: float,
-    ) -> Reason | None:
+    ) -> Reason | _Last:
         place, last = command.positions, self._last
         here = place if measured is None else measured.positions
         start = here if last is None else last.place
@@ -182,7 +192,7 @@ class Gate:
             reason = self._tip_of(start, place, duration, now_s, judge_speed=last is not None)
         if reason is None and now_s - self._looked_s >= COLLISION_PERIOD_S:
             reason, self._looked_s = self._bounds.collision(place, now_s), now_s
-        return reason or self._remember(place, speed, duration, now_s)
+        return reason or _passed(place, speed, duration, now_s)
 
     def _velocity(
         self,
@@ -190,7 +200,7 @@ class Gate:
         measured: JointReading | None,
         duration: float,
         now_s: float,
-    ) -> Reason | None:
+    ) -> Reason | _Last:
         speed = command.velocities
         before = np.zeros(len(speed)) if self._last is None else self._last.speed
         reason = self._bounds.joint_speed(speed, now_s) or self._bounds.joint_acceleration(
@@ -207,11 +217,11 @@ class Gate:
                 )
             if reason is None and now_s - self._looked_s >= COLLISION_PERIOD_S:
                 reason, self._looked_s = self._bounds.collision(here, now_s), now_s
-        return reason or self._remember(speed, speed, duration, now_s)
+        return reason or _passed(speed, speed, duration, now_s)
 
     def _trajectory(
         self, command: TrajectoryCommand, measured: JointReading | None, now_s: float
-    ) -> Reason | None:
+    ) -> Reason | _Last:
         """Judge each knot, and the way from one to the next."""
         times, knots = command.times_s, command.positions
         if not len(times) or times[0] <= 0 or (np.diff(times) <= 0).any():
@@ -231,7 +241,7 @@ class Gate:
                 return reason
         start = knots[0] if measured is None else measured.positions
         reason = self._knots(start, knots, np.diff(times), now_s)
-        return reason or self._remember(knots[0], np.zeros(knots.shape[1]), self._period_s, now_s)
+        return reason or _passed(knots[0], np.zeros(knots.shape[1]), self._period_s, now_s)
 
     def _knots(
         self, start: np.ndarray, knots: np.ndarray, steps_s: np.ndarray, now_s: float
@@ -276,7 +286,6 @@ class Gate:
         """Return the mean change of speed between the middles of the last two motions [1/s]."""
         return np.asarray((speed - last.speed) / ((duration + last.duration_s) / 2))
 
-    def _remember(
-        self, place: np.ndarray, speed: np.ndarray, duration: float, now_s: float
-    ) -> None:
-        self._last = _Last(np.array(place), np.array(speed), duration, now_s)
+
+def _passed(place: np.ndarray, speed: np.ndarray, duration: float, now_s: float) -> _Last:
+    return _Last(np.array(place), np.array(speed), duration, now_s)

@@ -7,7 +7,6 @@ not know ROS or torch.
 
 from collections.abc import Sequence
 import hashlib
-import math
 
 import numpy as np
 
@@ -172,18 +171,6 @@ def chunk_values(chunk: ActionChunk, robot: RobotConfig) -> Reason | None:
     return Reason('chunk_values', text, remedy, value, limit, '1', chunk.stamp_s)
 
 
-def chunk_period(chunk: ActionChunk, period_s: float) -> Reason | None:
-    """Refuse a chunk whose actions are not made for one control period each."""
-    if abs(chunk.dt - period_s) <= PERIOD_SLACK * period_s:
-        return None
-    text = (
-        f'chunk with dt {chunk.dt:.6g} s '
-        f'(control_rate {1 / period_s:.6g} Hz is a period of {period_s:.6g} s)'
-    )
-    remedy = f'Set control_rate of action_player to {1 / chunk.dt:.6g}.'
-    return Reason('chunk_period', text, remedy, chunk.dt, period_s, 's', chunk.stamp_s)
-
-
 def chunk_duration(chunk: ActionChunk, robot: RobotConfig) -> Reason | None:
     """Refuse a chunk that would go on for too long without a new observation."""
     lasts, longest = chunk.horizon * chunk.dt, robot.limits.chunk_duration
@@ -194,7 +181,7 @@ def chunk_duration(chunk: ActionChunk, robot: RobotConfig) -> Reason | None:
     return Reason('chunk_duration', text, remedy, lasts, longest, 's', chunk.stamp_s)
 
 
-def chunk_late(chunk: ActionChunk, now_s: float, slowdown: int = 1) -> Reason | None:
+def chunk_late(chunk: ActionChunk, now_s: float, slowdown: float = 1.0) -> Reason | None:
     """Refuse a chunk all of whose actions are past, or that is stamped in the future."""
     age, lasts = now_s - chunk.stamp_s, chunk.horizon * chunk.dt * slowdown
     if -FUTURE_SLACK_S <= age <= lasts:
@@ -207,7 +194,7 @@ def chunk_late(chunk: ActionChunk, now_s: float, slowdown: int = 1) -> Reason | 
     return Reason('chunk_late', text, remedy, age, lasts, 's', chunk.stamp_s)
 
 
-def slow_inference(chunk: ActionChunk, slowdown: int = 1) -> Reason | None:
+def slow_inference(chunk: ActionChunk, slowdown: float = 1.0) -> Reason | None:
     """Refuse a chunk that took longer to make than it lasts."""
     lasts = chunk.horizon * chunk.dt * slowdown
     if 0 <= chunk.latency_s <= lasts:
@@ -218,57 +205,32 @@ def slow_inference(chunk: ActionChunk, slowdown: int = 1) -> Reason | None:
     return Reason('inference_latency', text, remedy, taken, lasts, 's', chunk.stamp_s)
 
 
-def chunk_speed(chunk: ActionChunk, robot: RobotConfig, period_s: float) -> Reason | None:
-    """Refuse a chunk that is too fast even when it is played as slowly as the robot allows."""
-    limits, (linear, angular) = robot.limits, _fastest(chunk, period_s)
-    slowest = limits.max_slowdown
-    remedy = 'Raise the limit or limits.max_slowdown of the robot description.'
-    for code, value, limit, unit in (
-        ('linear_speed', linear, limits.linear_speed, 'm/s'),
-        ('angular_speed', angular, limits.angular_speed, 'rad/s'),
-    ):
-        if not value <= slowest * limit * (1 + 1e-6):
-            text = (
-                f'action of {value:.3f} {unit} (limits.{code} {limit} {unit}, '
-                f'max_slowdown {slowest:g})'
-            )
-            return Reason(code, text, remedy, value, slowest * limit, unit, chunk.stamp_s)
-    return None
-
-
-def slowdown(chunk: ActionChunk, robot: RobotConfig, period_s: float) -> int:
-    """Return how many control periods an action must last to keep to the speed limits."""
-    linear, angular = _fastest(chunk, period_s)
-    needed = max(linear / robot.limits.linear_speed, angular / robot.limits.angular_speed)
-    return max(1, math.ceil(needed - 1e-6))
-
-
-def _fastest(chunk: ActionChunk, period_s: float) -> tuple[float, float]:
-    """Return the greatest speeds of a chunk [m/s, rad/s], one action per period."""
-    moves = chunk.actions.astype(float) * chunk.scale / period_s
-    linear, angular = np.linalg.norm(moves[:, :3], axis=1), np.linalg.norm(moves[:, 3:6], axis=1)
-    return float(linear.max()), float(angular.max())
+def chunk_frame(chunk: ActionChunk, robot: RobotConfig, frame: str) -> Reason | None:
+    """Refuse actions in another frame than the robot's base; an empty name is the base."""
+    if frame in ('', robot.base_frame):
+        return None
+    text = f'actions in frame {frame[:80]!r} (base_frame {robot.base_frame})'
+    remedy = 'Publish actions in the base frame; they are not transformed.'
+    return Reason('chunk_frame', text, remedy, stamp_s=chunk.stamp_s)
 
 
 def judge_chunk(
-    chunk: ActionChunk, robot: RobotConfig, period_s: float, now_s: float
+    chunk: ActionChunk, robot: RobotConfig, now_s: float, frame: str = ''
 ) -> Reason | None:
-    """Return the first reason not to play a chunk, or None.
+    """Return the first reason not to play a chunk, or None; `Motion` judges its speed.
 
     Args:
         chunk: The chunk.
         robot: Says what it may contain.
-        period_s: Time between commands [s].
         now_s: When it arrived [s].
+        frame: The frame of its actions; empty is the base frame.
     """
-    reason = (
+    slowest = robot.limits.max_slowdown
+    return (
         chunk_meaning(chunk, robot)
+        or chunk_frame(chunk, robot, frame)
         or chunk_values(chunk, robot)
-        or chunk_period(chunk, period_s)
         or chunk_duration(chunk, robot)
-        or chunk_speed(chunk, robot, period_s)
+        or chunk_late(chunk, now_s, slowest)
+        or slow_inference(chunk, slowest)
     )
-    if reason is not None:
-        return reason
-    times = slowdown(chunk, robot, period_s)
-    return chunk_late(chunk, now_s, times) or slow_inference(chunk, times)

@@ -23,7 +23,8 @@ from worldvla_ros.robot.commands import Command, TrajectoryCommand
 from worldvla_ros.robot.gate import Gate
 from worldvla_ros.robot.guards import judge_chunk
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.motion import Motion, Setpoint
+from worldvla_ros.robot.motion import Motion
+from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason, by_importance
 from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
 from worldvla_ros.robot.state import JointBuffer, JointError, JointReading
@@ -146,7 +147,7 @@ class Player:
         self._now_s = -math.inf
         self._sent_path: object = None
         self._braking = self._to_start = self._moved = False
-        self.refused_chunks = 0
+        self.refused_chunks = self.refused_joints = 0
         self.version = 0
 
     # ---- what is known
@@ -233,6 +234,7 @@ class Player:
         try:
             self._joints.put(names, positions, stamp_s)
         except JointError as error:
+            self.refused_joints += 1
             self._note('joint state', error.reason.at(max(self._now_s, 0.0)))
             raise
 

@@ -19,7 +19,11 @@ CODES = {
     'joints_missing': 'a joint of the robot description was never heard',
     'joints_old': 'joint states stopped, or clocks differ',
     'joints_invalid': 'joint states that cannot be true',
-    'controller': 'the controller does not take commands',
+    'servo_halted': 'MoveIt Servo halted the arm',
+    'servo_refused': 'MoveIt Servo refused the kind of command',
+    'servo_absent': 'MoveIt Servo does not answer',
+    'servo_not_ready': 'MoveIt Servo has not answered yet',
+    'servo_command_type': 'nobody has told MoveIt Servo what kind of command comes',
     # the gate: commands
     'command_invalid': 'a command with numbers that are no numbers, or for another time',
     'joint_lag': 'a joint is far from where it was commanded',
@@ -36,6 +40,8 @@ CODES = {
     'linear_acceleration': 'the fingertips change speed too quickly',
     'angular_acceleration': 'the hand changes its rate of turn too quickly',
     'gripper': 'the gripper is commanded to a width that it does not have',
+    'gripper_absent': 'nobody answers the action of the gripper',
+    'gripper_refused': 'the gripper refused its goal',
     # chunks
     'chunk_meaning': 'actions of other names, units or kind than the robot description has',
     'chunk_frame': 'actions in another frame than the base frame',

@@ -20,7 +20,7 @@ from worldvla_ros.robot.following import (
     tip_lag,
 )
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.motion import Setpoint
+from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointReading
 
