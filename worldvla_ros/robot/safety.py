@@ -138,21 +138,3 @@ class ClockWatch:
             's',
             clock_s,
         )
-
-
-class Pace:
-    """Says when the next command is due, by a clock that may run slower or faster than ticks."""
-
-    def __init__(self, period_s: float) -> None:
-        """Make one command due per period [s]."""
-        self._period_s = period_s
-        self._due_s = -np.inf
-
-    def due(self, now_s: float) -> bool:
-        """Whether a command is due; a little early counts, so that jitter does not skip one."""
-        ahead = self._due_s - now_s
-        if self._period_s / 4 < ahead < 2 * self._period_s:
-            return False
-        on_time = abs(ahead) <= self._period_s  # else late or set back: begin anew from now
-        self._due_s = (self._due_s if on_time else now_s) + self._period_s
-        return True
