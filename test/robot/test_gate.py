@@ -403,17 +403,17 @@ class TestPosition:
         gate.admit(moved(3, 0.0), reading(), NOW)
         reason = gate.admit(moved(3, 0.003), reading(), NOW + DT)
         assert code(reason) == 'linear_speed'
-        near = reading(at([0.45, 0.0, 0.345]))
+        near = reading(at([0.45, 0.0, 0.347]))
         gate = Gate(arm_with(**FAST), DT)
-        inside, outside = at([0.45, 0.0, 0.349]), at([0.45, 0.0, 0.353])
+        inside, outside = at([0.45, 0.0, 0.349]), at([0.45, 0.0, 0.352])
         assert gate.admit(PositionCommand(inside, 0.08), near, NOW) is None
         reason = Gate(ARM, DT).admit(PositionCommand(outside, 0.08), near, NOW)
         assert str(reason) == (
-            'tip commanded to [0.45, 0.0, 0.353] m '
+            'tip commanded to [0.45, 0.0, 0.352] m '
             '(workspace [0.35, -0.2, 0.1] to [0.55, 0.2, 0.35] m). '
             'Move the arm into the workspace, or enlarge it in the robot description.'
         )
-        assert reason.value == pytest.approx(0.003, abs=1e-5)
+        assert reason.value == pytest.approx(0.002, abs=1e-5)
 
     def test_collisions_are_looked_for_from_time_to_time(self):
         arm, found = Arm(ROBOT), []

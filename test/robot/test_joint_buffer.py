@@ -202,6 +202,23 @@ def test_a_reading_gives_the_state_of_a_recipe(filled):
         robot_state(PANDA, 'joints', filled.newest(NOW))
 
 
+def test_a_reading_is_the_same_until_a_newer_one_comes_or_it_is_too_old(filled):
+    reading = filled.newest(NOW)
+    assert filled.newest(NOW + 0.3) is reading
+    filled.put(ARM, HOME[:7] + 0.01, NOW + 0.1)
+    newer = filled.newest(NOW + 0.2)
+    assert newer is not reading
+    assert newer.positions[0] == pytest.approx(0.01)
+    assert filled.newest(NOW + 0.29) is newer  # the fingers are of NOW
+    with pytest.raises(JointError, match='panda_finger_joint1 is too old'):
+        filled.newest(NOW + 0.31)
+    with pytest.raises(JointError, match='stamped in the future'):
+        filled.newest(NOW - 0.01)
+    filled.clear()
+    with pytest.raises(JointError, match='is missing'):
+        filled.newest(NOW)
+
+
 class TestReasons:
     """What is wrong with joint states, for programs."""
 

@@ -14,6 +14,7 @@ frame.
 """
 
 from dataclasses import dataclass, replace
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -241,8 +242,8 @@ def trajectory_command(
 
 def shortened(vector: np.ndarray, limit: float) -> np.ndarray:
     """Return a vector of at most a length, in the same direction."""
-    length = float(np.linalg.norm(vector))
-    return np.asarray(vector, float) * (limit / length if length > limit else 1.0)
+    length = math.sqrt(float(vector @ vector))  # np.linalg.norm takes four times as long
+    return vector * (limit / length) if length > limit else np.asarray(vector, float)
 
 
 def unitless(command: TwistCommand, linear_scale: float, angular_scale: float) -> TwistCommand:

@@ -87,6 +87,7 @@ class JointBuffer:
         self._needed = (*arm.names, *arm.robot.gripper.names)
         self._values: dict[str, tuple[float, float]] = {}  # name: (position, stamp)
         self._clock = StampClock()
+        self._known: tuple[JointReading, float] | None = None  # and its newest stamp
 
     def put(self, names: Sequence[str], positions: np.ndarray, stamp_s: float) -> None:
         """Take a joint state: any joints, in any order; those of other devices are ignored.
@@ -115,6 +116,7 @@ class JointBuffer:
             )
         for name, position in found.items():
             self._check_plausible(name, position)
+        self._known = None
         if self._clock.set_back(stamp_s):
             self._values.clear()
         for name, position in found.items():
@@ -122,11 +124,16 @@ class JointBuffer:
                 self._values[name] = position, stamp_s
 
     def newest(self, now_s: float) -> JointReading:
-        """Return the newest positions of all joints.
+        """Return the newest positions of all joints; the same object as long as none is newer.
 
         Raises:
             JointError: A joint has not come yet, or is too old, or is stamped in the future.
         """
+        known = self._known
+        if known is not None and -FUTURE_SLACK_S <= now_s - known[1] <= self._max_age_s - (
+            known[1] - known[0].stamp_s
+        ):
+            return known[0]
         missing = [name for name in self._needed if name not in self._values]
         if missing:
             raise JointError(
@@ -141,11 +148,14 @@ class JointBuffer:
             self._check_age(name, now_s - self._values[name][1])
         values = np.array([self._values[name][0] for name in self._needed])
         stamps = [self._values[name][1] for name in self._needed]
-        return JointReading(*self._split(values), min(stamps))
+        reading = JointReading(*self._split(values), min(stamps))
+        self._known = reading, max(stamps)
+        return reading
 
     def clear(self) -> None:
         """Drop all positions, as after a reset or when the clock was set back."""
         self._values.clear()
+        self._known = None
         self._clock = StampClock()
 
     def _select(self, names: Sequence[str], positions: np.ndarray) -> dict[str, float]:
