@@ -62,7 +62,7 @@ class Feeder(Node):
         self.create_timer(CHUNK_PERIOD_S, self._offer)
 
     def _on_state(self, message: PlayerState) -> None:
-        self.codes |= {reason.code for reason in message.reasons}
+        self.codes |= {reason.text for reason in message.reasons}
 
     def _on_twist(self, message: TwistStamped) -> None:
         linear, angular = message.twist.linear, message.twist.angular

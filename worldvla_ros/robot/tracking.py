@@ -61,7 +61,8 @@ class TwistTracker:
     def reset(self) -> None:
         """Forget the path, as after a stop: the arm is at rest."""
         self._past = _Past()
-        self._last = (np.zeros(3), np.zeros(3))
+        self._last = self._towards = (np.zeros(3), np.zeros(3))
+        self._stamp_s = np.nan
 
     def command(
         self, setpoint: Setpoint, measured: np.ndarray, stamp_s: float, now_s: float
@@ -76,17 +77,27 @@ class TwistTracker:
         """
         tip = setpoint.tip
         period_s = self._past.add(now_s, np.array(tip.pose, float))
-        then = self._past.at(stamp_s - self._lag_s)
-        error = (then[:3, 3] - measured[:3, 3], rotation_vector(then[:3, :3] @ measured[:3, :3].T))
+        if stamp_s != self._stamp_s:  # joints are measured less often than commands are made
+            self._stamp_s, self._towards = stamp_s, self._correction(measured, stamp_s)
         made = []
         for i, wanted in enumerate((tip.linear, tip.angular)):
-            limit = self._speeds[i]
-            towards = shortened(self._gain * error[i], CORRECTION_SHARE * limit)
-            target = shortened(np.asarray(wanted) + towards, limit)
+            target = shortened(np.asarray(wanted) + self._towards[i], self._speeds[i])
             change = shortened(target - self._last[i], self._accelerations[i] * period_s)
             made.append(self._last[i] + change)
         self._last = (made[0], made[1])
         return TwistCommand(made[0], made[1], setpoint.width)
+
+    def _correction(self, measured: np.ndarray, stamp_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the speeds towards the path, linear and angular: float64[3] each."""
+        then = self._past.at(stamp_s - self._lag_s)
+        turn = rotation_vector(then[:3, :3] @ measured[:3, :3].T)
+        linear, angular = (
+            shortened(self._gain * error, CORRECTION_SHARE * limit)
+            for error, limit in zip(
+                (then[:3, 3] - measured[:3, 3], turn), self._speeds, strict=True
+            )
+        )
+        return linear, angular
 
 
 class VelocityTracker:
