@@ -16,6 +16,10 @@ from worldvla_ros.nodes.demo_sample import Sample
 
 ROOT = Path(__file__).parents[2]
 STRIDE_S = 0.1
+CHUNK_PERIOD_MS = 200
+"""That of config/nodes/worldvla.yaml: max_rate 5 Hz."""
+LEAST_GAIN_DB = 1.5
+"""Half of the least that one compared image gained, 2.9 dB; all of an idle machine gain 4 to 5."""
 
 
 @pytest.fixture
@@ -151,11 +155,15 @@ def test_the_demonstration_runs_from_sentence_to_bag(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / 'table.json').read_text())['rows']
     assert len(rows) == 3
-    assert all(r['chunks'] > 0 and r['images_compared'] > 0 for r in rows)
+    assert all(r['chunks'] > 0 for r in rows)
     assert any(r['success'] for r in rows), 'the demonstration did no sentence'
     assert f'{sum(r["success"] for r in rows)} of 3 sentences done' in done.stdout
-    gains = [row['psnr_imagined_db'] - row['psnr_nothing_moves_db'] for row in rows]
-    assert sum(gains) > 0, 'no better than imagining that nothing moves'
+    compared = [row for row in rows if row['images_compared'] > 0]
+    # acting comes first: where chunks take longer than their period, nothing is left to imagine
+    assert compared or all(row['chunk_ms_p50'] > CHUNK_PERIOD_MS for row in rows)
+    for row in compared:
+        gain_db = row['psnr_imagined_db'] - row['psnr_nothing_moves_db']
+        assert gain_db > LEAST_GAIN_DB, 'hardly better than imagining that nothing moves'
     assert Image.open(tmp_path / 'strip.png').width > 500
     assert (tmp_path / 'demo.mp4').stat().st_size > 10_000
     with (tmp_path / 'bag/bag_0.mcap').open('rb') as stream:
