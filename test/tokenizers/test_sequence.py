@@ -67,6 +67,19 @@ def test_past_actions_lie_behind_their_images_and_are_hidden_from_the_chunk(buil
     assert prompt.roles.tolist() == expected
 
 
+def test_past_actions_follow_the_images_of_their_own_instant(builder):
+    instants = [[np.full((2, 2), 2 * i), np.full((2, 2), 2 * i + 1)] for i in range(3)]
+    codes = [code for instant in instants for code in instant]
+    past = [ACTIONS, -ACTIONS]
+    prompt = builder.action_prompt('wave', codes, STATE, past)
+    laid_out = []
+    for i, instant in enumerate(instants):
+        laid_out += [builder.image.encode(code) for code in instant]
+        laid_out += [builder.action.encode(past[i])] if i < len(past) else []
+    expected = joined(*laid_out, [VOCAB.sep])
+    assert prompt.ids.tolist()[-len(expected) :] == expected
+
+
 def test_images_that_do_not_divide_into_instants_are_refused(builder):
     with pytest.raises(ValueError, match='3 images do not divide into 2 instants'):
         builder.action_prompt('wave', [*CODES, CODES[0]], STATE, [ACTIONS])
