@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from worldvla_ros.errors import CheckpointError, InstructionError
 from worldvla_ros.tokenizers.bins import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.sequence import Prompts, SequenceBuilder
@@ -152,6 +153,23 @@ def test_wording_comes_from_the_prompts(builder):
     assert other.world_prompt([], ACTIONS).ids[1:].tolist() == joined(
         builder.text.encode('and then'), builder.action.encode(ACTIONS), [VOCAB.sep]
     )
+
+
+@pytest.mark.parametrize('action', ['go', 'go {place}', 'go {0}', 'go {', 'go {{task}}'])
+def test_wording_without_a_place_for_the_instruction_is_refused(action):
+    with pytest.raises(CheckpointError, match='wording of the action prompt') as caught:
+        Prompts(action=action)
+    assert repr(action) in str(caught.value)
+
+
+def test_the_name_of_an_id_that_is_no_text_is_refused(builder):
+    foreign = replace(builder, vocab=replace(VOCAB, text_size=260))
+    word = next(
+        w for w in ('the', 'robot') if max(builder.text.encode(w)) >= VOCAB.text_base + 260
+    )
+    with pytest.raises(InstructionError, match=f"the text '.*{word}.*' holds a token") as caught:
+        foreign.action_prompt(word, CODES, STATE)
+    assert 'got token id' in str(caught.value)
 
 
 def test_missing_state_is_refused(builder):
