@@ -1,4 +1,4 @@
-"""Bridges: what is published for each command, what ends a motion, and what Servo must agree to."""
+"""Bridges: what is published for a command, what ends a motion, what Servo must agree to."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -456,8 +456,7 @@ def test_humbles_servo_is_started(monkeypatch, lookalikes):
 def test_a_package_that_is_missing_is_named_with_what_to_do(bare, kind, package):
     output = replace(SIM.gripper.output, kind=kind)
     robot = replace(SIM, gripper=replace(SIM.gripper, output=output))
-    with pytest.raises(
-        ConfigError, match=f'gripper.output {kind} needs the ROS package {package}'
-    ) as error:
+    words = f'gripper.output {kind} needs the ROS package {package}'
+    with pytest.raises(ConfigError, match=words) as error:
         bridges.make_gripper(FakeNode(), robot)
     assert f'ros-$ROS_DISTRO-{package.replace("_", "-")}' in str(error.value)
