@@ -56,7 +56,7 @@ class Count:
     jerk: float = 0.0
 
 
-class TwistLink:
+class _TwistLink:
     """Twists to Servo, in either unit."""
 
     kind, rate = 'twist', 50
@@ -76,14 +76,14 @@ class TwistLink:
         return self.mock.step(now_s, PERIOD_S)
 
 
-class UnitlessLink(TwistLink):
+class _UnitlessLink(_TwistLink):
     """Twists as shares of Servo's scales."""
 
     def __init__(self, arm, joints):
         super().__init__(arm, joints, 'unitless')
 
 
-class PoseLink:
+class _PoseLink:
     """Targets of the tip to Servo."""
 
     kind, rate = 'pose', 50
@@ -98,7 +98,7 @@ class PoseLink:
         return self.mock.step(now_s, PERIOD_S)
 
 
-class CompliantLink:
+class _CompliantLink:
     """Targets of the tip to a compliant controller."""
 
     kind, rate = 'pose', 50
@@ -113,7 +113,7 @@ class CompliantLink:
         return self.mock.step(PERIOD_S)
 
 
-class TrajectoryLink:
+class _TrajectoryLink:
     """The rest of the path, whenever it has changed."""
 
     kind, rate = 'trajectory', 100
@@ -136,14 +136,14 @@ class TrajectoryLink:
         return self.mock.sample(now_s).positions
 
 
-class UnstampedLink(TrajectoryLink):
+class _UnstampedLink(_TrajectoryLink):
     """The same with stamp 0: it starts on arrival."""
 
     def __init__(self, arm, joints):
         super().__init__(arm, joints, stamped=False)
 
 
-class SplineLink(TrajectoryLink):
+class _SplineLink(_TrajectoryLink):
     """Positions only, of which the controller makes splines."""
 
     positions_only = True
@@ -152,7 +152,7 @@ class SplineLink(TrajectoryLink):
         super().__init__(arm, joints, upsampling=True)
 
 
-class PositionLink:
+class _PositionLink:
     """Joint targets at a high rate."""
 
     kind, rate = 'position', 100
@@ -167,7 +167,7 @@ class PositionLink:
         return self.mock.step(PERIOD_S)
 
 
-class VelocityLink:
+class _VelocityLink:
     """Joint velocities at a high rate."""
 
     kind, rate = 'velocity', 100
@@ -186,21 +186,21 @@ class VelocityLink:
 
 
 LINKS = {
-    'twist': TwistLink,
-    'twist, unitless': UnitlessLink,
-    'pose': PoseLink,
-    'pose, compliant': CompliantLink,
-    'trajectory': TrajectoryLink,
-    'trajectory, stamp 0': UnstampedLink,
-    'trajectory, positions only': SplineLink,
-    'position': PositionLink,
-    'velocity': VelocityLink,
+    'twist': _TwistLink,
+    'twist, unitless': _UnitlessLink,
+    'pose': _PoseLink,
+    'pose, compliant': _CompliantLink,
+    'trajectory': _TrajectoryLink,
+    'trajectory, stamp 0': _UnstampedLink,
+    'trajectory, positions only': _SplineLink,
+    'position': _PositionLink,
+    'velocity': _VelocityLink,
 }
 STREAMED = ('position',)
 """A position per 10 ms is a stair at 1 kHz: arms with a reflex are not commanded so."""
 
 
-class Fingers:
+class _Fingers:
     """The gripper: its width at once, or goals of an action."""
 
     def __init__(self, action, open_width):
@@ -230,6 +230,7 @@ class Loop:
     """One episode: policy, motion, commander, mock and simulation on one simulated clock."""
 
     def __init__(self, env, policy, arm, link, *, latency_s=0.0, action_gripper=False):
+        """Start where the environment's arm rests."""
         self._env, self._policy, self._arm = env, policy, arm
         joints = env.joint_positions()[:7].astype(float)
         positions_only = getattr(link, 'positions_only', False)
@@ -238,7 +239,7 @@ class Loop:
         self._link = link(arm, joints)
         self._motion = Motion(arm, output=self._link.kind)
         self._commander = Commander(robot, arm.velocity, self._link.kind)
-        self._fingers = Fingers(action_gripper, arm.robot.gripper.open_width)
+        self._fingers = _Fingers(action_gripper, arm.robot.gripper.open_width)
         self._reflex = Reflex(PANDA, joints)
         self._watched = self._link.kind not in STREAMED
         self._latency_s, self._answer, self._due_s = latency_s, None, 0.0
@@ -260,7 +261,9 @@ class Loop:
             env.advance(self._period())
             if env.info()['success']:
                 break
-        self.count.dropped, self.count.reasons = _dropped(self._link.mock)
+        drops = self._link.mock.drops
+        self.count.dropped = drops.total
+        self.count.reasons |= {f'dropped: {why}': n for why, n in drops.reasons.items()}
         self.count.jerk = float(self._reflex.largest['jerk'].max())
         return bool(env.info()['success']), env.info()['seconds']
 
@@ -332,10 +335,6 @@ def _servo(arm, joints, units, kind):
     )
     made.switch_command_type(kind)
     return made
-
-
-def _dropped(mock):
-    return mock.drops.total, {f'dropped: {k}': n for k, n in mock.drops.reasons.items()}
 
 
 def ideal(policy, env, seeds):
