@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from worldvla_ros.robot.path import Path, State, rest
+from worldvla_ros.robot.path import REST, Path, State, rest
 from worldvla_ros.robot.planner import (
     SHARES,
     SMOOTHING,
@@ -46,8 +46,8 @@ def assert_starts(path: Path, start: State, start_s: float) -> None:
     first = path.at(start_s)
     assert path.start_s == start_s
     assert first.positions == pytest.approx(start.positions, abs=1e-12)
-    assert first.velocities == pytest.approx(start.velocities, abs=1e-12)
-    assert first.accelerations == pytest.approx(start.accelerations, abs=1e-9)
+    assert first.velocities == pytest.approx(start.velocities, abs=REST)
+    assert first.accelerations == pytest.approx(start.accelerations, abs=REST)
 
 
 def test_a_plan_starts_as_it_is_told_and_ends_at_rest_at_the_last_waypoint():
