@@ -197,8 +197,8 @@ LINKS = {
     'velocity': _VelocityLink,
 }
 WATCHED = ('trajectory',)
-"""Kinds whose commands are all that decides what an arm gets at 1 kHz. Values per 10 ms are stairs
-there, which no arm with a reflex takes; Servo and compliant controllers smooth in their own way."""
+"""Kinds whose commands alone decide what an arm gets at 1 kHz. Values per 10 ms are stairs there,
+which no arm with a reflex takes; Servo and compliant controllers smooth in their own way."""
 SLOWDOWN = 2.0
 """A chunk that is too fast for the joints is played so many times slower, and not refused."""
 
