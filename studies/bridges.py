@@ -404,10 +404,10 @@ def main():
             else:
                 given = {'latency_s': asked.latency, 'action_gripper': asked.action_gripper}
                 found[name][task] = bridged(policy, env, seeds, name, **given)
+            if asked.json:
+                asked.json.write_text(json.dumps(found, indent=1))
         env.close()
     print(table(asked.task, found))
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == '__main__':
