@@ -34,6 +34,8 @@ class World:
         self.runs = [[]]  # rows without a gap in between
         self.played = []  # (time, seconds of actions)
         self.progress = {}  # chunk: progress
+        self.stalled = set()  # runs that end in the middle of a motion
+        self.again = False
         self.number = 0
         self.chunks = []
 
@@ -47,22 +49,29 @@ class World:
             self.note(point)
 
     def part(self):
+        self.again = False
         if self.runs[-1]:
             self.runs.append([])
 
     def note(self, point):
-        tip, state = point.tip, point.place.state
         if point.joints is not None:
-            self.joints = point.joints.positions
+            state = point.joints
+            self.joints = state.positions
             row = [state.positions, state.velocities, state.accelerations]
         else:
+            tip = point.tip
             self.joints = self.motion._space._arm.solve(None, tip.pose).joints
             row = [
                 [*tip.pose[:3, 3], 0, 0, 0],
                 [*tip.linear, *tip.angular],
                 [*tip.linear_acceleration, *tip.angular_acceleration],
             ]
-        self.runs[-1].append(np.concatenate(row))
+        row = np.concatenate(row)
+        if self.again and self.runs[-1]:
+            # nobody knows how long a clock that was set back took: all is as it was last
+            assert row == pytest.approx(self.runs[-1].pop(), abs=1e-9)
+        self.again = False
+        self.runs[-1].append(row)
         if not np.isnan(point.progress):
             self.count(point.progress)
 
@@ -72,16 +81,17 @@ class World:
         before = self.progress.get(newest.chunk_id)
         if before is None:
             since = sum(share for at_s, share in self.played if at_s > newest.stamp_s + TICK / 2)
-            assert progress == pytest.approx(since / newest.dt, abs=3 * TICK / newest.dt)
+            unseen = (3 + len(self.progress)) * TICK  # the tick after each arrival
+            assert progress == pytest.approx(since / newest.dt, abs=unseen / newest.dt)
         else:
             assert progress >= before - 1e-9
             self.played.append((self.now_s, (progress - before) * newest.dt))
         assert progress <= newest.horizon + 1e-9
         self.progress[newest.chunk_id] = progress
 
-    def arrive(self, moves, age_s, dt):
+    def arrive(self, seed, age_s, dt):
         self.number += 1
-        moves = np.asarray(moves)
+        moves = some_moves(seed)
         if self.kind == 'joint_position':
             moves = np.clip(HOME + np.cumsum(moves, axis=0), [0.3, -0.25, 0.05, -1, -1, -1], 0.7)
         came = chunk(moves, self.now_s - age_s, dt=dt, kind=self.kind, number=self.number)
@@ -93,21 +103,33 @@ class World:
 
     def jump_back(self, seconds):
         self.now_s -= seconds
+        self.again = True
         self.played.clear()
         self.chunks.clear()
         self.progress.clear()
+        point = self.motion.at(self.now_s)
+        if point is not None:
+            self.note(point)
 
     def stall(self):
         """Nobody asks for a while: what was to be played meanwhile was not."""
         self.now_s += GAP_S + 0.1
         assert self.motion.at(self.now_s) is None
+        self.stalled.add(len(self.runs) - 1)
         self.part()
 
 
-move = st.tuples(*[st.floats(-0.03, 0.03)] * 6)
+def some_moves(seed):
+    """Return a steady motion with noise, 1 to 12 actions, up to twice as fast as allowed."""
+    generator = np.random.default_rng(seed)
+    steady, noise = generator.uniform(-0.02, 0.02, 6), generator.choice([0.0, 0.003, 0.02])
+    count = generator.integers(1, 13)
+    return np.clip(steady + generator.normal(0, noise, (count, 6)), -0.03, 0.03)
+
+
 arrival = st.tuples(
     st.just('chunk'),
-    st.lists(move, min_size=1, max_size=12),
+    st.integers(0, 999),
     st.sampled_from([0.0, 0.04, 0.1, 0.17, 0.33, 0.9]),
     st.sampled_from([0.04, 0.05, 0.1]),
 )
@@ -148,18 +170,25 @@ def play(happenings, kind, output, blending):
     assert world.motion.remaining_s < 60
     world.motion.override(1.0, world.now_s)
     world.tick(world.motion.remaining_s + 0.01)
-    while world.motion.path is not None:
-        world.tick(0.2)
-    for rows in world.runs:
+    for _ in range(20):  # where a path was not long enough for all actions
+        if world.motion.path is not None:
+            world.tick(0.2)
+    assert world.motion.path is None
+    for i, rows in enumerate(world.runs):
         if rows:
-            yield np.array(rows)
+            yield np.array(rows), i not in world.stalled
+
+
+def assert_rests(rows):
+    """At the end nothing moves."""
+    _, v, a = np.split(rows[-1], 3)
+    assert np.abs(v).max() <= 1e-5
+    assert np.abs(a).max() <= 1e-4
 
 
 def assert_smooth(rows, limits):
-    """No limit passed, no step, rest at the end; `limits` of speed, gain and jerk per group."""
-    p, v, a = np.split(rows, 3, axis=1)
-    assert np.abs(v[-1]).max() <= 1e-5
-    assert np.abs(a[-1]).max() <= 1e-4
+    """No limit passed, no step; `limits` of speed, gain and jerk per group."""
+    _, v, a = np.split(rows, 3, axis=1)
     for group, (speed, gain, jerk), lengths in limits:
         size = lengths or (lambda values: np.abs(values).max(axis=1))
         assert size(v[:, group]).max() <= speed * SLACK
@@ -181,7 +210,7 @@ def length(values):
 
 
 FAST = settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -193,15 +222,19 @@ def test_a_path_of_the_tip_has_no_step_and_passes_no_limit(happenings, blending)
     linear, angular = slice(0, 3), slice(3, 6)
     # the second derivative of the orientation is a little more than that of the rotation vector
     turn = TURN, TURN_GAIN * 1.05, TURN_JERK * 1.2
-    for rows in play(happenings, 'cartesian_delta', 'twist', blending):
+    for rows, whole in play(happenings, 'cartesian_delta', 'twist', blending):
         limits = [(linear, (SPEED, GAIN, JERK), length), (angular, turn, length)]
         assert_smooth(rows, limits)
         assert_moves_as_told(rows, linear, JERK)
+        if whole:
+            assert_rests(rows)
 
 
 @FAST
 @given(happenings=events, kind=st.sampled_from(['joint_delta', 'joint_position']))
 def test_a_path_of_the_joints_has_no_step_and_passes_no_limit(happenings, kind):
-    for rows in play(happenings, kind, 'position', 'latest'):
+    for rows, whole in play(happenings, kind, 'position', 'latest'):
         assert_smooth(rows, [(slice(0, 6), (SPEED, GAIN, JERK), None)])
         assert_moves_as_told(rows, slice(0, 6), JERK)
+        if whole:
+            assert_rests(rows)
