@@ -174,7 +174,7 @@ class TestSplicing:
         path = motion.path
         refusal = motion.offer(chunk(along_x(0.01), stamp_s=0.1, number=1), 0.7, reading())
         assert refusal.code == 'chunk_late'
-        assert '12.0 actions are done' in refusal.value
+        assert '12.0 actions are done' in refusal.text
         assert motion.path is path
 
     def test_a_slower_dt_counts_its_own_actions(self):
@@ -236,8 +236,8 @@ class TestSpeed:
         motion = tip_motion(max_slowdown=1.4)
         refusal = motion.offer(chunk(along_x(0.03)), 0.0, reading())
         assert refusal.code == 'chunk_speed'
-        assert '1.50 times' in refusal.value
-        assert 'limits.max_slowdown 1.4' in refusal.limit
+        assert '1.50 times' in refusal.text
+        assert 'limits.max_slowdown 1.4' in refusal.text
         assert motion.path is None
 
     def test_a_slow_chunk_counts_actions_not_time(self):
@@ -338,8 +338,8 @@ class TestBounds:
         arm.touching = [('hand', 'table')]
         motion = Motion(arm, output='position')
         refusal = motion.offer(chunk(along_x(0.01), kind='joint_delta'), 0.0, reading())
-        assert refusal.code == 'self_collision'
-        assert 'hand touches table' in refusal.value
+        assert refusal.code == 'table'
+        assert 'hand touches table' in refusal.text
 
     def test_what_the_arm_cannot_reach_is_left_out(self):
         arm = FakeArm()

@@ -111,6 +111,15 @@ def test_a_step_stops_the_arm_until_it_is_reset(positions, words):
     np.testing.assert_array_equal(reflex.step(np.full(7, 1e-9)), np.full(7, 1e-9))
 
 
+def test_a_reflex_that_only_counts_lets_the_arm_go_on():
+    reflex = Reflex(FR3, np.zeros(7), stops=False)
+    stairs = np.repeat([0.1, 0.1, 0.2, 0.2], 5)[:, None] * np.ones(7)
+    np.testing.assert_array_equal(run(reflex, stairs), stairs)
+    assert reflex.trips == 2
+    assert reflex.tripped
+    assert Reflex(FR3, np.zeros(7)).trips == 0
+
+
 def fingers(made, seconds, start_s=0.0, blocked_at=0.0):
     """Run a gripper whose fingers follow at once, down to what is between them."""
     width = made.step(start_s, 0.0, 0.08)

@@ -37,8 +37,17 @@ FR3 = ReflexLimits(
 class Reflex:
     """Passes joint positions on, one per millisecond, until one breaks a limit."""
 
-    def __init__(self, limits: ReflexLimits, joints: np.ndarray) -> None:
-        """Start at rest at float[7] [rad]."""
+    def __init__(self, limits: ReflexLimits, joints: np.ndarray, *, stops: bool = True) -> None:
+        """Start at rest.
+
+        Args:
+            limits: Of the arm.
+            joints: Where it is, float[7] [rad].
+            stops: Whether a reflex stops the arm; else it is only counted.
+        """
+        self._stops = stops
+        self._broken = False
+        self.trips = 0
         self._limits = [
             ('velocity', np.array(limits.velocity)),
             ('acceleration', np.array(limits.acceleration)),
@@ -55,19 +64,25 @@ class Reflex:
 
     def step(self, joints: np.ndarray) -> np.ndarray:
         """Return where the arm goes: there, or nowhere after a reflex."""
-        if self.tripped:
+        if self.tripped and self._stops:
             return self._last.copy()
         velocity = (joints - self._last) / PERIOD_S
         acceleration = (velocity - self._rates[0]) / PERIOD_S
         jerk = (acceleration - self._rates[1]) / PERIOD_S
-        for (name, limit), found in zip(self._limits, (velocity, acceleration, jerk), strict=True):
+        broken = self._broken_limit((velocity, acceleration, jerk))
+        self.trips += bool(broken and not self._broken)
+        self._broken = bool(broken)
+        self.tripped = broken or self.tripped
+        if not (broken and self._stops):
+            self._last, self._rates = np.array(joints, float), [velocity, acceleration]
+        return self._last.copy()
+
+    def _broken_limit(self, rates: tuple[np.ndarray, ...]) -> str:
+        """Return which limit is broken and by what, or ''."""
+        for (name, limit), found in zip(self._limits, rates, strict=True):
             size = np.abs(found)
             self.largest[name] = np.maximum(self.largest[name], size)
             if (size > limit).any():
                 worst = int((size / limit).argmax())
-                self.tripped = (
-                    f'joint {worst + 1}: {name} {size[worst]:.4g}, limit {limit[worst]:.4g}'
-                )
-                return self._last.copy()
-        self._last, self._rates = np.array(joints, float), [velocity, acceleration]
-        return self._last.copy()
+                return f'joint {worst + 1}: {name} {size[worst]:.4g}, limit {limit[worst]:.4g}'
+        return ''
