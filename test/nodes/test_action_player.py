@@ -570,7 +570,7 @@ def test_diagnostics_are_as_a_robot_monitor_wants_them(rig):
     heard = rig.until_fed(found, 'diagnostics')
     assert set(heard) == {
         f'action_player: {task}'
-        for task in ('guards', 'chunks', 'joint states', 'control loop', 'following')
+        for task in ('status', 'guards', 'chunks', 'joint states', 'control loop', 'following')
     }
     assert {status.hardware_id for status in heard.values()} == {'sim_panda'}
     values = {v.key: v.value for v in heard['action_player: chunks'].values}

@@ -56,8 +56,14 @@ class Diagnostics:
         """
         self._node, self._hardware_id = node, hardware_id
         self._tasks: dict[str, Callable[[], Finding]] = {}
+        self.add('status', self._status)
         self._publisher = node.publisher(DiagnosticArray, TOPIC, RELIABLE_QOS)
         node.every(PERIOD_S, self.publish)
+
+    def _status(self) -> Finding:
+        """Say again what the node says on ~/status."""
+        present = self._node.status.present
+        return Finding(present.level, present.message, {v.key: v.value for v in present.values})
 
     def add(self, task: str, ask: Callable[[], Finding]) -> None:
         """Add a task: a function that says how something is."""
@@ -128,9 +134,9 @@ class Rate:
             found['Latest timestamp delay'] = f'{max(delays):.4f}'
         return found
 
-    def finding(self, what: str, now_s: float | None = None) -> Finding:
-        """Return whether events come."""
-        figures = self.figures(now_s)
+    def finding(self, what: str, now_s: float | None = None, **values: object) -> Finding:
+        """Return whether events come, with further figures."""
+        figures = self.figures(now_s) | values
         if figures['Events in window']:
             return Finding(OK, f'{what}: {figures["Actual frequency (Hz)"]} Hz', figures)
         message = f'no {what} in {WINDOW_S:.0f} s' if self.total else f'no {what} yet'

@@ -66,6 +66,8 @@ class ModelNode(ManagedNode):
         self._host = host or ModelHost()
         self._host.watch(self._on_death)
         self._task: Task | None = None
+        self.refused = 0
+        """Messages without an answer, counted for /diagnostics."""
 
     def work(self, handler: Callable[[Any], Iterator[None]], *, urgent: bool) -> None:
         """Let the worker handle this node's items until clean_up."""
@@ -91,6 +93,7 @@ class ModelNode(ManagedNode):
 
     def refuse(self, problem: object, key: str) -> None:
         """Report why there is no answer to one message; the next one may have an answer."""
+        self.refused += 1
         self.status.warn(f'{self.NO_ANSWER}: {problem}', key=key)
 
     def clean_up(self) -> None:

@@ -64,17 +64,14 @@ class PlayerDiagnostics:
         return Finding(level, view.message, values | {r.code: r.text for r in view.reasons})
 
     def _chunks(self) -> Finding:
-        found = self._chunk_rate.finding('chunks')
-        refused = self._player.refused_chunks
-        return Finding(found.level, found.message, {**found.values, 'Refused': refused})
+        return self._chunk_rate.finding('chunks', Refused=self._player.refused_chunks)
 
     def _joints(self) -> Finding:
-        found = self._joint_rate.finding('joint states')
-        refused = self._player.refused_joints
+        found = self._joint_rate.finding('joint states', Refused=self._player.refused_joints)
         wrong = [r for r in self._view().reasons if r.code.startswith('joints_')]
         if wrong and found.level != STALE:
-            found = Finding(ERROR, str(wrong[0]), found.values)
-        return Finding(found.level, found.message, {**found.values, 'Refused': refused})
+            return Finding(ERROR, str(wrong[0]), found.values)
+        return found
 
     def _control(self, rate_hz: float) -> Finding:
         ticks, self._ticks = self._loop.ticks - self._ticks, self._loop.ticks

@@ -22,6 +22,7 @@ from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import AnyImage, chunk_to_message, image_type, to_array
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.history import ImageHistory, Instant
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
@@ -94,6 +95,7 @@ class PolicyNode(ModelNode):
         self._has_joints = False
         self._enabled = True
         self._built: Configured | None = None
+        self._image_rate, self._joint_rate, self._chunk_rate = Rate(), Rate(), Rate()
 
     def configure(self) -> None:
         """Load and check the checkpoint, warm it up, and listen.
@@ -144,7 +146,14 @@ class PolicyNode(ModelNode):
         self._listen(configured)
         self.work(self._act, urgent=True)
         self.status.keep(model=checkpoint.model_id, robot=robot.name)
+        self._diagnose(checkpoint.model_id)
         self.status.ok('configured')
+
+    def _diagnose(self, model_id: str) -> None:
+        diagnostics = Diagnostics(self, model_id)
+        diagnostics.add('images', lambda: self._image_rate.finding('images'))
+        diagnostics.add('joint states', lambda: self._joint_rate.finding('joint states'))
+        diagnostics.add('chunks', lambda: self._chunk_rate.finding('chunks', Refused=self.refused))
 
     def activate(self) -> None:
         """Say what is missing, which nothing else does as long as no image comes."""
@@ -182,6 +191,7 @@ class PolicyNode(ModelNode):
         def on_image(message: AnyImage) -> None:
             stamp_s = seconds(message.header.stamp)
             self._configured.watch.heard(topic, time.monotonic())
+            self._image_rate.tick(self.now_s() - stamp_s)
             if stamp_s <= 0:
                 self.refuse(
                     f'an image on {topic} has no time stamp. Set header.stamp in the camera '
@@ -198,6 +208,7 @@ class PolicyNode(ModelNode):
 
     def _on_joints(self, message: JointState) -> None:
         self._configured.watch.heard('joint_states', time.monotonic())
+        self._joint_rate.tick(self.now_s() - seconds(message.header.stamp))
         self._has_joints = True
         try:
             self._configured.joints.put(
@@ -292,6 +303,7 @@ class PolicyNode(ModelNode):
         message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
             configured.chunks.publish(message)
+            self._chunk_rate.tick(latency_s)
             self.status.ok(
                 'acting',
                 latency=f'{latency_s:.3f} s',

@@ -30,6 +30,7 @@ from trajectory_msgs.msg import JointTrajectory
 from worldvla_ros.errors import ConfigError, WorldVLAError
 from worldvla_ros.msg import TaskState
 from worldvla_ros.nodes.convert import array_to_image, time_message
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.runtime import (
     RELIABLE_QOS,
     SENSOR_QOS,
@@ -81,6 +82,7 @@ class SimNode(ManagedNode):
         self._controller: JointTrajectoryMock | None = None
         self._width: float | None = None
         self._instruction: str | None = None
+        self._rate = Rate()
         self._clear_commands()
 
     def configure(self) -> None:
@@ -102,6 +104,7 @@ class SimNode(ManagedNode):
             self, 'command_timeout', 0.15, 'age at which a command ends [s]', 0.01, 5.0
         )
         self._create_interfaces()
+        Diagnostics(self, 'sim_panda').add('images', lambda: self._rate.finding('images'))
 
     def activate(self) -> None:
         """Start the world."""
@@ -313,6 +316,7 @@ class SimNode(ManagedNode):
         state.velocity = array('d', env.joint_velocities().tolist())
         self._states.publish(state)
         self._images.publish(array_to_image(env.render_camera('front'), now_s, 'front_camera'))
+        self._rate.tick()
         if self._wrist_images.get_subscription_count():
             wrist = env.render_camera('wrist')
             self._wrist_images.publish(array_to_image(wrist, now_s, 'wrist_camera'))

@@ -33,6 +33,7 @@ from worldvla_ros.nodes.convert import (
     message_to_chunk,
     to_array,
 )
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.history import CameraImages
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
@@ -113,6 +114,7 @@ class WorldModelNode(ModelNode):
         self._count = self._in_time = 0
         self._takes_s = 0.0
         self._psnr = ''
+        self._rate = Rate()
 
     def configure(self) -> None:
         """Load the checkpoint and listen.
@@ -147,6 +149,10 @@ class WorldModelNode(ModelNode):
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self.work(self._imagine, urgent=False)
         self.status.keep(model=checkpoint.model_id)
+        Diagnostics(self, checkpoint.model_id).add(
+            'imagined images',
+            lambda: self._rate.finding('imagined images', Refused=self.refused, PSNR=self._psnr),
+        )
         self.status.ok('configured')
 
     def deactivate(self) -> None:
@@ -267,6 +273,7 @@ class WorldModelNode(ModelNode):
         self._configured.imagined.publish(array_to_image(image, stamp_s, frame))
         self._configured.pending.add(Imagined(image, stamp_s))
         ahead_s = stamp_s - self.now_s()
+        self._rate.tick(-ahead_s)
         self._count += 1
         self._in_time += ahead_s >= 0
         self.status.ok(
