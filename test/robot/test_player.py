@@ -15,10 +15,11 @@ from worldvla_ros.robot.commander import KINDS
 from worldvla_ros.robot.commands import PositionCommand, TrajectoryCommand, TwistCommand
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.player import DRY_RUN, Player
+from worldvla_ros.robot.player import Player
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
 from worldvla_ros.robot.state import JointError
+from worldvla_ros.robot.view import DRY_RUN
 
 PANDA = Arm(load_robot('sim_panda'))
 ROBOT, LIMITS = PANDA.robot, PANDA.robot.limits
@@ -639,6 +640,35 @@ def test_an_absent_controller_stops_at_once_and_chunks_wait(rig):
     rig.player.controller(None)
     rig.offer()
     assert commands(rig.run(0.2))
+
+
+def test_a_controller_that_is_absent_is_no_matter_in_a_dry_run(rig):
+    rig.player.controller(Reason('servo_absent', 'Servo does not answer', 'Start it.'))
+    assert rig.codes()[0] == 'servo_absent'
+    rig.enable(False)
+    rig.player.controller(Reason('servo_absent', 'Servo does not answer', 'Start it.'))
+    assert rig.codes() == ['no_chunk']
+    rig.offer()
+    rig.run(0.1)
+    assert rig.says() == DRY_RUN
+
+
+def test_a_gripper_that_is_absent_is_a_reason_and_does_not_stop_the_arm(rig):
+    rig.player.gripper(Reason('gripper_absent', 'nobody answers', 'Start it.'))
+    rig.offer()
+    assert commands(rig.run(0.2))
+    assert rig.codes() == ['gripper_absent']
+
+
+def test_a_trajectory_that_must_end_at_once_ends_with_a_planned_stop():
+    rig = Rig('trajectory')
+    rig.offer([LEFT] * 30)
+    rig.run(0.4)
+    rig.player.controller(Reason('servo_halted', 'halted', 'Free it.'))
+    step = rig.tick()
+    assert step.halt
+    assert step.brake.times_s[-1] < 0.6
+    assert not step.brake.velocities[-1].any()
 
 
 def test_a_stop_of_the_node_plans_the_end_of_a_trajectory():

@@ -288,8 +288,9 @@ class ActionPlayerNode(ManagedNode):
             configured, steady_s = self._configured, time.monotonic()
             now = self.get_clock().now()
             player = configured.player
-            if player.mode is Mode.ENABLED:
-                player.controller(_reason(configured.bridge.problem()))
+            enabled = player.mode is Mode.ENABLED
+            player.controller(_reason(configured.bridge.problem()) if enabled else None)
+            player.gripper(_reason(configured.gripper.problem()))
             step = player.step(now.nanoseconds * 1e-9, steady_s)
             self._send(step, now.to_msg(), now.nanoseconds * 1e-9)
             self._report(steady_s)
@@ -304,7 +305,7 @@ class ActionPlayerNode(ManagedNode):
         if step.command is not None:
             configured.bridge.send(step.command, stamp)
         elif step.halt:
-            configured.bridge.halt(stamp)
+            configured.bridge.halt(stamp, step.brake)
             configured.gripper.release()
         elif not configured.player.moving:
             configured.bridge.rest(stamp)

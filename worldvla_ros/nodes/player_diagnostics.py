@@ -8,8 +8,9 @@ import threading
 
 from worldvla_ros.nodes.control_loop import ControlLoop
 from worldvla_ros.nodes.diagnostics import ERROR, OK, STALE, WARN, Diagnostics, Finding, Rate
-from worldvla_ros.robot.player import Player, View
+from worldvla_ros.robot.player import Player
 from worldvla_ros.robot.safety import Mode
+from worldvla_ros.robot.view import View
 
 
 class PlayerDiagnostics:

@@ -13,8 +13,8 @@ from worldvla_ros.msg import PlayerState
 from worldvla_ros.msg import Reason as ReasonMessage
 from worldvla_ros.nodes.convert import time_message
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.player import View
 from worldvla_ros.robot.reasons import Reason
+from worldvla_ros.robot.view import View
 
 OPEN = (0.1, 0.8, 0.3)
 CLOSED = (1.0, 0.5, 0.0)

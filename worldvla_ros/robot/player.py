@@ -24,30 +24,19 @@ from worldvla_ros.robot.gate import Gate
 from worldvla_ros.robot.guards import judge_chunk
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.motion import Motion
+from worldvla_ros.robot.notes import ENDED, NO_CHUNK, NO_START, NOT_ENABLED, PAUSED, Notes
 from worldvla_ros.robot.playing import Setpoint
-from worldvla_ros.robot.reasons import Reason, by_importance
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
 from worldvla_ros.robot.state import JointBuffer, JointError, JointReading
+from worldvla_ros.robot.view import View, view
 from worldvla_ros.robot.watch import Watch
 
-DRY_RUN = 'dry run: nothing is sent. Call ~/enable with true to move the arm.'
 START_SHARE = 0.25
 """Share of the speed limits with which the arm goes to its start pose."""
 NOTED_S = 1.0
 """How long a joint state that was refused stays a reason."""
 
-NO_CHUNK = Reason('no_chunk', 'no action chunk', 'Start the policy and give it an instruction.')
-ENDED = Reason('chunk_ended', 'the chunk has ended and no newer one came', 'Check the policy.')
-PAUSED = Reason('paused', '~/pause was called', 'Call ~/pause with false to go on.')
-TO_START = Reason('going_to_start', 'going to the start pose', 'Wait, or call ~/hold.')
-NOT_ENABLED = Reason(
-    'not_enabled', 'commands are not sent now', 'Call ~/enable with true, then ask again.'
-)
-NO_START = Reason(
-    'no_start',
-    'the robot description has no start pose',
-    'Add joints.start to the robot description.',
-)
 LATCHING = frozenset({'command_not_applied', 'measured_speed'})
 """What is found wrong with the arm that only the operator can answer."""
 
@@ -60,46 +49,16 @@ class Step:
         command: What to send, or None.
         width: Opening width for the gripper [m]; None tells it nothing.
         halt: Whether to stop at once, as nothing more will follow.
+        brake: With `halt`, the planned stop for a controller that plays trajectories by itself.
     """
 
     command: Command | None = None
     width: float | None = None
     halt: bool = False
+    brake: TrajectoryCommand | None = None
 
 
 NOTHING = Step()
-HALT = Step(halt=True)
-
-
-@dataclass(frozen=True)
-class View:
-    """What the player does, for the operator.
-
-    Attributes:
-        message: One or two sentences.
-        kind: The same for all messages that differ in numbers only.
-        warn: Whether something is wrong.
-        mode: What the operator allows.
-        moving: Whether a path is being played.
-        reasons: All that speaks against moving, the most important first.
-        chunk_id: The chunk that is being played, 0 without one.
-        remaining_s: Time to the end of the path [s].
-        slowdown: How many times slower than meant the chunk is played.
-        speed: The operator's speed override, a share.
-        following_error_m: From the commanded to the measured tip [m], NaN without a command.
-    """
-
-    message: str
-    kind: str
-    warn: bool
-    mode: Mode
-    moving: bool
-    reasons: tuple[Reason, ...]
-    chunk_id: int
-    remaining_s: float
-    slowdown: float
-    speed: float
-    following_error_m: float
 
 
 class Player:
@@ -143,12 +102,11 @@ class Player:
         self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
         self._heart = Heartbeat(heartbeat_timeout_s)
         self._clock, self._stamps = ClockWatch(), StampClock()
-        self._reasons: dict[str, Reason] = {'idle': NO_CHUNK}
+        self._notes = Notes()
         self._now_s = -math.inf
         self._sent_path: object = None
         self._braking = self._to_start = self._moved = False
         self.refused_chunks = self.refused_joints = 0
-        self.version = 0
 
     # ---- what is known
 
@@ -180,48 +138,28 @@ class Player:
         """
         return self._joints.newest(now_s)
 
+    @property
+    def version(self) -> int:
+        """Another number whenever there is news."""
+        return self._notes.version
+
     def view(self) -> View:
         """Return what is going on, for the operator."""
-        reasons = tuple(by_importance([self._safety.why, *self._reasons.values()]))
+        chunk, motion = self.chunk, self._motion
         playing = self.moving and not self._braking
-        chunk = self.chunk
-        message, kind, warn = self._words(reasons, playing)
-        return View(
-            message,
-            kind,
-            warn,
+        return view(
             self._safety.mode,
-            self.moving,
-            tuple(r for r in reasons if not (playing and r.code in ('no_chunk', 'chunk_ended'))),
-            0 if chunk is None else chunk.chunk_id,
-            self._motion.remaining_s,
-            self._motion.slowdown,
-            self._motion.speed,
-            self._watch.error_m,
+            self._notes.all(self._safety.why),
+            moving=self.moving,
+            playing=playing,
+            to_start=self._to_start,
+            clipped=motion.clipped,
+            chunk_id=0 if chunk is None else chunk.chunk_id,
+            remaining_s=motion.remaining_s,
+            slowdown=motion.slowdown,
+            speed=motion.speed,
+            following_error_m=self._watch.error_m,
         )
-
-    def _words(self, reasons: tuple[Reason, ...], playing: bool) -> tuple[str, str, bool]:
-        dry = self._safety.mode is Mode.DRY_RUN
-        if playing and not self._to_start:
-            return (DRY_RUN, 'dry run', False) if dry else self._playing()
-        top = reasons[0] if reasons else ENDED
-        words = 'dry run: would hold' if dry else 'holding'
-        if playing:
-            words, top = 'moving', TO_START
-        return f'{words}: {top}', f'{words}: {top.code}', not top.quiet
-
-    def _playing(self) -> tuple[str, str, bool]:
-        words, slowdown = 'playing', self._motion.slowdown
-        if slowdown > 1.005:
-            words += (
-                f' {slowdown:.2g} times slower, as the chunk is faster than the limits of the '
-                'robot description'
-            )
-        if self._motion.speed < 1:
-            words += f' at {self._motion.speed:.0%} of full speed'
-        clipped = self._motion.clipped
-        words += ', motion kept inside the workspace' if clipped else ''
-        return words, words, clipped
 
     # ---- what comes in
 
@@ -235,7 +173,7 @@ class Player:
             self._joints.put(names, positions, stamp_s)
         except JointError as error:
             self.refused_joints += 1
-            self._note('joint state', error.reason.at(max(self._now_s, 0.0)))
+            self._notes.put('joint state', error.reason.at(max(self._now_s, 0.0)))
             raise
 
     def offer(self, chunk: ActionChunk, now_s: float, *, frame: str = '') -> Reason | None:
@@ -261,20 +199,24 @@ class Player:
         if refused is not None:
             return self.refuse(refused)
         for slot in ('chunk', 'gate'):
-            self._note(slot, None)
-        self._note('idle', PAUSED if self._motion.paused else ENDED)
+            self._notes.put(slot, None)
+        self._notes.put('idle', PAUSED if self._motion.paused else ENDED)
         return None
 
     def refuse(self, reason: Reason) -> Reason:
         """Note why a chunk cannot be used, and return it; the chunk before is played on."""
         reason = replace(reason, text=f'chunk refused: {reason.text}')
         self.refused_chunks += 1
-        self._note('chunk', reason)
+        self._notes.put('chunk', reason)
         return reason
 
     def controller(self, reason: Reason | None) -> None:
         """Take why the controller does not take commands at present, or None."""
-        self._note('controller', reason if self._safety.enabled else None)
+        self._notes.put('controller', reason if self._safety.enabled else None)
+
+    def gripper(self, reason: Reason | None) -> None:
+        """Take why the gripper does not take commands, or None; the arm moves on."""
+        self._notes.put('gripper', reason)
 
     def beat(self, steady_s: float) -> None:
         """Take a heartbeat of the operator."""
@@ -293,7 +235,7 @@ class Player:
         self._change(self._safety.enable(on), now_s)
         self._watch.forget()
         for slot in ('chunk', 'gate'):
-            self._note(slot, None)
+            self._notes.put(slot, None)
         return None
 
     def hold(self, now_s: float) -> None:
@@ -309,7 +251,9 @@ class Player:
         if on:
             self._motion.pause(now_s)
         refused = None if on else self._motion.resume(now_s)
-        self._note('idle', PAUSED if on else NO_CHUNK if self._motion.chunk is None else ENDED)
+        self._notes.put(
+            'idle', PAUSED if on else NO_CHUNK if self._motion.chunk is None else ENDED
+        )
         return refused
 
     def single_step(self, now_s: float) -> Reason | None:
@@ -322,7 +266,7 @@ class Player:
         Raises:
             ValueError: The share is not allowed.
         """
-        self.version += 1
+        self._notes.version += 1
         return self._motion.override(share, now_s)
 
     def go_to_start(self, now_s: float) -> Reason | None:
@@ -333,11 +277,11 @@ class Player:
             return NOT_ENABLED
         measured = self._measured(now_s)
         if measured is None:
-            return self._reasons['joints']
+            return self._notes.get('joints')
         refused = self._motion.go_to(self._arm.start, now_s, measured, START_SHARE)
         if refused is None:
             self._to_start = True
-            self.version += 1
+            self._notes.version += 1
         return refused
 
     def stop(self, now_s: float) -> TrajectoryCommand | None:
@@ -346,14 +290,10 @@ class Player:
         Returns:
             The planned stop for a controller that plays trajectories, or None.
         """
-        self._motion.stop(now_s)
-        path, width = self._motion.path, self._robot.gripper.open_width
-        brake = None
-        if self._moved and path is not None and self._output == 'trajectory':
-            brake = self._commander.trajectory(path, now_s, width)
+        brake = self._planned_stop(now_s)
         self._begin_anew(now_s)
         self._joints.clear()
-        self._note('idle', NO_CHUNK)
+        self._notes.put('idle', NO_CHUNK)
         return brake
 
     # ---- what goes out
@@ -361,7 +301,7 @@ class Player:
     def step(self, now_s: float, steady_s: float) -> Step:
         """Return what to send now."""
         stuck = self._clock.check(now_s, steady_s)
-        self._note('clock', stuck)
+        self._notes.put('clock', stuck)
         if stuck is not None:
             return self._cut(now_s)
         if self._stamps.set_back(now_s):
@@ -372,13 +312,13 @@ class Player:
             return NOTHING  # ROS time goes in steps, or slower than ticks
         self._now_s = now_s
         self._look_at_heart(steady_s, now_s)
-        noted = self._reasons.get('joint state')
+        noted = self._notes.get('joint state')
         if noted is not None and now_s - noted.stamp_s > NOTED_S:
-            self._note('joint state', None)
+            self._notes.put('joint state', None)
         measured = self._measured(now_s)
         if measured is None and not self._braking and self.moving:
             self._brake(now_s)
-        if 'controller' in self._reasons and self.moving:
+        if 'controller' in self._notes and self.moving:
             return self._cut(now_s)
         return self._play(measured, now_s)
 
@@ -426,15 +366,15 @@ class Player:
         refused = None if command is None else self._gate.admit(command, None, now_s)
         if refused is not None:
             self._begin_anew(now_s)
-            self._note('gate', refused)
+            self._notes.put('gate', refused)
         return NOTHING
 
     def _give_up(self, reason: Reason, now_s: float) -> Step:
         """Brake for a reason; where braking is refused as well, stop at once."""
-        self._note('gate', reason)
+        self._notes.put('gate', reason)
         if reason.code in LATCHING:
             self._safety = self._safety.hold(reason)
-            self.version += 1
+            self._notes.version += 1
         if self._braking:
             return self._cut(now_s)
         self._brake(now_s)
@@ -452,14 +392,14 @@ class Player:
         self._watch.restart()
         self._sent_path = None
         self._braking = self._to_start = self._moved = False
-        self.version += 1
+        self._notes.version += 1
 
     # ---- parts
 
     def _blocked(self) -> bool:
         """Whether a chunk would not be played now, for reasons that are known."""
         held = self._safety.mode in (Mode.HELD, Mode.STOPPED)
-        known = any(slot in self._reasons for slot in ('clock', 'controller'))
+        known = any(slot in self._notes for slot in ('clock', 'controller'))
         return held or known or self._braking or self._to_start
 
     def _change(self, safety: Safety, now_s: float) -> None:
@@ -469,21 +409,34 @@ class Player:
         elif not self._moved:
             self._begin_anew(now_s)
         self._safety = safety
-        self._note('idle', NO_CHUNK)
-        self.version += 1
+        self._notes.put('idle', NO_CHUNK)
+        self._notes.version += 1
 
     def _brake(self, now_s: float) -> None:
         """Come to rest along a planned path."""
         self._motion.stop(now_s)
         self._braking = True
-        self.version += 1
+        self._notes.version += 1
 
     def _cut(self, now_s: float) -> Step:
         """Stop at once, where no planned path can be followed."""
-        moved = self._moved
-        if self.moving or moved:
-            self._begin_anew(now_s)
-        return HALT if moved else NOTHING
+        if not self._moved:
+            if self.moving:
+                self._begin_anew(now_s)
+            return NOTHING
+        brake = self._planned_stop(now_s)
+        self._begin_anew(now_s)
+        return Step(halt=True, brake=brake)
+
+    def _planned_stop(self, now_s: float) -> TrajectoryCommand | None:
+        """Return the stop of a controller that would play its trajectory to the end."""
+        if self._output != 'trajectory' or not self._moved:
+            return None
+        self._motion.stop(now_s)
+        path = self._motion.path
+        if path is None:
+            return None
+        return self._commander.trajectory(path, now_s, self._robot.gripper.open_width)
 
     def _begin_anew(self, now_s: float) -> None:
         """Forget the path; keep what the operator set."""
@@ -506,19 +459,7 @@ class Player:
         try:
             measured = self._joints.newest(now_s)
         except JointError as error:
-            self._note('joints', error.reason)
+            self._notes.put('joints', error.reason)
             return None
-        self._note('joints', None)
+        self._notes.put('joints', None)
         return measured
-
-    def _note(self, slot: str, reason: Reason | None) -> None:
-        """Let a reason stand in its slot; only another code is news."""
-        before = self._reasons.get(slot)
-        if reason is None:
-            if before is None:
-                return
-            del self._reasons[slot]
-        else:
-            self._reasons[slot] = reason
-        if before is None or reason is None or before.code != reason.code:
-            self.version += 1
