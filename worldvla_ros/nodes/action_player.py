@@ -43,7 +43,8 @@ from worldvla_ros.robot.commander import KINDS
 from worldvla_ros.robot.description import RobotConfig, load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.line import BLENDINGS
-from worldvla_ros.robot.player import Player, Step
+from worldvla_ros.robot.output import Step
+from worldvla_ros.robot.player import Player
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
 from worldvla_ros.robot.state import JointError

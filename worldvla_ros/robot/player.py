@@ -1,8 +1,8 @@
 """What the action player does at each instant: play the path that is due, or hold and say why.
 
-    chunks ── judge_chunk ── Motion ── Commander ── Gate ── Step ── (the node sends it)
-    joint states ── JointBuffer ── Watch ───┘         │
-    operator ────── Safety ───────────────────────────┘
+    chunks ── judge_chunk ── Motion ── Output (Commander, Gate) ── Step ── (the node sends it)
+    joint states ── JointBuffer ── Watch ┘                          │
+    operator ────── Safety ─────────────────────────────────────────┘
 
 Commands leave while the operator allows it; where he, a guard or a measurement ends that, the arm
 brakes along a planned path, which is sent too, and rests. Knows chunks, joints and what the
@@ -11,20 +11,19 @@ of one that never stops.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import math
 
 import numpy as np
 
 from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.clock import StampClock
-from worldvla_ros.robot.commander import Commander
-from worldvla_ros.robot.commands import Command, TrajectoryCommand
-from worldvla_ros.robot.gate import Gate
+from worldvla_ros.robot.commands import TrajectoryCommand
 from worldvla_ros.robot.guards import judge_chunk
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.motion import Motion
 from worldvla_ros.robot.notes import ENDED, NO_CHUNK, NO_START, NOT_ENABLED, PAUSED, Notes
+from worldvla_ros.robot.output import NOTHING, Output, Step
 from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
@@ -39,26 +38,6 @@ NOTED_S = 1.0
 
 LATCHING = frozenset({'command_not_applied', 'measured_speed'})
 """What is found wrong with the arm that only the operator can answer."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to send at one instant.
-
-    Attributes:
-        command: What to send, or None.
-        width: Opening width for the gripper [m]; None tells it nothing.
-        halt: Whether to stop at once, as nothing more will follow.
-        brake: With `halt`, the planned stop for a controller that plays trajectories by itself.
-    """
-
-    command: Command | None = None
-    width: float | None = None
-    halt: bool = False
-    brake: TrajectoryCommand | None = None
-
-
-NOTHING = Step()
 
 
 class Player:
@@ -93,10 +72,9 @@ class Player:
             ConfigError: The output is unknown.
         """
         self._arm, self._robot = arm, arm.robot
-        self._output, self._blending = output, blending
-        self._commander = Commander(arm.robot, arm.velocity.tolist(), output)
+        self._blending = blending
+        self._output = Output(arm, output, period_s)
         self._motion = Motion(arm, output=output, blending=blending)
-        self._gate = Gate(arm, period_s)
         self._watch = Watch(arm, follow_timeout_s)
         self._joints = JointBuffer(arm, max_joint_age_s)
         self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
@@ -104,7 +82,6 @@ class Player:
         self._clock, self._stamps = ClockWatch(), StampClock()
         self._notes = Notes()
         self._now_s = -math.inf
-        self._sent_path: object = None
         self._braking = self._to_start = self._moved = False
         self.refused_chunks = self.refused_joints = 0
 
@@ -306,7 +283,7 @@ class Player:
             return self._cut(now_s)
         if self._stamps.set_back(now_s):
             self._watch.forget()
-            self._gate.reset()
+            self._output.reset()
             self._now_s = -math.inf
         if now_s <= self._now_s:
             return NOTHING  # ROS time goes in steps, or slower than ticks
@@ -334,39 +311,19 @@ class Player:
             wrong = self._watch.check(measured, setpoint, now_s)
         if wrong is not None:
             return self._give_up(wrong, now_s)
-        command = self._command(setpoint, measured, now_s)
-        if command is not None:
-            refused = self._gate.admit(command, measured, now_s)
-            if refused is not None:
-                return self._give_up(refused, now_s)
-            self._moved = True
-        return Step(command, None if self._braking else setpoint.width)
-
-    def _command(
-        self, setpoint: Setpoint, measured: JointReading | None, now_s: float
-    ) -> Command | None:
-        """Return the command for now; None where the controller plays the path by itself."""
-        path = self._motion.path
-        if self._output == 'trajectory':
-            if path is None or path is self._sent_path:
-                return None
-            self._sent_path = path
-            return self._commander.trajectory(path, now_s, setpoint.width)
-        if measured is None:  # brakes blindly: as if the arm were where it should be
-            tip, joints = setpoint.tip.pose, np.zeros(0)
-            if setpoint.joints is not None:
-                joints = setpoint.joints.positions
-            return self._commander.command(setpoint, tip, joints, now_s, now_s)
-        tip = self._watch.tip_of(measured)
-        return self._commander.command(setpoint, tip, measured.positions, measured.stamp_s, now_s)
+        tip = None if measured is None else self._watch.tip_of(measured)
+        made = self._output.make(setpoint, self._motion.path, measured, tip, now_s)
+        if isinstance(made, Reason):
+            return self._give_up(made, now_s)
+        self._moved = self._moved or made is not None
+        return Step(made, None if self._braking else setpoint.width)
 
     def _rehearse(self, setpoint: Setpoint, now_s: float) -> Step:
         """Judge what would be sent, in a dry run."""
-        command = self._command(setpoint, None, now_s)
-        refused = None if command is None else self._gate.admit(command, None, now_s)
-        if refused is not None:
+        made = self._output.make(setpoint, self._motion.path, None, None, now_s)
+        if isinstance(made, Reason):
             self._begin_anew(now_s)
-            self._notes.put('gate', refused)
+            self._notes.put('gate', made)
         return NOTHING
 
     def _give_up(self, reason: Reason, now_s: float) -> Step:
@@ -387,10 +344,8 @@ class Player:
         return NOTHING
 
     def _end_of_path(self) -> None:
-        self._gate.reset()
-        self._commander.reset()
+        self._output.reset()
         self._watch.restart()
-        self._sent_path = None
         self._braking = self._to_start = self._moved = False
         self._notes.version += 1
 
@@ -429,19 +384,15 @@ class Player:
         return Step(halt=True, brake=brake)
 
     def _planned_stop(self, now_s: float) -> TrajectoryCommand | None:
-        """Return the stop of a controller that would play its trajectory to the end."""
-        if self._output != 'trajectory' or not self._moved:
+        if not self._moved:
             return None
         self._motion.stop(now_s)
-        path = self._motion.path
-        if path is None:
-            return None
-        return self._commander.trajectory(path, now_s, self._robot.gripper.open_width)
+        return self._output.planned_stop(self._motion.path, now_s)
 
     def _begin_anew(self, now_s: float) -> None:
         """Forget the path; keep what the operator set."""
         before = self._motion
-        self._motion = Motion(self._arm, output=self._output, blending=self._blending)
+        self._motion = Motion(self._arm, output=self._output.kind, blending=self._blending)
         if math.isfinite(now_s):
             self._motion.override(before.speed, now_s)
             if before.paused:
