@@ -41,7 +41,7 @@ from worldvla_ros.nodes.runtime import (
     seconds,
 )
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.observation import checked_instruction
+from worldvla_ros.observation import Observation, checked_instruction
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
 from worldvla_ros.robot.state import JointBuffer, robot_state
 
@@ -255,7 +255,8 @@ class TokenizerNode(ModelNode):
             self.refuse(refusal, key=refusal.guard)
             return
         tokenizers = configured.tokenizers
-        codes = tokenizers.images.encode([image])[0]
+        seen = Observation({camera: image}).images[camera]  # of a size that may be encoded
+        codes = tokenizers.images.encode([seen])[0]
         if not self.active:
             return
         made = codes_to_message(codes, message.header, camera, tokenizers.codebook)
