@@ -42,7 +42,8 @@ from worldvla_ros.nodes.runtime import (
 )
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import Observation, checked_instruction
-from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.description import check_fits, load_robot
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointBuffer, robot_state
 
 
@@ -51,7 +52,7 @@ class Configured:
     """What configuring made; gone with clean_up.
 
     Attributes:
-        robot: The robot's description.
+        arm: The robot's arm.
         tokenizers: Encode.
         cameras: The checkpoint's cameras as they are heard.
         paces: How often each camera is encoded, and under `joint_states` the state.
@@ -63,7 +64,7 @@ class Configured:
         states: Where ids of the state go.
     """
 
-    robot: RobotConfig
+    arm: Arm
     tokenizers: Tokenizers
     cameras: ImageInput
     paces: Mapping[str, Pace]
@@ -99,6 +100,7 @@ class TokenizerNode(ModelNode):
                 wrong.
         """
         robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        arm = Arm(robot)
         always = declare(self, 'always', False, 'encode where nobody listens as well')
         rate = declare(
             self,
@@ -115,12 +117,12 @@ class TokenizerNode(ModelNode):
         spec = tokenizers.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
         self._built = Configured(
-            robot=robot,
+            arm=arm,
             tokenizers=tokenizers,
             cameras=image_input(self, robot, spec),
             paces={name: Pace(rate) for name in (*spec.cameras, 'joint_states')},
             mail=Mailboxes(),
-            joints=JointBuffer(robot, max_joint_age_s),
+            joints=JointBuffer(arm, max_joint_age_s),
             always=always,
             images={
                 name: self.publisher(ImageTokens, tokens_topic(camera), SENSOR_QOS)
@@ -228,9 +230,9 @@ class TokenizerNode(ModelNode):
         assert spec.state is not None, 'joint states are heard where there is a recipe'
         assert tokenizer is not None, 'a recipe has a tokenizer'
         reading = configured.joints.newest(self.now_s())
-        ids = tokenizer.encode(robot_state(configured.robot, spec.state.recipe, reading))
+        ids = tokenizer.encode(robot_state(configured.arm, spec.state.recipe, reading))
         header = Header(stamp=time_message(reading.stamp_s))
-        header.frame_id = configured.robot.base_frame
+        header.frame_id = configured.arm.robot.base_frame
         name = configured.tokenizers.state_id
         return ids_to_message(ids.tolist(), header, TokenIds.KIND_STATE, name)
 
