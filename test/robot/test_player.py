@@ -205,6 +205,26 @@ class TestPlaying:
         assert (np.abs(gains) <= PANDA.acceleration * 1.02).all()
 
 
+@pytest.mark.parametrize('output', ['twist', 'velocity'])
+def test_speeds_change_within_limits_up_to_their_very_end(output):
+    rig = Rig(output)
+    rig.offer()
+    sent = []
+    for _ in range(150):
+        command = rig.tick().command
+        rig.arm.joints = HOME + 0.5 * (rig.arm.joints - HOME)  # it never gets there
+        if command is not None:
+            sent.append(command)
+    if output == 'twist':
+        speeds = np.array([c.linear for c in sent])
+        changes = np.linalg.norm(np.diff(speeds, axis=0), axis=1)
+        assert (changes <= LIMITS.linear_acceleration * PERIOD * 1.001).all()
+    else:
+        speeds = np.array([c.velocities for c in sent])
+        assert (np.abs(np.diff(speeds, axis=0)) <= PANDA.acceleration * PERIOD * 1.001).all()
+    assert not speeds[-1].any()
+
+
 class TestRefusedChunks:
     @pytest.mark.parametrize(
         ('changes', 'code', 'words'),

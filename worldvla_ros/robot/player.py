@@ -303,7 +303,7 @@ class Player:
         was = self.moving
         setpoint = self._motion.at(now_s)
         if setpoint is None:
-            return self._rest(was)
+            return self._rest(measured, now_s, was)
         if self._safety.mode is Mode.DRY_RUN and not self._braking:
             return self._rehearse(setpoint, now_s)
         wrong = None
@@ -337,11 +337,15 @@ class Player:
         self._brake(now_s)
         return NOTHING
 
-    def _rest(self, was_moving: bool) -> Step:
+    def _rest(self, measured: JointReading | None, now_s: float, was_moving: bool) -> Step:
         """Nothing is to be played; the next command begins where the arm is."""
-        if was_moving or self._moved or self._braking or self._to_start:
+        made = self._output.fade(measured, now_s) if self._moved else None
+        if isinstance(made, Reason):
+            self._notes.put('gate', made)
+            return self._cut(now_s)
+        if made is None and (was_moving or self._moved or self._braking or self._to_start):
             self._end_of_path()
-        return NOTHING
+        return Step(made)
 
     def _end_of_path(self) -> None:
         self._output.reset()
