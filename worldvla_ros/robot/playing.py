@@ -39,6 +39,8 @@ class Setpoint:
         joints: Of the joints; None where the path is one of the tip.
         width: Opening width of the gripper [m].
         progress: Actions of the newest chunk that are done; not a number where none is played.
+        place: Where the path is, in its own coordinates.
+        space: Knows what these mean.
     """
 
     joints: State | None
