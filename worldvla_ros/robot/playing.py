@@ -28,6 +28,9 @@ WAYPOINT_S = 0.2
 TRIES = 4
 """How often a path is planned anew because the tip is too fast on it or leaves the workspace."""
 SLOWER = 1.25
+A_LITTLE_SLOWER = 1.06
+"""Least factor where the tip is too fast: a slower path has finer knots and rounds corners less, so
+that it is faster beside its waypoints than the factor says."""
 """By how much slower it is then played, where it leaves the workspace."""
 
 
@@ -171,7 +174,7 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
         if refusal is None and ratio <= 1:
             width, source = request.width, request.source
             return Playing(path, place.anchor, limits, width, source, way, last, step_s, pace)
-        ratio = max(ratio, SLOWER) if refusal is not None else ratio * 1.01
+        ratio = max(ratio, SLOWER if refusal is not None else A_LITTLE_SLOWER)
         slower = min(most, pace * ratio)
         share, pace = share * min(1.0, slower / pace / ratio), slower
     return refusal or _too_fast(pace * ratio, most, chunk.stamp_s)
