@@ -28,10 +28,10 @@ WAYPOINT_S = 0.2
 TRIES = 4
 """How often a path is planned anew because the tip is too fast on it or leaves the workspace."""
 SLOWER = 1.25
-A_LITTLE_SLOWER = 1.06
-"""Least factor where the tip is too fast: a slower path has finer knots and rounds corners less, so
-that it is faster beside its waypoints than the factor says."""
 """By how much slower it is then played, where it leaves the workspace."""
+A_LITTLE_SLOWER = 1.06
+"""The least where the tip is too fast: a slower path has finer knots and rounds corners less, so
+that between its waypoints it is faster than the factor says."""
 
 
 @dataclass(frozen=True)
