@@ -59,6 +59,7 @@ class FakeWorld:
     """Imagines even images of value 10, 20, …, and keeps what it was asked."""
 
     def __init__(self, checkpoint):
+        self.checkpoint = checkpoint
         self._spec = checkpoint.spec
         self.asked = []
         self.raises = None
@@ -66,10 +67,13 @@ class FakeWorld:
     def warm_up(self):
         """Nothing to prepare."""
 
-    def imagine_stepwise(self, observation, actions):
+    def imagine_codes_stepwise(self, observation, actions):
         self.asked.append((observation, np.array(actions)))
         if self.raises is not None:
             raise self.raises
         for i in range(len(actions) // self._spec.world.actions_per_image):
             yield None
-            yield np.full((32, 32, 3), 10 * (i + 1), np.uint8)
+            yield np.full((4, 4), i + 1)
+
+    def decode(self, codes):
+        return np.full((32, 32, 3), 10 * codes[0, 0], np.uint8)
