@@ -21,10 +21,10 @@ from std_srvs.srv import SetBool
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input
+from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input, declare_input
 from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.history import ImageHistory, Instant
-from worldvla_ros.nodes.host import ModelHost, ModelNode
+from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
@@ -37,6 +37,19 @@ from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 SILENT_S = 1.0
 """A topic without a message for this long is named on ~/status."""
 WATCH_PERIOD_S = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the node's own parameters say; the host and the cameras read theirs."""
+
+    robot: str
+    max_age_s: float
+    max_joint_age_s: float
+    max_skew_s: float
+    max_rate: float
+    enabled: bool
+    decoding: str
 
 
 @dataclass(frozen=True)
@@ -101,20 +114,8 @@ class PolicyNode(ModelNode):
             WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
                 wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        max_age_s = declare(
-            self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
-        )
-        max_joint_age_s = declare(
-            self, 'max_joint_age', 0.3, 'oldest joint state that is answered [s]', 0.01, 10.0
-        )
-        rate = declare(self, 'max_rate', 5.0, 'most chunks per second [Hz]', 0.1, 200.0)
-        self._enabled = declare(self, 'enabled', True, 'act as soon as active; see ~/enable')
-        decoding = declare(
-            self, 'decoding', 'auto',
-            'discrete, verified, continuous, or auto: a head where there is one',
-        )  # fmt: skip
-        max_skew_s = self.max_camera_skew()
+        given = self.read_parameters()
+        robot, self._enabled = load_robot(given.robot), given.enabled
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
@@ -123,17 +124,17 @@ class PolicyNode(ModelNode):
             robot=robot,
             cameras=cameras,
             spec=spec,
-            policy=Policy(checkpoint, None if decoding == 'auto' else decoding),
-            max_age_s=max_age_s,
-            max_skew_s=max_skew_s,
-            rate=RateLimit(rate),
+            policy=Policy(checkpoint, None if given.decoding == 'auto' else given.decoding),
+            max_age_s=given.max_age_s,
+            max_skew_s=given.max_skew_s,
+            rate=RateLimit(given.max_rate),
             images=ImageHistory(
-                spec.cameras, spec.images_per_camera - 1, spec.action.dt, max_age_s
+                spec.cameras, spec.images_per_camera - 1, spec.action.dt, given.max_age_s
             ),
-            joints=JointBuffer(robot, max_joint_age_s),
+            joints=JointBuffer(robot, given.max_joint_age_s),
             watch=StreamWatch([*cameras.topics.values(), 'joint_states'], SILENT_S),
             frozen={
-                name: guards.FrozenCamera(joint_age_s=max_joint_age_s, seen=cameras.seen)
+                name: guards.FrozenCamera(joint_age_s=given.max_joint_age_s, seen=cameras.seen)
                 for name in spec.cameras
             },
             chunks=self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS),
@@ -144,6 +145,33 @@ class PolicyNode(ModelNode):
         self.work(self._act, urgent=True)
         self.status.keep(model=checkpoint.model_id, robot=robot.name)
         self.status.ok('configured')
+
+    def read_parameters(self) -> Settings:
+        """Declare and read all parameters.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        super().read_parameters()
+        precision(self)
+        given = Settings(
+            robot=declare(self, 'robot', 'sim_panda', 'robot name or YAML file'),
+            max_age_s=declare(
+                self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
+            ),
+            max_joint_age_s=declare(
+                self, 'max_joint_age', 0.3, 'oldest joint state that is answered [s]', 0.01, 10.0
+            ),
+            max_skew_s=self.max_camera_skew(),
+            max_rate=declare(self, 'max_rate', 5.0, 'most chunks per second [Hz]', 0.1, 200.0),
+            enabled=declare(self, 'enabled', True, 'act as soon as active; see ~/enable'),
+            decoding=declare(
+                self, 'decoding', 'auto',
+                'discrete, verified, continuous, or auto: a head where there is one',
+            ),
+        )  # fmt: skip
+        declare_input(self)
+        return given
 
     def activate(self) -> None:
         """Say what is missing, which nothing else does as long as no image comes."""
@@ -254,7 +282,7 @@ class PolicyNode(ModelNode):
             return (
                 f'images of camera {missing} on topic {self._configured.cameras.topics[missing]}'
             )
-        if self._instruction is None:
+        if not (self._instruction or '').strip():  # an empty one takes back what was said
             return 'an instruction'
         return '' if self._has_joints else 'joint states'
 
