@@ -47,6 +47,25 @@ def test_tokenizers_are_told_whose_they_are():
         assert not {'dtype', 'input'} & set(node.parameters)
 
 
+def test_a_dry_run_is_the_robots_choice_unless_it_is_asked_for():
+    assert 'enabled' not in graph()['action_player'].parameters
+    assert graph(dry_run='true')['action_player'].parameters['enabled'] is False
+    assert graph(dry_run='false')['action_player'].parameters['enabled'] is True
+    assert 'enabled' not in graph(dry_run='true')['model'].parameters
+
+
+def test_compressed_images_are_heard_by_whoever_hears_images():
+    nodes = graph(image_transport='compressed', tokenizer='true', detokenizer='true')
+    told = [n for n, node in nodes.items() if node.parameters.get('image_transport')]
+    assert told == ['model', 'tokenizer']
+
+
+def test_the_nodes_of_two_arms_are_told_apart_by_their_namespaces():
+    labels = [n.label for side in ('left', '/right/') for n in describe({'namespace': side})]
+    assert labels == [f'{s}/{n}' for s in ('left', 'right') for n in names()]
+    assert [n.label for n in describe({})] == names()
+
+
 def test_the_precision_reaches_the_node_that_holds_the_weights():
     parameters = {node.executable: node.parameters for node in describe({'dtype': 'int8'})}
     assert parameters['model']['dtype'] == 'int8'
@@ -77,7 +96,7 @@ def test_recorder_and_rviz_start_on_request():
     [
         ({'robt': 'franka'}, 'robt'),
         ({'input': 'pixels'}, 'images or tokens'),
-        ({'output': 'dance'}, 'twist or trajectory'),
+        ({'output': 'dance'}, 'nothing or twist or pose or trajectory'),
         ({'seed': 'high'}, "seed: expected a whole number, got 'high'"),
         ({'seed': '²'}, 'seed: expected a whole number'),
         ({'namespace': 'arm-1'}, "namespace: expected letters.*got 'arm-1'"),
@@ -138,9 +157,12 @@ def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
         'robot': 'franka', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
         'max_rate': '7', 'control_rate': '12.5', 'output': 'trajectory', 'task': 'push',
         'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false', 'input': 'tokens',
+        'image_transport': 'compressed',
     }  # fmt: skip
     assert set(given) == {*COMMON, *(name for names in PARAMETERS.values() for name in names)}
-    nodes = graph(sim='true', tokenizer='true', detokenizer='true', **given)
+    nodes = graph(
+        sim='true', tokenizer='true', detokenizer='true', instruction_server='true', **given
+    )
     as_types = {**given, 'max_rate': 7.0, 'control_rate': 12.5, 'seed': 8001}
     as_types |= {'use_sim_time': True, 'autostart': False}
     for name, node in nodes.items():
@@ -368,6 +390,6 @@ def test_the_real_launch_system_starts_the_nodes_of_the_graph():
 
 def test_booleans_are_told_from_words():
     assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
-        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'autostart',
-        'stop_together', 'use_sim_time', 'rviz',
+        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'instruction_server',
+        'autostart', 'stop_together', 'use_sim_time', 'rviz',
     ]  # fmt: skip
