@@ -32,7 +32,7 @@ from worldvla_ros.nodes.runtime import (
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.commands import JointCommand, TwistCommand
 from worldvla_ros.robot.description import RobotConfig, load_robot
-from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.player import OUTPUTS, STOP_REPEATS, Player
 from worldvla_ros.robot.safety import Mode
 
@@ -57,6 +57,7 @@ class Settings:
 class Configured:
     """What exists from configuring to cleaning up."""
 
+    arm: Arm
     robot: RobotConfig
     output: str
     period_s: float
@@ -88,14 +89,15 @@ class ActionPlayerNode(ManagedNode):
         if given.output not in OUTPUTS:
             expected = ' or '.join(OUTPUTS)
             raise ConfigError('parameter output', expected=expected, got=repr(given.output))
+        arm = Arm(given.robot)
         player = Player(
-            given.robot,
+            arm,
             output=given.output,
             period_s=given.period_s,
             max_joint_age_s=given.max_joint_age_s,
             enabled=given.enabled,
         )
-        self._built = self._create_interfaces(given.robot, given.output, given.period_s, player)
+        self._built = self._create_interfaces(arm, given.output, given.period_s, player)
         self._report_mode('configured')
 
     def read_parameters(self) -> Settings:
@@ -136,7 +138,7 @@ class ActionPlayerNode(ManagedNode):
         return self._built
 
     def _create_interfaces(
-        self, robot: RobotConfig, output: str, period_s: float, player: Player
+        self, arm: Arm, output: str, period_s: float, player: Player
     ) -> Configured:
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
@@ -144,7 +146,8 @@ class ActionPlayerNode(ManagedNode):
         self.serve(Trigger, '~/hold', self._on_hold)
         self.every(period_s / TICKS_PER_PERIOD, self._tick)
         return Configured(
-            robot=robot,
+            arm=arm,
+            robot=arm.robot,
             output=output,
             period_s=period_s,
             player=player,
@@ -246,7 +249,7 @@ class ActionPlayerNode(ManagedNode):
             joints = player.joints(self._now_s())
         except ObservationError:
             return  # the next tick holds and says why
-        start = forward(configured.robot, joints.positions)[:3, 3]
+        start = configured.arm.pose(joints.positions)[:3, 3]
         marker = path_marker(start, player.moves, configured.robot.gripper.close_above)
         marker.header.frame_id = configured.robot.base_frame
         marker.header.stamp = self.get_clock().now().to_msg()

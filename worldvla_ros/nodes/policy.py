@@ -31,7 +31,8 @@ from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
-from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.description import check_fits, load_robot
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0
@@ -57,7 +58,7 @@ class Configured:
     """What configuring made; gone with clean_up.
 
     Attributes:
-        robot: The robot's description.
+        arm: The robot's arm.
         cameras: The checkpoint's cameras as they are heard.
         spec: What the checkpoint means.
         policy: Acts.
@@ -71,7 +72,7 @@ class Configured:
         chunks: Where answers go.
     """
 
-    robot: RobotConfig
+    arm: Arm
     cameras: CameraInput
     spec: CheckpointSpec
     policy: Policy
@@ -116,12 +117,13 @@ class PolicyNode(ModelNode):
         """
         given = self.read_parameters()
         robot, self._enabled = load_robot(given.robot), given.enabled
+        arm = Arm(robot)
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
         cameras = camera_input(self, robot, checkpoint)
         configured = Configured(
-            robot=robot,
+            arm=arm,
             cameras=cameras,
             spec=spec,
             policy=Policy(checkpoint, None if given.decoding == 'auto' else given.decoding),
@@ -131,7 +133,7 @@ class PolicyNode(ModelNode):
             images=ImageHistory(
                 spec.cameras, spec.images_per_camera - 1, spec.action.dt, given.max_age_s
             ),
-            joints=JointBuffer(robot, given.max_joint_age_s),
+            joints=JointBuffer(arm, given.max_joint_age_s),
             watch=StreamWatch([*cameras.topics.values(), 'joint_states'], SILENT_S),
             frozen={
                 name: guards.FrozenCamera(joint_age_s=given.max_joint_age_s, seen=cameras.seen)
@@ -314,7 +316,7 @@ class PolicyNode(ModelNode):
         # by the clock of the stamps: transport, pairing and waiting count as well
         latency_s = max(0.0, self.now_s() - observation.stamp_s)
         message = chunk_to_message(
-            replace(chunk, actions=actions, latency_s=latency_s), configured.robot.base_frame
+            replace(chunk, actions=actions, latency_s=latency_s), configured.arm.robot.base_frame
         )
         message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
@@ -356,7 +358,7 @@ def observe(
     spec = configured.spec
     state = None
     if spec.state is not None:
-        state = robot_state(configured.robot, spec.state.recipe, snapshot.joints)
+        state = robot_state(configured.arm, spec.state.recipe, snapshot.joints)
     history = tuple(map(cameras.read_all, snapshot.instant.history))
     stamp_s = stamps_s[spec.cameras[0]]
     return cameras.observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)

@@ -43,7 +43,8 @@ from worldvla_ros.nodes.runtime import (
 )
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import checked_instruction
-from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.description import check_fits, load_robot
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointBuffer, robot_state
 
 
@@ -62,7 +63,7 @@ class Configured:
     """What configuring made; gone with clean_up.
 
     Attributes:
-        robot: The robot's description.
+        arm: The robot's arm.
         tokenizers: Encode.
         cameras: The checkpoint's cameras as they are heard.
         paces: How often each camera is encoded, and the state under `joint_states`.
@@ -74,7 +75,7 @@ class Configured:
         states: Where ids of the state go.
     """
 
-    robot: RobotConfig
+    arm: Arm
     tokenizers: Tokenizers
     cameras: ImageInput
     paces: Mapping[str, Pace]
@@ -111,16 +112,17 @@ class TokenizerNode(ModelNode):
         """
         given = self.read_parameters()
         robot = load_robot(given.robot)
+        arm = Arm(robot)
         tokenizers = self._host.tokenizers(self)
         spec = tokenizers.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
         self._built = Configured(
-            robot=robot,
+            arm=arm,
             tokenizers=tokenizers,
             cameras=image_input(self, robot, spec),
             paces={name: Pace(given.max_rate) for name in (*spec.cameras, 'joint_states')},
             mail=Mailboxes(),
-            joints=JointBuffer(robot, given.max_joint_age_s),
+            joints=JointBuffer(arm, given.max_joint_age_s),
             always=given.always,
             images={
                 name: self.publisher(ImageTokens, tokens_topic(camera), SENSOR_QOS)
@@ -250,9 +252,9 @@ class TokenizerNode(ModelNode):
         assert spec.state is not None, 'joint states are heard where there is a recipe'
         assert tokenizer is not None, 'a recipe has a tokenizer'
         reading = configured.joints.newest(self.now_s())
-        ids = tokenizer.encode(robot_state(configured.robot, spec.state.recipe, reading))
+        ids = tokenizer.encode(robot_state(configured.arm, spec.state.recipe, reading))
         header = Header(stamp=time_message(reading.stamp_s))
-        header.frame_id = configured.robot.base_frame
+        header.frame_id = configured.arm.robot.base_frame
         name = configured.tokenizers.state_id
         return ids_to_message(ids.tolist(), header, TokenIds.KIND_STATE, name)
 
