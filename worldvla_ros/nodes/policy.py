@@ -28,6 +28,7 @@ from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
+from worldvla_ros.nodes.transforms import FrameCheck
 from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
@@ -107,6 +108,8 @@ class PolicyNode(ModelNode):
         self._has_joints = False
         self._enabled = True
         self._built: Configured | None = None
+        self._model_id = ''
+        self._frames: FrameCheck | None = None
 
     def configure(self) -> None:
         """Load and check the checkpoint, warm it up, and listen.
@@ -145,7 +148,8 @@ class PolicyNode(ModelNode):
         self._built = configured
         self._listen(configured)
         self.work(self._act, urgent=True)
-        self.status.keep(model=checkpoint.model_id, robot=robot.name)
+        self._model_id = checkpoint.model_id
+        self._keep_figures()
         self.status.ok('configured')
 
     def read_parameters(self) -> Settings:
@@ -177,11 +181,17 @@ class PolicyNode(ModelNode):
 
     def activate(self) -> None:
         """Say what is missing, which nothing else does as long as no image comes."""
+        robot = self._configured.arm.robot
+        self._frames = FrameCheck(self, robot.base_frame, robot.tip_frame)
+        self._keep_figures()
         self.get_logger().info(f'active, waiting for {self._waiting_for() or "images"}')
 
     def deactivate(self) -> None:
         """Forget what waits; without chunks the player holds."""
         self._forget()
+        if self._frames is not None:
+            self._frames.stop()
+            self._frames = None
 
     def clean_up(self) -> None:
         """Leave the worker, stop listening, and free the weights of this node."""
@@ -258,6 +268,17 @@ class PolicyNode(ModelNode):
                 key=f'silent {topic}',
             )
 
+        if self._frames is not None and self._frames.poll():
+            self._keep_figures()
+            self._frames = None
+
+    def _keep_figures(self) -> None:
+        """Say with every status which model and robot this is, and how TF agrees."""
+        figures = {'model': self._model_id, 'robot': self._configured.arm.robot.name}
+        if self._frames is not None:
+            figures['tf'] = self._frames.verdict
+        self.status.keep(**figures)
+
     def _offer(self) -> None:
         """Hand the newest messages to the worker, when it is time for a chunk."""
         if not self.active or not self._enabled:
@@ -309,6 +330,7 @@ class PolicyNode(ModelNode):
         if isinstance(observation, guards.Refusal):
             self.refuse(observation, key=observation.guard)
             return
+        self._check_frames(snapshot)
         chunk = configured.policy.act(observation)
         # a continuous head overshoots a little; the player takes the range of training alone
         limits = configured.spec.action
@@ -328,6 +350,15 @@ class PolicyNode(ModelNode):
                 free_from='' if chunk.free_from is None else chunk.free_from,
             )
         yield
+
+    def _check_frames(self, snapshot: Snapshot) -> None:
+        """Compare TF with the arm and the cameras of one instant, as long as it is heard."""
+        frames = self._frames
+        if frames is not None:
+            joints = snapshot.joints
+            pose = self._configured.arm.pose(joints.positions)
+            cameras = {n: m.header.frame_id for n, m in snapshot.instant.images.items()}
+            frames.check(pose, joints.stamp_s, cameras)
 
 
 def observe(
