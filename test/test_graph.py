@@ -266,12 +266,24 @@ def strict_launch():
             given = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
             super().__init__(**given)
 
+    class IncludeLaunchDescription(Recorded):
+        def __init__(self, launch_description_source, *, launch_arguments=None):
+            super().__init__(source=launch_description_source)
+
+    class PythonLaunchDescriptionSource:
+        def __init__(self, launch_file_path):
+            self.path = launch_file_path
+
     warnings = []
     log = types.SimpleNamespace(warning=warnings.append)
     parts = {
         'launch': {'LaunchDescription': LaunchDescription},
         'launch.actions': {
             'DeclareLaunchArgument': DeclareLaunchArgument, 'OpaqueFunction': OpaqueFunction,
+            'IncludeLaunchDescription': IncludeLaunchDescription,
+        },
+        'launch.launch_description_sources': {
+            'PythonLaunchDescriptionSource': PythonLaunchDescriptionSource,
         },
         'launch.logging': {'get_logger': lambda name: log},
         'launch.substitutions': {'LaunchConfiguration': LaunchConfiguration},
@@ -292,10 +304,8 @@ def fake_launch(monkeypatch):
     return warnings
 
 
-def launch_file():
-    spec = importlib.util.spec_from_file_location(
-        'policy_launch', ROOT / 'launch/policy.launch.py'
-    )
+def launch_file(path='launch/policy.launch.py'):
+    spec = importlib.util.spec_from_file_location('launch_file', ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -333,6 +343,60 @@ def test_the_launch_file_starts_the_very_nodes_of_the_graph(fake_launch):
         assert given['ros_arguments'] == node.ros_arguments()
         assert (given['on_exit'] is not None) == node.required
     assert fake_launch == []
+
+
+def included(name, **arguments):
+    """Return the arguments with which a thin launch file includes policy.launch.py."""
+    entities = launch_file(f'launch/{name}.launch.py').generate_launch_description().entities
+    *declared, include = [entity.given for entity in entities]
+    assert Path(include['source'].path) == ROOT / 'launch/policy.launch.py'
+    chosen = {}
+    for given in declared:
+        value = arguments.get(given['name'], given['default_value'])
+        if not isinstance(value, str):  # words and LaunchConfigurations
+            value = ''.join(chosen[p.name] if hasattr(p, 'name') else p for p in value)
+        assert given['choices'] is None or value in given['choices']
+        chosen[given['name']] = value
+    assert set(chosen) | set(arguments) <= {*ARGUMENTS, 'controller'}
+    return {k: v for k, v in (chosen | arguments).items() if k in ARGUMENTS}
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments', 'equal'),
+    [
+        ('sim', {}, {}),
+        ('sim', {'task': 'push'}, {'task': 'push'}),
+        ('franka', {}, {'robot': 'fr3_servo'}),
+        ('franka', {'controller': 'jtc'}, {'robot': 'fr3_jtc'}),
+        ('franka', {'controller': 'crisp'}, {'robot': 'fr3_crisp'}),
+        ('franka', {'robot': 'mine.yaml'}, {'robot': 'mine.yaml'}),
+        ('ur', {}, {'robot': 'ur5e_servo'}),
+        ('ur', {'controller': 'jtc'}, {'robot': 'ur5e_jtc'}),
+        ('moveit_servo', {'output': 'pose'}, {'robot': 'panda_servo', 'output': 'pose'}),
+        ('split_robot', {}, {'policy': 'false', 'tokenizer': 'true'}),
+        ('split_gpu', {'device': 'cpu'},
+         {'input': 'tokens', 'action_player': 'false', 'sim': 'false'}),
+        ('split_gpu', {}, {'input': 'tokens', 'action_player': 'false', 'sim': 'false',
+                           'device': 'cuda:0'}),
+    ],
+)  # fmt: skip
+def test_a_launch_file_is_policy_launch_with_other_defaults(fake_launch, name, arguments, equal):
+    assert describe(included(name, **arguments)) == describe(equal)
+
+
+def test_every_robot_of_the_launch_files_is_shipped(fake_launch):
+    shipped = {path.stem for path in (ROOT / 'config/robots').glob('*.yaml')}
+    for name in ('franka', 'ur'):
+        entities = launch_file(f'launch/{name}.launch.py').generate_launch_description().entities
+        for controller in entities[0].given['choices']:
+            assert included(name, controller=controller)['robot'] in shipped
+    assert included('moveit_servo')['robot'] in shipped
+
+
+def test_two_machines_have_each_node_once(fake_launch):
+    here, there = (describe(included(n, robot='fr3_jtc')) for n in ('split_robot', 'split_gpu'))
+    assert [n.executable for n in here] == ['tokenizer', 'action_player']
+    assert [n.executable for n in there] == ['model']
 
 
 def test_a_parameter_file_comes_before_the_launch_arguments(fake_launch, tmp_path):
