@@ -66,15 +66,15 @@ def _add_up(verbs: argparse._SubParsersAction) -> None:
         'worldvla up --instruction "pick up the red cube"',
     )  # fmt: skip
     for name, argument in ARGUMENTS.items():
-        switch = set(BOOLEAN) <= set(argument.choices)  # --dry-run is --dry-run true
-        up.add_argument(
+        flag = up.add_argument(
             f'--{name.replace("_", "-")}',
             default=argument.default,
             choices=argument.choices or None,
             help=argument.description,
             dest=name,
-            **({'nargs': '?', 'const': 'true'} if switch else {}),
         )
+        if set(BOOLEAN) <= set(argument.choices):  # --dry-run is --dry-run true
+            flag.nargs, flag.const = '?', 'true'
 
 
 def _up(arguments: argparse.Namespace) -> int:

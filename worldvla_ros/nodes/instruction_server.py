@@ -10,6 +10,7 @@ executor's thread. Must not know models or robots.
 """
 
 from dataclasses import dataclass
+from functools import partial
 import math
 import time
 
@@ -28,6 +29,7 @@ from worldvla_ros.nodes.following import Echoes, Pursuit, Voice
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, ManagedNode, declare
 from worldvla_ros.nodes.spin import run
 
+Outcome = ExecuteInstruction.Result
 ACTION = 'execute_instruction'
 PLAYER, POLICY = 'action_player', 'policy'
 PERIOD_S = 0.1
@@ -73,10 +75,8 @@ class InstructionServerNode(ManagedNode):
         self._holds = self.create_client(Trigger, f'{PLAYER}/hold')
         self._undo.append(lambda: self.destroy_client(self._holds))
         for name in self._voices:
-            self.subscribe(
-                DiagnosticArray, f'{name}/status',
-                lambda message, name=name: self._on_status(name, message), LATCHED_QOS,
-            )  # fmt: skip
+            heard = partial(self._on_status, name)
+            self.subscribe(DiagnosticArray, f'{name}/status', heard, LATCHED_QOS)
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self.subscribe(TaskState, 'sim/task_state', self._on_task_state, RELIABLE_QOS)
         self.subscribe_latched(String, 'instruction', self._on_instruction)
@@ -112,7 +112,7 @@ class InstructionServerNode(ManagedNode):
     def deactivate(self) -> None:
         """Take the instruction back."""
         if self._goal is not None:
-            self._end(ExecuteInstruction.Result.FAILED, 'the instruction server was deactivated.')
+            self._end(Outcome.FAILED, 'the instruction server was deactivated.')
 
     # ---- goals
 
@@ -130,7 +130,7 @@ class InstructionServerNode(ManagedNode):
 
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
         if self._goal is not None:
-            self._end(ExecuteInstruction.Result.REPLACED, 'another goal came.')
+            self._end(Outcome.REPLACED, 'another goal came.')
         now_s, request = time.monotonic(), handle.request
         self._goal = Goal(handle, Pursuit(request.instruction.strip(), now_s, request.timeout))
         for voice in self._voices.values():
@@ -164,12 +164,12 @@ class InstructionServerNode(ManagedNode):
             elapsed=goal.pursuit.elapsed(time.monotonic()),
             success_estimate=goal.pursuit.estimate,
         )
-        if outcome != result.REPLACED and goal.hold is None:
+        if outcome != Outcome.REPLACED and goal.hold is None:
             self._say('')
         cancelling = goal.handle.is_cancel_requested
 
         def answer(handle: ServerGoalHandle) -> ExecuteInstruction.Result:
-            if outcome == result.FINISHED:
+            if outcome == Outcome.FINISHED:
                 handle.succeed()
             elif cancelling:
                 handle.canceled()
@@ -178,7 +178,7 @@ class InstructionServerNode(ManagedNode):
             return result
 
         goal.handle.execute(answer)
-        report = self.status.warn if outcome == result.FAILED else self.status.ok
+        report = self.status.warn if outcome == Outcome.FAILED else self.status.ok
         report(f'{goal.pursuit.text[:80]!r}: {outcome}. {message}', key=outcome)
 
     # ---- what comes in
@@ -208,7 +208,7 @@ class InstructionServerNode(ManagedNode):
         text = message.data.strip()
         if self._goal is not None and self._echoes.foreign(text, time.monotonic()):
             self._end(
-                ExecuteInstruction.Result.REPLACED,
+                Outcome.REPLACED,
                 f'somebody else said {text[:80]!r}.'
                 if text
                 else 'the instruction was taken back.',
@@ -232,15 +232,15 @@ class InstructionServerNode(ManagedNode):
 
     def _ended(self, goal: Goal, now_s: float) -> tuple[str, str] | None:
         """Return outcome and message where the goal is over."""
-        result, pursuit = ExecuteInstruction.Result, goal.pursuit
+        pursuit = goal.pursuit
         if pursuit.estimate >= self._threshold:
-            return result.FINISHED, 'the success estimate reached its threshold.'
+            return Outcome.FINISHED, 'the success estimate reached its threshold.'
         for voice in self._voices.values():
             problem = voice.problem(now_s, self._patience_s)
             if problem:
-                return result.FAILED, problem
+                return Outcome.FAILED, problem
         if pursuit.late(now_s):
-            return result.TIMED_OUT, f'not done within {pursuit.timeout_s:g} s.'
+            return Outcome.TIMED_OUT, f'not done within {pursuit.timeout_s:g} s.'
         return None
 
     def _cancelled(self, goal: Goal, now_s: float) -> tuple[str, str] | None:
@@ -248,11 +248,11 @@ class InstructionServerNode(ManagedNode):
         assert goal.hold is not None, 'the goal is being cancelled'
         answer = goal.hold.result() if goal.hold.done() else None
         if answer is not None and answer.success:
-            return ExecuteInstruction.Result.CANCELLED, f'the arm holds: {answer.message}'
+            return Outcome.CANCELLED, f'the arm holds: {answer.message}'
         if answer is None and now_s - goal.cancelled_s < HOLD_ANSWER_S:
             return None
         return (
-            ExecuteInstruction.Result.CANCELLED,
+            Outcome.CANCELLED,
             f'{PLAYER}/hold did not answer: the instruction was taken back, and the arm stops '
             'where its chunk ends.',
         )
@@ -270,7 +270,7 @@ class InstructionServerNode(ManagedNode):
             chunks=goal.pursuit.chunks,
             success_estimate=goal.pursuit.estimate,
         )
-        goal.handle.publish_feedback(feedback)
+        goal.handle.publish_feedback(feedback)  # type: ignore[arg-type]  # rclpy means this
         self.status.ok(
             f'following {goal.pursuit.text[:80]!r}',
             chunks=feedback.chunks,
