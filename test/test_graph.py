@@ -1,5 +1,6 @@
 import importlib.util
 from pathlib import Path
+import re
 import sys
 import types
 
@@ -226,6 +227,22 @@ def test_every_string_reaches_a_node_as_it_is(text):
         rclpy.shutdown(context=context)
 
 
+def test_what_a_parent_sets_wins_over_the_shipped_parameters():
+    """The launch system puts SetParameter of a parent after the ROS arguments of a node."""
+    rclpy = pytest.importorskip('rclpy')
+    line = command(graph(imagine='false')['policy'])
+    line += ['-p', 'max_rate:=2.5', '-p', 'qos_overrides./image.subscription.depth:=9']
+    context = rclpy.Context()
+    rclpy.init(args=line, context=context)
+    try:
+        node = rclpy.create_node('policy', context=context)
+        assert node.declare_parameter('max_rate', 1.0).value == 2.5
+        assert node.declare_parameter('max_image_age', 1.0).value == 0.5  # of the shipped file
+        assert node.declare_parameter('qos_overrides./image.subscription.depth', 1).value == 9
+    finally:
+        rclpy.shutdown(context=context)
+
+
 class Recorded:
     """What a stand-in of launch was created with, by keyword."""
 
@@ -391,6 +408,22 @@ def test_every_robot_of_the_launch_files_is_shipped(fake_launch):
         for controller in entities[0].given['choices']:
             assert included(name, controller=controller)['robot'] in shipped
     assert included('moveit_servo')['robot'] in shipped
+
+
+DOCUMENTED = sorted(
+    {
+        (page.name, *line.split()[3:])
+        for page in (ROOT / 'docs').glob('*.md')
+        for line in re.findall(r'^ros2 launch worldvla_ros .*$', page.read_text(), re.M)
+    }
+)
+
+
+@pytest.mark.parametrize(('page', 'file', 'words'), [(d[0], d[1], d[2:]) for d in DOCUMENTED])
+def test_every_launch_command_of_the_documents_names_arguments_that_exist(page, file, words):
+    assert (ROOT / 'launch' / file).is_file()
+    given = [word.split(':=')[0] for word in words if ':=' in word]
+    assert set(given) <= {*ARGUMENTS, 'controller'}
 
 
 def test_two_machines_have_each_node_once(fake_launch):

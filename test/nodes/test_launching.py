@@ -160,6 +160,22 @@ def test_a_running_graph_follows_the_instruction_of_an_action(graph, tiny_folder
     client.destroy()
 
 
+def test_the_two_halves_of_a_split_graph_act_together(graph, tiny_folder):
+    """What split_robot.launch.py and split_gpu.launch.py start, here on one machine."""
+    common = {'checkpoint': str(tiny_folder), 'namespace': 'arm'}
+    robot = {'policy': 'false', 'tokenizer': 'true', 'instruction': RED}
+    gpu = {'input': 'tokens', 'action_player': 'false', 'sim': 'false', 'imagine': 'false'}
+    nodes = [*describe(common | robot), *describe(common | gpu)]
+    assert [n.executable for n in nodes] == ['sim', 'tokenizer', 'action_player', 'say', 'policy']
+    on = graph('arm')
+    with running(*nodes):
+        for node in ('tokenizer', 'policy'):
+            on.started(f'arm/{node}')
+        on.acts('arm', RED)
+        info = on.node.get_subscriptions_info_by_topic('/arm/image')
+        assert {i.node_name for i in info} == {'tokenizer'}
+
+
 PARENT = """
 import sys
 from launch import LaunchDescription, LaunchService
