@@ -234,7 +234,7 @@ class SimNode(ManagedNode):
     def _follow_instruction(self, env: TabletopEnv) -> None:
         """Judge success by a new sentence, where one of the tasks has such a goal."""
         text, self._instruction = self._instruction, None
-        if not (text or '').strip() or text == env.instruction:  # empty: it was taken back
+        if text is None or not text.strip() or text == env.instruction:  # empty: taken back
             return
         before, env.task = env.task, kind_of(text)
         try:
