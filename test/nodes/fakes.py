@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 
+from worldvla_ros.checkpoint.tokenizers import Tokenizers
 from worldvla_ros.nodes.host import ModelHost
 from worldvla_ros.observation import ActionChunk
 
@@ -19,6 +20,10 @@ class FakeHost(ModelHost):
 
     def checkpoint(self, node):
         return self._given
+
+    def tokenizers(self, node):
+        given = self._given
+        return Tokenizers(given.spec, given.vqgan, given.text, given.device)
 
 
 class FakePolicy:
