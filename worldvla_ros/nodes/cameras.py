@@ -23,6 +23,7 @@ from worldvla_ros.nodes.runtime import SENSOR_QOS, ManagedNode, declare
 from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import Camera, RobotConfig
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.tokenizers.image import CODES_PER_CELL, fitted_size
 
 COMPRESSED = '/compressed'
@@ -61,7 +62,7 @@ class CameraInput(ABC):
         """
 
     @abstractmethod
-    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> guards.Refusal | None:
+    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> Reason | None:
         """Refuse what was read and has another size than the robot description says."""
 
     def read_all(self, messages: Mapping[str, CameraMessage]) -> dict[str, np.ndarray]:
@@ -95,7 +96,7 @@ class ImageInput(CameraInput):
         described = self._cameras[camera]
         return to_array(message, described.width * described.height)
 
-    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> guards.Refusal | None:
+    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> Reason | None:
         """Refuse an image of another size than the robot description has."""
         return guards.image_size(value, self._cameras[camera], stamp_s)
 

@@ -109,6 +109,8 @@ class ModelNode(ManagedNode):
         self._host = host or ModelHost()
         self._host.watch(self._on_death)
         self._tasks: list[Task] = []
+        self.refused = 0
+        """Messages without an answer, counted for /diagnostics."""
 
     def read_parameters(self) -> object:
         """Declare what the host reads; subclasses declare their own as well.
@@ -147,6 +149,7 @@ class ModelNode(ManagedNode):
 
     def refuse(self, problem: object, key: str) -> None:
         """Report why there is no answer to one message; the next one may have an answer."""
+        self.refused += 1
         self.status.warn(f'{self.NO_ANSWER}: {problem}', key=key)
 
     def clean_up(self) -> None:

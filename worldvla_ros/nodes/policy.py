@@ -23,6 +23,7 @@ from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input, declare_input
 from worldvla_ros.nodes.convert import chunk_to_message
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.history import ImageHistory, Instant
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
@@ -34,6 +35,7 @@ from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.kinematics import Arm
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0
@@ -110,6 +112,7 @@ class PolicyNode(ModelNode):
         self._built: Configured | None = None
         self._model_id = ''
         self._frames: FrameCheck | None = None
+        self._image_rate, self._joint_rate, self._chunk_rate = Rate(), Rate(), Rate()
 
     def configure(self) -> None:
         """Load and check the checkpoint, warm it up, and listen.
@@ -150,6 +153,7 @@ class PolicyNode(ModelNode):
         self.work(self._act, urgent=True)
         self._model_id = checkpoint.model_id
         self._keep_figures()
+        self._diagnose(checkpoint.model_id)
         self.status.ok('configured')
 
     def read_parameters(self) -> Settings:
@@ -178,6 +182,12 @@ class PolicyNode(ModelNode):
         )  # fmt: skip
         declare_input(self)
         return given
+
+    def _diagnose(self, model_id: str) -> None:
+        diagnostics = Diagnostics(self, model_id)
+        diagnostics.add('images', lambda: self._image_rate.finding('images'))
+        diagnostics.add('joint states', lambda: self._joint_rate.finding('joint states'))
+        diagnostics.add('chunks', lambda: self._chunk_rate.finding('chunks', Refused=self.refused))
 
     def activate(self) -> None:
         """Say what is missing, which nothing else does as long as no image comes."""
@@ -219,6 +229,7 @@ class PolicyNode(ModelNode):
         def on_image(message: CameraMessage) -> None:
             stamp_s = seconds(message.header.stamp)
             self._configured.watch.heard(topic, time.monotonic())
+            self._image_rate.tick(self.now_s() - stamp_s)
             if stamp_s <= 0:
                 self.refuse(
                     f'an image on {topic} has no time stamp. Set header.stamp in the camera '
@@ -235,6 +246,7 @@ class PolicyNode(ModelNode):
 
     def _on_joints(self, message: JointState) -> None:
         self._configured.watch.heard('joint_states', time.monotonic())
+        self._joint_rate.tick(self.now_s() - seconds(message.header.stamp))
         self._has_joints = True
         try:
             self._configured.joints.put(
@@ -327,8 +339,8 @@ class PolicyNode(ModelNode):
         configured = self._configured
         configured.rate.taken(time.monotonic())
         observation = observe(configured, snapshot, self.now_s())
-        if isinstance(observation, guards.Refusal):
-            self.refuse(observation, key=observation.guard)
+        if isinstance(observation, Reason):
+            self.refuse(observation, key=observation.code)
             return
         self._check_frames(snapshot)
         chunk = configured.policy.act(observation)
@@ -343,6 +355,7 @@ class PolicyNode(ModelNode):
         message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
             configured.chunks.publish(message)
+            self._chunk_rate.tick(latency_s)
             self.status.ok(
                 'acting',
                 latency=f'{latency_s:.3f} s',
@@ -363,7 +376,7 @@ class PolicyNode(ModelNode):
 
 def observe(
     configured: Configured, snapshot: Snapshot, now_s: float
-) -> Observation | EncodedObservation | guards.Refusal:
+) -> Observation | EncodedObservation | Reason:
     """Convert and judge a snapshot.
 
     Raises:

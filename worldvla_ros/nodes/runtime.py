@@ -7,9 +7,11 @@ executor's thread; only `fail` and `end_process` may be called from other thread
 from collections.abc import Callable, Iterator
 import contextlib
 import traceback
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from builtin_interfaces.msg import Time
+from rclpy.action import ActionClient, ActionServer
+from rclpy.client import Client
 from rclpy.duration import Duration
 from rclpy.event_handler import (
     PublisherEventCallbacks,
@@ -38,6 +40,10 @@ JOINTS_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 """Several publishers share joint_states: with depth 1 their messages would replace each other. A
 long queue would hand on old positions where the executor is slower than they."""
 RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+STATES_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+"""Of those who publish joint states: heard by reliable and by best-effort subscriptions."""
+SETPOINTS_QOS = QoSProfile(depth=20, reliability=QoSReliabilityPolicy.RELIABLE)
+"""For a stream of which each message counts."""
 LATCHED_QOS = QoSProfile(
     depth=1,
     reliability=QoSReliabilityPolicy.RELIABLE,
@@ -165,6 +171,23 @@ class ManagedNode(LifecycleNode):
         made = self.create_service(cls, name, answer)
         self._undo.append(lambda: self.destroy_service(made))
         return made
+
+    def client(self, cls: type, name: str) -> Client:
+        """Ask a service until clean_up."""
+        made: Client = self.create_client(cls, name)
+        self._undo.append(lambda: self.destroy_client(made))
+        return made
+
+    def action_client(self, cls: type, name: str) -> ActionClient:
+        """Send goals to an action until clean_up."""
+        made: ActionClient = ActionClient(self, cls, name)
+        self._undo.append(made.destroy)
+        return made
+
+    def action_server(self, cls: type, name: str, execute: Callable, **callbacks: Any) -> None:
+        """Offer an action until clean_up; see rclpy's ActionServer for the callbacks."""
+        made: ActionServer = ActionServer(self, cls, name, execute, **callbacks)
+        self._undo.append(made.destroy)
 
     def every(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """Call back on the steady clock until clean_up, also where ROS time stands still."""

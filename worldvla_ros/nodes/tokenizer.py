@@ -282,7 +282,7 @@ class TokenizerNode(ModelNode):
         image = configured.cameras.read(camera, message)
         refusal = configured.cameras.misfit(camera, image, seconds(message.header.stamp))
         if refusal is not None:
-            self.refuse(refusal, key=refusal.guard)
+            self.refuse(refusal, key=refusal.code)
             return
         tokenizers = configured.tokenizers
         seen = Observation({camera: image}).images[camera]  # of a size that may be encoded

@@ -44,6 +44,7 @@ from worldvla_ros.nodes.convert import (
     message_to_chunk,
     time_message,
 )
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.history import CameraImages
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
@@ -53,6 +54,7 @@ from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_S = 3.0
@@ -139,6 +141,7 @@ class WorldModelNode(ModelNode):
         self._count = self._in_time = 0
         self._takes_s = 0.0
         self._psnr = ''
+        self._rate = Rate()
 
     def configure(self) -> None:
         """Load the checkpoint and listen.
@@ -173,6 +176,10 @@ class WorldModelNode(ModelNode):
         self.work(self._compare_each, urgent=False)
         self.work(self._imagine, urgent=False)
         self.status.keep(model=checkpoint.model_id)
+        Diagnostics(self, checkpoint.model_id).add(
+            'imagined images',
+            lambda: self._rate.finding('imagined images', Refused=self.refused, PSNR=self._psnr),
+        )
         self.status.ok('configured')
 
     def read_parameters(self) -> tuple[str, float]:
@@ -226,7 +233,7 @@ class WorldModelNode(ModelNode):
             return
         refusal = judge(chunk, self._configured)
         if refusal is not None:
-            self.refuse(refusal, key=refusal.guard)
+            self.refuse(refusal, key=refusal.code)
             return
         self._offer(chunk)
 
@@ -340,6 +347,7 @@ class WorldModelNode(ModelNode):
         if not self.active:
             return
         ahead_s = stamp_s - self.now_s()
+        self._rate.tick(-ahead_s)
         self._count += 1
         self._in_time += ahead_s >= 0
         self.status.ok(
@@ -352,16 +360,16 @@ class WorldModelNode(ModelNode):
         )
 
 
-def judge(chunk: Chunk, configured: Configured) -> guards.Refusal | None:
+def judge(chunk: Chunk, configured: Configured) -> Reason | None:
     """Return the first reason not to imagine a chunk, or None."""
     refusal = guards.chunk_meaning(chunk, configured.robot) or guards.chunk_values(
         chunk, configured.robot
     )
     dt = configured.spec.action.dt
     if refusal is None and not abs(chunk.dt - dt) <= guards.PERIOD_SLACK * dt:
-        value, limit = f'chunk with dt {chunk.dt:.6g} s', f'checkpoint {dt:.6g} s'
+        text = f'chunk with dt {chunk.dt:.6g} s (checkpoint {dt:.6g} s)'
         remedy = 'Use the same checkpoint for policy and world model.'
-        refusal = guards.Refusal('chunk period', value, limit, chunk.stamp_s, remedy)
+        refusal = Reason('chunk_period', text, remedy, chunk.dt, dt, 's', chunk.stamp_s)
     return refusal or guards.chunk_duration(chunk, configured.robot)
 
 

@@ -35,6 +35,7 @@ MODULES = {
     'sim': 'worldvla_ros.nodes.sim',
     'recorder': 'worldvla_ros.nodes.recorder',
     'say': 'worldvla_ros.nodes.say',
+    'mock_controller': 'worldvla_ros.nodes.mock_controller',
 }
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.line import Line, Source, blended, borders, lay_joints
 from worldvla_ros.robot.path import Path, rest
 from worldvla_ros.robot.places import (
@@ -23,6 +22,7 @@ from worldvla_ros.robot.places import (
     Way,
 )
 from worldvla_ros.robot.planner import MotionLimits
+from worldvla_ros.robot.reasons import Reason, refusal
 from worldvla_ros.robot.tip import TipState
 from worldvla_ros.robot.tip_space import TipSpace, led_tip, tip_pace, tip_way
 
@@ -153,7 +153,7 @@ class JointSpace:
             np.maximum(arm.maximum, here),
         )
 
-    def check(self, path: Path, stamp_s: float) -> tuple[float, Refusal | None]:
+    def check(self, path: Path, stamp_s: float) -> tuple[float, Reason | None]:
         """Return by what factor the tip is too fast along a path, or why it cannot be played."""
         robot, low, high = self._arm.robot, *self._tip.box
         fastest, begun, outside = 0.0, 1.0, 0.0
@@ -175,15 +175,16 @@ class JointSpace:
         return fastest, None
 
 
-def _outside(here: np.ndarray, robot: RobotConfig, stamp_s: float) -> Refusal:
+def _outside(here: np.ndarray, robot: RobotConfig, stamp_s: float) -> Reason:
     limits = robot.limits
     value = f'a path of the tip through {(here.round(3) + 0.0).tolist()} m'
     limit = f'workspace {list(limits.workspace_minimum)} to {list(limits.workspace_maximum)} m'
     remedy = 'Move the arm into the workspace, or enlarge it in the robot description.'
-    return Refusal('workspace', value, limit, stamp_s, remedy)
+    return refusal('workspace', value, limit, stamp_s, remedy)
 
 
-def _touching(pair: tuple[str, str], stamp_s: float) -> Refusal:
+def _touching(pair: tuple[str, str], stamp_s: float) -> Reason:
     value = f'a path on which {pair[0]} touches {pair[1]}'
     remedy = 'Move the arm away by hand, or correct collision of the robot description.'
-    return Refusal('collision', value, 'no contact of the arm', stamp_s, remedy)
+    code = 'table' if 'table' in pair else 'self_collision'
+    return refusal(code, value, 'no contact of the arm', stamp_s, remedy)

@@ -12,12 +12,12 @@ import numpy as np
 
 from worldvla_ros.robot.commands import gripper_width
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.line import WHOLE, Source
 from worldvla_ros.robot.path import Path, State
 from worldvla_ros.robot.places import Place, Way
 from worldvla_ros.robot.planner import MotionLimits, PlanError, plan
 from worldvla_ros.robot.played import Interval
+from worldvla_ros.robot.reasons import Reason, refusal
 from worldvla_ros.robot.spaces import Space
 from worldvla_ros.robot.tip import TipState
 
@@ -143,7 +143,7 @@ class Request:
     width: float
 
 
-def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | Refusal:
+def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | Reason:
     """Return what plays a way, slower where it must be; or why it cannot be played.
 
     Args:
@@ -154,7 +154,7 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
     chunk, most, now_s = request.source.chunk, robot.limits.max_slowdown, request.now_s
     if len(way.line.rows) < 2:
         value, remedy = 'a pose that the arm cannot reach', 'Move the arm to where it can.'
-        return Refusal('reach', value, 'a pose within reach', chunk.stamp_s, remedy)
+        return refusal('chunk_path', value, 'a pose within reach', chunk.stamp_s, remedy)
     pace, share = max(1.0, space.pace(way, chunk.dt)), 1.0
     if pace > most * (1 + WHOLE):
         return _too_fast(pace, most, chunk.stamp_s)
@@ -166,21 +166,21 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
             path, last = _path(way, place.state, now_s, step_s, limits)
         except PlanError as error:
             remedy = 'The path before is played on; nothing is to be done if it is rare.'
-            return Refusal('path', str(error), 'a path', chunk.stamp_s, remedy)
-        ratio, refusal = space.check(path, chunk.stamp_s)
-        if refusal is None and ratio <= 1:
+            return refusal('chunk_path', str(error), 'a path', chunk.stamp_s, remedy)
+        ratio, reason = space.check(path, chunk.stamp_s)
+        if reason is None and ratio <= 1:
             width, source = request.width, request.source
             return Playing(path, place.anchor, limits, width, source, way, last, step_s, pace)
-        ratio = max(ratio, SLOWER) if refusal is not None else ratio * 1.01
+        ratio = max(ratio, SLOWER) if reason is not None else ratio * 1.01
         slower = min(most, pace * ratio)
         share, pace = share * min(1.0, slower / pace / ratio), slower
-    return refusal or _too_fast(pace * ratio, most, chunk.stamp_s)
+    return reason or _too_fast(pace * ratio, most, chunk.stamp_s)
 
 
-def _too_fast(pace: float, most: float, stamp_s: float) -> Refusal:
-    value = f'a chunk {pace:.2f} times as fast as the arm may be'
+def _too_fast(pace: float, most: float, stamp_s: float) -> Reason:
+    text = f'a chunk {pace:.2f} times as fast as the arm may be (limits.max_slowdown {most:g})'
     remedy = 'Raise the speed limits or limits.max_slowdown of the robot description.'
-    return Refusal('speed', value, f'limits.max_slowdown {most:g}', stamp_s, remedy)
+    return Reason('chunk_speed', text, remedy, pace, most, '1', stamp_s)
 
 
 def _path(
