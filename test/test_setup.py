@@ -75,7 +75,9 @@ ROSDEP_KEYS = {
     'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
 }  # fmt: skip
 """rosdep's names of the packages that are imported here (rosdistro, rosdep/python.yaml)."""
-WITHOUT_KEY = {'safetensors', 'tokenizers', 'mcap', 'huggingface_hub', 'torchao', 'libero'}
+WITHOUT_KEY = {
+    'safetensors', 'tokenizers', 'mcap', 'mcap_ros2', 'huggingface_hub', 'torchao', 'libero',
+}  # fmt: skip
 
 
 def imported_roots():
@@ -112,7 +114,9 @@ def test_package_xml_lists_every_python_package_that_rosdep_can_install():
 
 def test_every_package_that_setup_requires_is_used():
     required = re.findall(r"'([a-z_-]+)>=", (ROOT / 'setup.py').read_text())
-    names = {'pillow': 'PIL', 'pyyaml': 'yaml', 'hf-libero': 'libero'}
+    names = {
+        'pillow': 'PIL', 'pyyaml': 'yaml', 'hf-libero': 'libero', 'mcap-ros2-support': 'mcap_ros2',
+    }  # fmt: skip
     used = imported_roots() | {'pyopengl', 'imageio-ffmpeg'}  # back ends of mujoco and imageio
     assert {names.get(name, name) for name in required} - used - {'setuptools'} == set()
 

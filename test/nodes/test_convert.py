@@ -14,7 +14,7 @@ from worldvla_ros.errors import ObservationError
 from worldvla_ros.nodes.convert import (
     array_to_image,
     chunk_to_message,
-    compressed_to_array,
+    compressed_pixels,
     image_to_array,
     image_type,
     message_to_chunk,
@@ -76,9 +76,9 @@ def test_png_is_decoded_and_garbage_refused(picture):
     stream = io.BytesIO()
     Picture.fromarray(picture).save(stream, 'PNG')
     good = CompressedImage(format='png', data=stream.getvalue())
-    np.testing.assert_array_equal(compressed_to_array(good), picture)
+    np.testing.assert_array_equal(compressed_pixels(good), picture)
     with pytest.raises(ObservationError, match='JPEG or PNG'):
-        compressed_to_array(CompressedImage(format='jpeg', data=b'no picture'))
+        compressed_pixels(CompressedImage(format='jpeg', data=b'no picture'))
 
 
 def png(picture, **how):
@@ -96,14 +96,14 @@ def test_the_name_of_a_topic_says_whether_its_images_are_compressed(picture):
 
 def test_a_16_bit_png_keeps_its_upper_bits():
     grey = np.array([[0, 256, 65535]], np.uint16)
-    found = compressed_to_array(png(Picture.fromarray(grey)))
+    found = compressed_pixels(png(Picture.fromarray(grey)))
     assert found[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
 
 
 def test_a_picture_is_turned_as_its_exif_data_say(picture):
     exif = Picture.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    found = compressed_to_array(png(Picture.fromarray(picture), exif=exif))
+    found = compressed_pixels(png(Picture.fromarray(picture), exif=exif))
     np.testing.assert_array_equal(found, np.rot90(picture, -1))
 
 
@@ -111,7 +111,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded():
     huge = png(Picture.new('1', (70000, 1000)))
     assert len(huge.data) < 100_000
     with pytest.raises(ObservationError, match='too large'):
-        compressed_to_array(huge)
+        compressed_pixels(huge)
 
 
 @pytest.mark.parametrize('cut', [10, 20, 30, 100, 1000])
@@ -119,7 +119,7 @@ def test_a_picture_that_is_cut_off_is_refused(picture, cut):
     whole = png(Picture.fromarray(picture))
     whole.data = whole.data[:cut]
     with pytest.raises(ObservationError, match='cannot be decoded'):
-        compressed_to_array(whole)
+        compressed_pixels(whole)
 
 
 def test_the_last_row_may_lack_its_padding(picture):

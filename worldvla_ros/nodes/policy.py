@@ -18,11 +18,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from worldvla_ros.checkpoint.hardware import arithmetic
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import AnyImage, chunk_to_message, image_type, to_array
-from worldvla_ros.nodes.history import ImageHistory, Instant
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, SENSOR_QOS, declare, seconds
@@ -31,6 +31,7 @@ from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import Camera, RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.pairing import ImageHistory, Instant
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0
@@ -140,7 +141,13 @@ class PolicyNode(ModelNode):
         self._built = configured
         self._listen(configured)
         self.work(self._act, urgent=True)
-        self.status.keep(model=checkpoint.model_id, robot=robot.name)
+        # what `worldvla replay` must find again to get the same tokens
+        self.status.keep(
+            model=checkpoint.model_id,
+            robot=robot.name,
+            arithmetic=arithmetic(checkpoint.model),
+            decoding=configured.policy.decoding,
+        )
         self.status.ok('configured')
 
     def activate(self) -> None:

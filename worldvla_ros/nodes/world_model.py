@@ -33,7 +33,6 @@ from worldvla_ros.nodes.convert import (
     message_to_chunk,
     to_array,
 )
-from worldvla_ros.nodes.history import CameraImages
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
 from worldvla_ros.nodes.runtime import RELIABLE_QOS, SENSOR_QOS, declare, seconds
@@ -43,6 +42,7 @@ from worldvla_ros.observation import Observation
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.pairing import CameraImages
 from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_S = 3.0
