@@ -43,7 +43,8 @@ def add_operate(verbs: argparse._SubParsersAction) -> None:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from worldvla_ros.data.bags import Recording
-    from worldvla_ros.evaluate.replay import origin, replay
+    from worldvla_ros.evaluate.heard import origin
+    from worldvla_ros.evaluate.replay import replay
     from worldvla_ros.policy import Policy
     from worldvla_ros.robot.description import load_robot
 

@@ -129,6 +129,7 @@ class Recording:
                         yield found, None
                     elif isinstance(record, Message) and record.channel_id in channels:
                         yield channels[record.channel_id], record
+            self.done = before + file.stat().st_size
 
     def _until_damaged(self, file: Path, stream: Any) -> 'Iterator[McapRecord]':
         """Yield the records of a file up to its end, or to where its writer was cut off."""
