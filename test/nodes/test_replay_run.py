@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy')
 from fakes import FakeHost
 from probe import InProcess
-from recorded import ROBOT, reach
+from recorded import PERIOD_S, ROBOT, reach
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
@@ -37,6 +37,7 @@ def camera_and_joints(bench):
         pixels = rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)
         bench.send(joints, 'joint_states', JOINTS_QOS)
         bench.send(array_to_image(pixels, now_s, 'camera'), 'image', SENSOR_QOS)
+        bench.spin(PERIOD_S)  # every node must get its turn, or queues overflow
         return True
 
     return see
