@@ -136,6 +136,7 @@ def record(file, checkpoint, count=4, *, seen=None, ns='', joints_late=0, **stat
     policy, pictures = Policy(checkpoint), images(count)
     with Tape(file, ns) as tape:
         tape.status(FIRST_S - 1, **{'model': checkpoint.model_id, 'robot': 'sim_panda'} | status)
+        tape.joints(reach(0), FIRST_S - 1)
         for step, (real, shown) in enumerate(zip(pictures, seen or pictures, strict=True)):
             stamp_s = FIRST_S + step * PERIOD_S
             tape.joints(reach(step), stamp_s)

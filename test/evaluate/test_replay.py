@@ -105,6 +105,19 @@ def test_what_was_not_recorded_is_not_compared_and_named(file, tiny_checkpoint):
     assert not report.holds, 'nothing compared proves nothing'
 
 
+def test_a_difference_that_joints_from_before_the_recording_may_explain_is_none(
+    file, tiny_checkpoint
+):
+    policy, [pixels] = Policy(tiny_checkpoint), images(1)
+    with Tape(file) as tape:
+        tape.joints(reach(3), FIRST_S - 0.1)
+        tape.image(pixels, FIRST_S)
+        tape.chunk(answer(policy, pixels, reach(0), FIRST_S), FIRST_S + 0.05)
+    [found] = again(file, tiny_checkpoint).chunks
+    assert found.outcome == 'not compared'
+    assert found.why == 'joint states of the time before were not recorded'
+
+
 def test_a_recording_that_was_cut_off_is_replayed_up_to_there(file, tiny_checkpoint):
     record(file, tiny_checkpoint, 60)
     whole = file.read_bytes()
@@ -199,6 +212,7 @@ def test_a_chunk_of_another_shape_is_a_difference(file, tiny_checkpoint):
     policy, [pixels] = Policy(tiny_checkpoint), images(1)
     made = answer(policy, pixels, HOME, FIRST_S)
     with Tape(file) as tape:
+        tape.joints(HOME, FIRST_S - 1)
         tape.joints(HOME, FIRST_S)
         tape.image(pixels, FIRST_S)
         longer = replace(made, actions=np.vstack([made.actions, made.actions]))

@@ -10,6 +10,7 @@ Knows topics and stamps. Must not know models or ROS.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+import sys
 from typing import Any
 
 import numpy as np
@@ -124,8 +125,22 @@ def find_topics(
     return found | {'chunks': told.chunk_topic}
 
 
-Question = tuple[Any, Instant[Record] | None, list[JointReading]]
-"""A recorded chunk, the images of its instant, and the joint states to try, likeliest first."""
+@dataclass(frozen=True)
+class Question:
+    """A recorded chunk, and what the node may have been asked.
+
+    Attributes:
+        chunk: The recorded message.
+        instant: The images of its instant, or None where they were not recorded.
+        joints: The joint states to try, likeliest first.
+        all_joints: Whether joint states were recorded for long enough before the image, so that
+            the one that the node had is surely among them.
+    """
+
+    chunk: Any
+    instant: Instant[Record] | None = None
+    joints: tuple[JointReading, ...] = ()
+    all_joints: bool = True
 
 
 class Heard:
@@ -144,6 +159,7 @@ class Heard:
         self._buffer = JointBuffer(robot, float('inf'))
         self._joints: deque[tuple[int, JointReading]] = deque()
         self._waiting: deque[Record] = deque()
+        self._joints_since_ns = sys.maxsize
 
     def questions(self, recording: Recording) -> Iterator[Question]:
         """Yield every recorded chunk with what it answers."""
@@ -167,6 +183,7 @@ class Heard:
             reading = self._buffer.newest(stamp_s)
         except ObservationError:
             return  # the node did without it as well
+        self._joints_since_ns = min(self._joints_since_ns, record.arrived_ns)
         self._joints.append((record.arrived_ns, reading))
         while record.arrived_ns - self._joints[0][0] > KEPT_S * 1e9:
             self._joints.popleft()
@@ -174,15 +191,16 @@ class Heard:
     def _question(self, chunk: Record) -> Question:
         stamp_s = stamp_of(chunk.message)
         if self._images.missing():
-            return chunk.message, None, []
+            return Question(chunk.message)
         instant = self._images.at(stamp_s)
         if abs(instant.stamps_s[self._first] - stamp_s) > STAMP_S:
-            return chunk.message, None, []
+            return Question(chunk.message)
         seen_ns = max(record.arrived_ns for record in instant.images.values())
         first_ns = seen_ns - LOOKED_BACK_S * 1e9
         tried = [j for j in self._joints if first_ns <= j[0] <= chunk.arrived_ns]
         tried.sort(key=lambda joints: abs(joints[0] - seen_ns))
-        return chunk.message, instant, [reading for _, reading in tried]
+        readings = tuple(reading for _, reading in tried)
+        return Question(chunk.message, instant, readings, self._joints_since_ns <= first_ns)
 
 
 def stamp_of(message: Any) -> float:

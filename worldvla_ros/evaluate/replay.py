@@ -20,7 +20,7 @@ from tqdm import tqdm
 from worldvla_ros.checkpoint.hardware import arithmetic
 from worldvla_ros.data.bags import Record, Recording
 from worldvla_ros.errors import WorldVLAError
-from worldvla_ros.evaluate.heard import Heard, Origin, find_topics, stamp_of
+from worldvla_ros.evaluate.heard import Heard, Origin, Question, find_topics, stamp_of
 from worldvla_ros.observation import EncodedObservation
 from worldvla_ros.pixels import compressed_pixels, raw_pixels
 from worldvla_ros.policy import Policy
@@ -159,7 +159,7 @@ def replay(
     asker = _Asker(policy, robot)
     with tqdm(total=recording.size, unit='B', unit_scale=True, disable=not progress) as bar:
         for question in itertools.islice(heard.questions(recording), most):
-            report.chunks.append(asker.compare(*question))
+            report.chunks.append(asker.compare(question))
             bar.update(recording.done - bar.n)
             bar.set_postfix(same=report.count('same'), different=report.count('different'))
         bar.update(recording.done - bar.n)
@@ -174,10 +174,9 @@ class _Asker:
         self._policy, self._robot = policy, robot
         self._spec = policy.checkpoint.spec
 
-    def compare(
-        self, chunk: Any, instant: Instant[Record] | None, readings: list[JointReading]
-    ) -> Compared:
+    def compare(self, question: Question) -> Compared:
         """Answer one recorded chunk's observation again."""
+        chunk, instant = question.chunk, question.instant
         found = Compared(int(chunk.chunk_id), stamp_of(chunk), 'not compared')
         if instant is None:
             return replace(found, why='its image was not recorded')
@@ -185,7 +184,7 @@ class _Asker:
         tolerance = 0.0 if len(chunk.log_prob) else CONTINUOUS_TOLERANCE
         nearest: np.ndarray | None = None
         try:
-            for made in self._answers(chunk, instant, readings):
+            for made in self._answers(chunk, instant, question.joints):
                 if not _unlike(recorded, made, tolerance).any():
                     return replace(found, outcome='same')
                 nearest = made if nearest is None else nearest
@@ -195,10 +194,12 @@ class _Asker:
             return replace(found, why='no joint state was recorded then')
         if len(instant.history) < self._spec.images_per_camera - 1:
             return replace(found, why='images of the steps before were not recorded')
+        if self._spec.state is not None and not question.all_joints:
+            return replace(found, why='joint states of the time before were not recorded')
         return _difference(found, chunk, recorded, nearest, tolerance)
 
     def _answers(
-        self, chunk: Any, instant: Instant[Record], readings: list[JointReading]
+        self, chunk: Any, instant: Instant[Record], readings: tuple[JointReading, ...]
     ) -> Iterator[np.ndarray]:
         """Yield float32[k, dim] for what the node may have seen, likeliest first; none twice.
 
