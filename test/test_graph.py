@@ -21,8 +21,8 @@ def test_no_argument_starts_the_simulated_arm_and_one_process_for_both_models():
 
 
 def test_a_real_robot_gets_no_simulation_unless_asked():
-    assert 'sim' not in names(robot='franka')
-    assert 'sim' in names(robot='franka', sim='true')
+    assert 'sim' not in names(robot='panda_servo')
+    assert 'sim' in names(robot='panda_servo', sim='true')
 
 
 def test_without_imagination_the_policy_runs_alone():
@@ -58,7 +58,7 @@ def test_recorder_and_rviz_start_on_request():
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        ({'robt': 'franka'}, 'robt'),
+        ({'robt': 'panda_servo'}, 'robt'),
         ({'output': 'dance'}, 'twist or trajectory'),
         ({'seed': 'high'}, "seed: expected a whole number, got 'high'"),
         ({'seed': '²'}, 'seed: expected a whole number'),
@@ -117,7 +117,7 @@ def test_an_argument_at_its_default_leaves_the_parameter_to_files_and_parents():
 
 def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
     given = {
-        'robot': 'franka', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
+        'robot': 'fr3_jtc', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
         'max_rate': '7', 'control_rate': '12.5', 'output': 'trajectory', 'task': 'push',
         'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false',
     }  # fmt: skip
@@ -306,7 +306,7 @@ def test_a_parameter_file_comes_before_the_launch_arguments(fake_launch, tmp_pat
 
 
 def test_a_misspelt_launch_argument_is_named(fake_launch):
-    started(robott='franka', something_of_the_parent='x')
+    started(robott='panda_servo', something_of_the_parent='x')
     assert len(fake_launch) == 1
     assert "'robott'" in fake_launch[0]
     assert 'Did you mean robot?' in fake_launch[0]

@@ -25,10 +25,11 @@ from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.convert import array_to_image, time_message
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
 from worldvla_ros.robot.description import load_robot
-from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.srv import ResetScene
 
 ROBOT = load_robot('sim_panda')
+ARM = Arm(ROBOT)
 JOINTS = [*ROBOT.joints.names, *ROBOT.gripper.names]
 HOME = [0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4, 0.04, 0.04]
 
@@ -222,7 +223,7 @@ class TestSim:
     """The simulated arm alone."""
 
     def height(self, message):
-        return forward(ROBOT, np.array(message.position[:7]))[2, 3]
+        return ARM.pose(np.array(message.position[:7]))[2, 3]
 
     def test_it_publishes_images_and_joints_at_the_same_times(self, probe, sim_process):
         image = probe.next('image')

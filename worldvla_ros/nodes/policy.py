@@ -30,7 +30,8 @@ from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
-from worldvla_ros.robot.description import Camera, RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.description import Camera, check_fits, load_robot
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.pairing import ImageHistory, Instant
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
@@ -44,7 +45,7 @@ class Configured:
     """What configuring made; gone with clean_up.
 
     Attributes:
-        robot: The robot's description.
+        arm: The robot's arm.
         cameras: The checkpoint's cameras as the robot describes them, by name.
         spec: What the checkpoint means.
         policy: Acts.
@@ -58,7 +59,7 @@ class Configured:
         chunks: Where answers go.
     """
 
-    robot: RobotConfig
+    arm: Arm
     cameras: Mapping[str, Camera]
     spec: CheckpointSpec
     policy: Policy
@@ -102,6 +103,7 @@ class PolicyNode(ModelNode):
                 wrong.
         """
         robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        arm = Arm(robot)
         max_age_s = declare(
             self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
         )
@@ -120,7 +122,7 @@ class PolicyNode(ModelNode):
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
         cameras = {c.name: c for c in robot.cameras if c.name in spec.cameras}
         configured = Configured(
-            robot=robot,
+            arm=arm,
             cameras=cameras,
             spec=spec,
             policy=Policy(checkpoint, None if decoding == 'auto' else decoding),
@@ -130,7 +132,7 @@ class PolicyNode(ModelNode):
             images=ImageHistory(
                 spec.cameras, spec.images_per_camera - 1, spec.action.dt, max_age_s
             ),
-            joints=JointBuffer(robot, max_joint_age_s),
+            joints=JointBuffer(arm, max_joint_age_s),
             watch=StreamWatch([*(c.topic for c in cameras.values()), 'joint_states'], SILENT_S),
             frozen={
                 name: guards.FrozenCamera(joint_age_s=max_joint_age_s) for name in spec.cameras
@@ -291,7 +293,7 @@ class PolicyNode(ModelNode):
         # by the clock of the stamps: transport, pairing and waiting count as well
         latency_s = max(0.0, self.now_s() - observation.stamp_s)
         message = chunk_to_message(
-            replace(chunk, actions=actions, latency_s=latency_s), configured.robot.base_frame
+            replace(chunk, actions=actions, latency_s=latency_s), configured.arm.robot.base_frame
         )
         message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
@@ -332,7 +334,7 @@ def observe(
     spec = configured.spec
     state = None
     if spec.state is not None:
-        state = robot_state(configured.robot, spec.state.recipe, snapshot.joints)
+        state = robot_state(configured.arm, spec.state.recipe, snapshot.joints)
     history = tuple(map(_arrays, snapshot.instant.history))
     stamp_s = stamps_s[spec.cameras[0]]
     return Observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)

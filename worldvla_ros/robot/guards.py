@@ -247,7 +247,7 @@ def chunk_speed(chunk: ActionChunk, robot: RobotConfig, period_s: float) -> Refu
         ('angular speed', angular, limits.angular_speed, 'rad/s'),
     ):
         if not value <= slowest * limit * (1 + 1e-6):
-            told = f'limits.{guard.replace(" ", "_")} {limit} {unit}, max_slowdown {slowest}'
+            told = f'limits.{guard.replace(" ", "_")} {limit} {unit}, max_slowdown {slowest:g}'
             return Refusal(guard, f'action of {value:.3f} {unit}', told, chunk.stamp_s, remedy)
     return None
 
