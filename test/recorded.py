@@ -9,6 +9,7 @@ import numpy as np
 from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot.description import load_robot
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointReading, robot_state
 
 RULE = f'\n{"=" * 80}\nMSG: '
@@ -32,7 +33,8 @@ DEFINITIONS = {
     f'{RULE}diagnostic_msgs/DiagnosticStatus\n{STATUS}'
     f'{RULE}diagnostic_msgs/KeyValue\nstring key\nstring value' + HEADER,
 }
-ROBOT = load_robot('sim_panda')
+ARM = Arm(load_robot('sim_panda'))
+ROBOT = ARM.robot
 JOINTS = [*ROBOT.joints.names, *ROBOT.gripper.names]
 HOME = [0.0, -0.2, 0.0, -2.4, 0.0, 2.2, math.pi / 4, 0.04, 0.04]
 SENTENCE = 'pick up the red cube'
@@ -115,7 +117,7 @@ def answer(policy, pixels, positions, stamp_s):
     """Return what a policy's node publishes for an image and joints."""
     recipe = policy.checkpoint.spec.state.recipe
     reading = JointReading(np.array(positions[:7]), float(sum(positions[7:])), stamp_s)
-    state = robot_state(ROBOT, recipe, reading)
+    state = robot_state(ARM, recipe, reading)
     chunk = policy.act(Observation({'front': pixels}, SENTENCE, state, stamp_s=stamp_s))
     action = policy.checkpoint.spec.action
     return replace(chunk, actions=np.clip(chunk.actions, action.minimum, action.maximum))

@@ -30,6 +30,23 @@ def test_without_imagination_the_policy_runs_alone():
     assert 'model' not in names(imagine='false')
 
 
+def test_the_robots_computer_encodes_and_the_gpus_computer_thinks():
+    assert names(policy='false', tokenizer='true') == ['sim', 'tokenizer', 'action_player']
+    elsewhere = describe({'sim': 'false', 'action_player': 'false', 'input': 'tokens'})
+    assert [(n.executable, n.parameters['input']) for n in elsewhere] == [('model', 'tokens')]
+    assert names(sim='false', policy='false', action_player='false', detokenizer='true') == [
+        'detokenizer'
+    ]
+
+
+def test_tokenizers_are_told_whose_they_are():
+    told = {'checkpoint': 'here', 'device': 'cuda:0', 'robot': 'libero'}
+    nodes = describe({'tokenizer': 'true', 'detokenizer': 'true', 'dtype': 'int8', **told})
+    for node in nodes[1:3]:
+        assert told.items() <= node.parameters.items()
+        assert not {'dtype', 'input'} & set(node.parameters)
+
+
 def test_the_precision_reaches_the_node_that_holds_the_weights():
     parameters = {node.executable: node.parameters for node in describe({'dtype': 'int8'})}
     assert parameters['model']['dtype'] == 'int8'
@@ -59,6 +76,7 @@ def test_recorder_and_rviz_start_on_request():
     ('arguments', 'words'),
     [
         ({'robt': 'panda_servo'}, 'robt'),
+        ({'input': 'pixels'}, 'images or tokens'),
         ({'output': 'dance'}, 'twist or trajectory'),
         ({'seed': 'high'}, "seed: expected a whole number, got 'high'"),
         ({'seed': '²'}, 'seed: expected a whole number'),
@@ -119,10 +137,10 @@ def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
     given = {
         'robot': 'fr3_jtc', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
         'max_rate': '7', 'control_rate': '12.5', 'output': 'trajectory', 'task': 'push',
-        'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false',
+        'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false', 'input': 'tokens',
     }  # fmt: skip
     assert set(given) == {*COMMON, *(name for names in PARAMETERS.values() for name in names)}
-    nodes = graph(sim='true', **given)
+    nodes = graph(sim='true', tokenizer='true', detokenizer='true', **given)
     as_types = {**given, 'max_rate': 7.0, 'control_rate': 12.5, 'seed': 8001}
     as_types |= {'use_sim_time': True, 'autostart': False}
     for name, node in nodes.items():
@@ -350,5 +368,6 @@ def test_the_real_launch_system_starts_the_nodes_of_the_graph():
 
 def test_booleans_are_told_from_words():
     assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
-        'imagine', 'autostart', 'stop_together', 'use_sim_time', 'rviz',
+        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'autostart',
+        'stop_together', 'use_sim_time', 'rviz',
     ]  # fmt: skip

@@ -25,6 +25,9 @@ CHANNELS = {
 BYTES = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1, '8UC1': 1, '8UC3': 3}
 MOST_PIXELS = 64_000_000
 """Few compressed bytes may hold many pixels; beyond this they are not decoded."""
+MOST_SCANS = 100
+"""A progressive JPEG has about ten; each may cost a pass over all pixels."""
+START_OF_SCAN = b'\xff\xda'
 
 
 class RawImage(Protocol):
@@ -81,16 +84,21 @@ def raw_pixels(message: RawImage) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., CHANNELS[message.encoding]])
 
 
-def compressed_pixels(message: PackedImage) -> np.ndarray:
+def compressed_pixels(message: PackedImage, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Return a JPEG or PNG message as uint8[h, w, 3] RGB, turned as its EXIF data say.
 
+    Its size is read from its first bytes; nothing is decoded before that is accepted.
+
     Raises:
-        ObservationError: It cannot be decoded, or is larger than `MOST_PIXELS`.
+        ObservationError: It cannot be decoded, or has more than `most_pixels`.
     """
+    data = bytes(message.data)
     try:
-        with Picture.open(io.BytesIO(bytes(message.data)), formats=('JPEG', 'PNG')) as picture:
-            pixels = picture.width * picture.height
-            if pixels <= MOST_PIXELS:
+        with Picture.open(io.BytesIO(data), formats=('JPEG', 'PNG')) as picture:
+            width, height = picture.size
+            small = width * height <= min(most_pixels, MOST_PIXELS)
+            scans = data.count(START_OF_SCAN) if picture.format != 'PNG' else 1
+            if small and scans <= MOST_SCANS:
                 return _eight_bits(ImageOps.exif_transpose(picture))
     except Exception as error:  # a foreign library's boundary: Pillow raises many kinds
         raise ObservationError(
@@ -101,9 +109,9 @@ def compressed_pixels(message: PackedImage) -> np.ndarray:
         ) from error
     raise ObservationError(
         'compressed image is too large',
-        expected=f'at most {MOST_PIXELS} pixels',
-        got=f'{pixels}',
-        remedy='Set the resolution in the camera driver.',
+        expected=f'at most {min(most_pixels, MOST_PIXELS)} pixels in {MOST_SCANS} scans',
+        got=f'{width} × {height} pixels in {scans} scans',
+        remedy='Set the resolution in the camera driver, as the robot description has it.',
     )
 
 

@@ -7,7 +7,19 @@ import json
 import numpy as np
 from PIL import Image as Picture
 import pytest
-from recorded import FIRST_S, HOME, JOINTS, PERIOD_S, ROBOT, Tape, answer, images, reach, record
+from recorded import (
+    ARM,
+    FIRST_S,
+    HOME,
+    JOINTS,
+    PERIOD_S,
+    ROBOT,
+    Tape,
+    answer,
+    images,
+    reach,
+    record,
+)
 
 from worldvla_ros.cli import main
 from worldvla_ros.data.bags import Recording
@@ -25,7 +37,7 @@ def file(tmp_path):
 def again(file, checkpoint, **options):
     recording = Recording(file)
     told = origin(recording, options.get('names'))
-    return replay(recording, Policy(checkpoint), ROBOT, told, progress=False, **options)
+    return replay(recording, Policy(checkpoint), ARM, told, progress=False, **options)
 
 
 def test_every_chunk_of_a_recording_is_answered_the_same(file, tiny_checkpoint):

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy')
 from fakes import FakeHost
 from probe import InProcess
-from recorded import PERIOD_S, ROBOT, reach
+from recorded import ARM, PERIOD_S, ROBOT, reach
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
@@ -74,7 +74,7 @@ def test_a_recorded_run_is_answered_with_the_same_tokens(run, tiny_checkpoint):
     told = origin(recording)
     assert told.model_id == tiny_checkpoint.model_id
     assert (told.robot, told.decoding) == ('sim_panda', 'discrete')
-    report = replay(recording, Policy(tiny_checkpoint), ROBOT, told, progress=False)
+    report = replay(recording, Policy(tiny_checkpoint), ARM, told, progress=False)
     assert report.unlike == []
     assert report.count('different') == 0
     assert report.count('same') >= 5

@@ -22,6 +22,7 @@ import torch
 
 from worldvla_ros.checkpoint import published
 from worldvla_ros.checkpoint.hardware import choose_device
+from worldvla_ros.checkpoint.identity import codebook_identity
 from worldvla_ros.checkpoint.quantise import choose, is_quantised, quantiser
 from worldvla_ros.checkpoint.spec import ACT, SPEC_FILE, CheckpointSpec, read_spec_file
 from worldvla_ros.checkpoint.weights import (
@@ -92,6 +93,11 @@ class Checkpoint:
     def images(self) -> ImageCodes:
         """Turns images into codes and back; one for all users, since it caches codes."""
         return ImageCodes(self.vqgan, self.spec.image_size, self.device)
+
+    @functools.cached_property
+    def codebook(self) -> str:
+        """Identity of the image tokenizer; whose codes have the same one, those are understood."""
+        return codebook_identity(self.vqgan)
 
 
 def sequence_builder(spec: CheckpointSpec, text: TextTokenizer) -> SequenceBuilder:

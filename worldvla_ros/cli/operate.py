@@ -43,10 +43,11 @@ def add_operate(verbs: argparse._SubParsersAction) -> None:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from worldvla_ros.data.bags import Recording
-    from worldvla_ros.evaluate.heard import origin
+    from worldvla_ros.evaluate.heard import origin, recorded_urdf
     from worldvla_ros.evaluate.replay import replay
     from worldvla_ros.policy import Policy
-    from worldvla_ros.robot.description import load_robot
+    from worldvla_ros.robot.description import URDF_TOPIC, load_robot
+    from worldvla_ros.robot.kinematics import Arm
 
     recording, names = Recording(arguments.bag), dict(map(_renamed, arguments.topic))
     told = origin(recording, names)
@@ -60,8 +61,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         )
     asked = told.decoding if arguments.decoding == 'recorded' else arguments.decoding
     robot = load_robot(arguments.robot or told.robot or checkpoint.spec.robot)
+    arm = Arm(robot, recorded_urdf(recording, told) if robot.urdf == URDF_TOPIC else None)
     policy = Policy(checkpoint, asked or None)
-    report = replay(recording, policy, robot, told, names=names, most=arguments.most)
+    report = replay(recording, policy, arm, told, names=names, most=arguments.most)
     write_json(arguments.json, report.as_json())
     _print(report)
     return 1 if arguments.must_hold and not report.holds else 0

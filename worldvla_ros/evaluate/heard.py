@@ -8,7 +8,7 @@ Knows topics and stamps. Must not know models or ROS.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 import sys
 from typing import Any
@@ -19,6 +19,7 @@ from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.data.bags import Record, Recording
 from worldvla_ros.errors import ConfigError, ObservationError
 from worldvla_ros.robot.description import RobotConfig
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.pairing import ImageHistory, Instant
 from worldvla_ros.robot.state import JointBuffer, JointReading
 
@@ -30,6 +31,8 @@ KEPT_S = 10.0
 SETTLED_S = 0.5
 """A chunk is compared so long after it arrived: by then the images of its instant are here."""
 STAMP_S = 1e-6
+COMPRESSED, TOKENS = '/compressed', '_tokens'
+"""Endings of topics that carry a camera's images in another form."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ def _beside(topic: str, name: str) -> str:
     return f'{topic.rsplit("/", 1)[0]}/{name}'
 
 
+def recorded_urdf(recording: Recording, told: Origin) -> str | None:
+    """Return the robot's URDF where it was recorded on /robot_description."""
+    topics = ('/robot_description', _beside(told.chunk_topic, 'robot_description'))
+    return next((str(r.message.data) for r in recording.records(topics)), None)
+
+
 def find_topics(
     recording: Recording,
     cameras: tuple[str, ...],
@@ -105,13 +114,10 @@ def find_topics(
     Raises:
         ConfigError: One was not recorded.
     """
+    there = recording.topics()
     wanted = {f'camera {c.name}': c.topic for c in robot.cameras if c.name in cameras}
     wanted['joints'] = 'joint_states'
-    found = {
-        what: names.get(topic, topic if topic[:1] == '/' else _beside(told.chunk_topic, topic))
-        for what, topic in wanted.items()
-    }
-    there = recording.topics()
+    found = {what: _found(topic, told, names, there) for what, topic in wanted.items()}
     missing = [what for what, topic in found.items() if topic not in there]
     if missing:
         what = missing[0]
@@ -123,6 +129,16 @@ def find_topics(
             'recorded, take it out of the parameter exclude of the recorder.',
         )
     return found | {'chunks': told.chunk_topic}
+
+
+def _found(topic: str, told: Origin, names: Mapping[str, str], there: Collection[str]) -> str:
+    """Return the recorded topic of a topic of the node: with its images, or codes made of them."""
+    if topic in names:
+        return names[topic]
+    full = topic if topic[:1] == '/' else _beside(told.chunk_topic, topic)
+    raw = full.removesuffix(COMPRESSED)
+    either = (full, raw + COMPRESSED, raw + TOKENS)
+    return next((name for name in either if name in there), full)
 
 
 @dataclass(frozen=True)
@@ -146,9 +162,7 @@ class Question:
 class Heard:
     """What the policy node had heard when it made each chunk."""
 
-    def __init__(
-        self, spec: CheckpointSpec, robot: RobotConfig, topics: Mapping[str, str]
-    ) -> None:
+    def __init__(self, spec: CheckpointSpec, arm: Arm, topics: Mapping[str, str]) -> None:
         """Have heard nothing yet; `topics` are those of `find_topics`."""
         self._topics = topics
         self._what = {topic: what for what, topic in topics.items()}
@@ -156,7 +170,7 @@ class Heard:
         self._images: ImageHistory[Record] = ImageHistory(
             spec.cameras, spec.images_per_camera - 1, spec.action.dt, KEPT_S
         )
-        self._buffer = JointBuffer(robot, float('inf'))
+        self._buffer = JointBuffer(arm, float('inf'))
         self._joints: deque[tuple[int, JointReading]] = deque()
         self._waiting: deque[Record] = deque()
         self._joints_since_ns = sys.maxsize

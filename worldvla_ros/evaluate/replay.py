@@ -24,7 +24,7 @@ from worldvla_ros.evaluate.heard import Heard, Origin, Question, find_topics, st
 from worldvla_ros.observation import EncodedObservation
 from worldvla_ros.pixels import compressed_pixels, raw_pixels
 from worldvla_ros.policy import Policy
-from worldvla_ros.robot.description import RobotConfig
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.pairing import Instant
 from worldvla_ros.robot.state import JointReading, robot_state
 
@@ -130,7 +130,7 @@ class Report:
 def replay(
     recording: Recording,
     policy: Policy,
-    robot: RobotConfig,
+    arm: Arm,
     told: Origin,
     *,
     names: Mapping[str, str] | None = None,
@@ -142,7 +142,7 @@ def replay(
     Args:
         recording: The recording.
         policy: Answers.
-        robot: Whose joints and cameras were recorded.
+        arm: Whose joints and cameras were recorded.
         told: What the recording says of its policy, from `origin`.
         names: Topics that were remapped: name in the node → name in the recording.
         most: How many chunks to compare at most.
@@ -154,9 +154,9 @@ def replay(
     checkpoint = policy.checkpoint
     report = Report(checkpoint.model_id, arithmetic(checkpoint.model), told)
     spec = checkpoint.spec
-    topics = find_topics(recording, spec.cameras, robot, told, names or {})
-    heard = Heard(spec, robot, topics)
-    asker = _Asker(policy, robot)
+    topics = find_topics(recording, spec.cameras, arm.robot, told, names or {})
+    heard = Heard(spec, arm, topics)
+    asker = _Asker(policy, arm)
     with tqdm(total=recording.size, unit='B', unit_scale=True, disable=not progress) as bar:
         for question in itertools.islice(heard.questions(recording), most):
             report.chunks.append(asker.compare(question))
@@ -170,8 +170,8 @@ def replay(
 class _Asker:
     """Asks the policy again, and compares."""
 
-    def __init__(self, policy: Policy, robot: RobotConfig) -> None:
-        self._policy, self._robot = policy, robot
+    def __init__(self, policy: Policy, arm: Arm) -> None:
+        self._policy, self._arm = policy, arm
         self._spec = policy.checkpoint.spec
 
     def compare(self, question: Question) -> Compared:
@@ -206,14 +206,11 @@ class _Asker:
         Raises:
             WorldVLAError: An image cannot be used, or the model refuses.
         """
-        encode, recipe = self._policy.checkpoint.images.encode, self._spec.state
-        instants = [
-            dict(zip(images, encode([_pixels(r.message) for r in images.values()]), strict=True))
-            for images in (*instant.history, instant.images)
-        ]
+        recipe = self._spec.state
+        instants = [self._codes(images) for images in (*instant.history, instant.images)]
         states: list[np.ndarray | None] = [None]
         if recipe is not None:
-            states = [robot_state(self._robot, recipe.recipe, reading) for reading in readings]
+            states = [robot_state(self._arm, recipe.recipe, reading) for reading in readings]
         asked: set[bytes] = set()
         for state in states:
             observation = EncodedObservation(
@@ -225,6 +222,21 @@ class _Asker:
                 made = self._policy.act(observation).actions
                 limits = self._spec.action.minimum, self._spec.action.maximum
                 yield np.clip(made, *limits).astype(np.float32)
+
+    def _codes(self, records: Mapping[str, Record]) -> dict[str, np.ndarray]:
+        """Return the codes of the images of one instant: int64[rows, columns] each.
+
+        Raises:
+            ObservationError: An image cannot be used.
+        """
+        encode, found = self._policy.checkpoint.images.encode, {}
+        for name, message in ((name, record.message) for name, record in records.items()):
+            if hasattr(message, 'codes'):
+                codes = np.array(message.codes, np.int64)
+                found[name] = codes.reshape(message.rows, message.columns)
+            else:
+                [found[name]] = encode([_pixels(message)])
+        return found
 
 
 def _unlike(recorded: np.ndarray, made: np.ndarray, tolerance: float) -> np.ndarray:

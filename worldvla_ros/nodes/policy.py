@@ -1,8 +1,8 @@
-"""The policy node: images, joint states and an instruction in, action chunks out.
+"""The policy node: images or image tokens, joint states and an instruction in, chunks out.
 
 Callbacks keep the newest messages; the worker converts, judges and acts. A refused observation
-gives a reason on ~/status and no chunk, so that the player holds. Must not know tokens or
-simulators.
+gives a reason on ~/status and no chunk, so that the player holds. Must not know token ids
+or simulators.
 
     executor's thread   Configured.images, joints, watch; Snapshot is handed over
     worker's thread     Configured.policy, frozen; chunks and status are published from here
@@ -22,15 +22,16 @@ from worldvla_ros.checkpoint.hardware import arithmetic
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.convert import AnyImage, chunk_to_message, image_type, to_array
+from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input
+from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
-from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, SENSOR_QOS, declare, seconds
+from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.observation import Observation
+from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
-from worldvla_ros.robot.description import Camera, check_fits, load_robot
+from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.pairing import ImageHistory, Instant
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
@@ -46,7 +47,7 @@ class Configured:
 
     Attributes:
         arm: The robot's arm.
-        cameras: The checkpoint's cameras as the robot describes them, by name.
+        cameras: The checkpoint's cameras as they are heard.
         spec: What the checkpoint means.
         policy: Acts.
         max_age_s: Oldest image that is answered [s].
@@ -60,13 +61,13 @@ class Configured:
     """
 
     arm: Arm
-    cameras: Mapping[str, Camera]
+    cameras: CameraInput
     spec: CheckpointSpec
     policy: Policy
     max_age_s: float
     max_skew_s: float
     rate: RateLimit
-    images: ImageHistory[AnyImage]
+    images: ImageHistory[CameraMessage]
     joints: JointBuffer
     watch: StreamWatch
     frozen: Mapping[str, guards.FrozenCamera]
@@ -77,7 +78,7 @@ class Configured:
 class Snapshot:
     """The newest messages at one instant."""
 
-    instant: Instant[AnyImage]
+    instant: Instant[CameraMessage]
     joints: JointReading
     instruction: str
 
@@ -120,7 +121,7 @@ class PolicyNode(ModelNode):
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
-        cameras = {c.name: c for c in robot.cameras if c.name in spec.cameras}
+        cameras = camera_input(self, robot, checkpoint)
         configured = Configured(
             arm=arm,
             cameras=cameras,
@@ -133,9 +134,10 @@ class PolicyNode(ModelNode):
                 spec.cameras, spec.images_per_camera - 1, spec.action.dt, max_age_s
             ),
             joints=JointBuffer(arm, max_joint_age_s),
-            watch=StreamWatch([*(c.topic for c in cameras.values()), 'joint_states'], SILENT_S),
+            watch=StreamWatch([*cameras.topics.values(), 'joint_states'], SILENT_S),
             frozen={
-                name: guards.FrozenCamera(joint_age_s=max_joint_age_s) for name in spec.cameras
+                name: guards.FrozenCamera(joint_age_s=max_joint_age_s, seen=cameras.seen)
+                for name in spec.cameras
             },
             chunks=self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS),
         )
@@ -166,9 +168,7 @@ class PolicyNode(ModelNode):
         self._built = None
 
     def _listen(self, configured: Configured) -> None:
-        for name, camera in configured.cameras.items():
-            callback = self._image_callback(name)
-            self.subscribe(image_type(camera.topic), camera.topic, callback, SENSOR_QOS)
+        configured.cameras.listen(self, self._image_callback)
         self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
         self.subscribe_latched(String, 'instruction', self._on_instruction)
         self.serve(SetBool, '~/enable', self._on_enable)
@@ -182,10 +182,10 @@ class PolicyNode(ModelNode):
 
     # ---- callbacks, in the executor's thread
 
-    def _image_callback(self, camera: str) -> Callable[[AnyImage], None]:
-        topic = self._configured.cameras[camera].topic
+    def _image_callback(self, camera: str) -> Callable[[CameraMessage], None]:
+        topic = self._configured.cameras.topics[camera]
 
-        def on_image(message: AnyImage) -> None:
+        def on_image(message: CameraMessage) -> None:
             stamp_s = seconds(message.header.stamp)
             self._configured.watch.heard(topic, time.monotonic())
             if stamp_s <= 0:
@@ -260,7 +260,9 @@ class PolicyNode(ModelNode):
     def _waiting_for(self) -> str:
         missing = self._configured.images.missing()
         if missing:
-            return f'images of camera {missing} on topic {self._configured.cameras[missing].topic}'
+            return (
+                f'images of camera {missing} on topic {self._configured.cameras.topics[missing]}'
+            )
         if self._instruction is None:
             return 'an instruction'
         return '' if self._has_joints else 'joint states'
@@ -309,7 +311,7 @@ class PolicyNode(ModelNode):
 
 def observe(
     configured: Configured, snapshot: Snapshot, now_s: float
-) -> Observation | guards.Refusal:
+) -> Observation | EncodedObservation | guards.Refusal:
     """Convert and judge a snapshot.
 
     Raises:
@@ -324,9 +326,10 @@ def observe(
     )
     if refusal is not None:
         return refusal
-    images = _arrays(snapshot.instant.images)
+    cameras = configured.cameras
+    images = cameras.read_all(snapshot.instant.images)
     for name, image in images.items():
-        refusal = guards.image_size(image, configured.cameras[name], stamps_s[name]) or (
+        refusal = cameras.misfit(name, image, stamps_s[name]) or (
             configured.frozen[name].check(image, snapshot.joints, stamps_s[name])
         )
         if refusal is not None:
@@ -335,18 +338,9 @@ def observe(
     state = None
     if spec.state is not None:
         state = robot_state(configured.arm, spec.state.recipe, snapshot.joints)
-    history = tuple(map(_arrays, snapshot.instant.history))
+    history = tuple(map(cameras.read_all, snapshot.instant.history))
     stamp_s = stamps_s[spec.cameras[0]]
-    return Observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)
-
-
-def _arrays(messages: Mapping[str, AnyImage]) -> dict[str, np.ndarray]:
-    """Return the images of one instant: uint8[h, w, 3] per camera.
-
-    Raises:
-        ObservationError: A message cannot be used.
-    """
-    return {name: to_array(message) for name, message in messages.items()}
+    return cameras.observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)
 
 
 def main() -> int:
