@@ -14,12 +14,10 @@ from std_msgs.msg import Header
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import TokenIds
 from worldvla_ros.nodes.convert import (
-    MOST_SCANS,
     Grid,
     array_to_image,
     chunk_to_message,
     codes_to_message,
-    compressed_pixels,
     ids_to_message,
     image_to_array,
     image_type,
@@ -29,6 +27,7 @@ from worldvla_ros.nodes.convert import (
     to_array,
 )
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.pixels import MOST_SCANS, compressed_pixels
 
 
 def message(encoding, rows, step, width, height):
