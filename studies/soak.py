@@ -28,6 +28,8 @@ SAMPLE_S = 5.0
 HOLD_GRACE_S = 0.5
 """A planned stop may take so long after the answer of `~/hold`."""
 HOLD_WATCH_S = 3.0
+MOTION_S = 10.0
+"""A hold waits so long for the arm to move."""
 HOLD_EVERY_S = (15.0, 45.0)
 SENTENCE_S = 15.0
 START_S = 120.0
@@ -135,8 +137,11 @@ class Operator:
 
     def hold(self) -> dict[str, Any]:
         """Hold, see whether a command moves the arm afterwards, and release."""
-        moving = time.monotonic() - self.moved_s < 0.3
-        by_topic = self._stop.get_subscription_count() > 0 and self._choice.random() < 0.5
+        moving = self._wait_for_motion()
+        # the recorder hears the topic as well
+        heard_by = self._node.get_subscriptions_info_by_topic(self._stop.topic_name)
+        can_stop = any(info.node_name == 'action_player' for info in heard_by)
+        by_topic = can_stop and self._choice.random() < 0.5
         if by_topic:
             self._stop.publish(self._bool(data=True))
         answered = by_topic or self._call('hold')
@@ -148,6 +153,15 @@ class Operator:
         missed = not answered or late_s > HOLD_GRACE_S
         return {'by': 'stop' if by_topic else 'hold', 'moving': moving, 'missed': missed,
                 'last_command_s': max(late_s, -1.0)}  # fmt: skip
+
+    def _wait_for_motion(self) -> bool:
+        """Wait until the arm moves, and a little longer; return whether it does."""
+        end_s = time.monotonic() + MOTION_S
+        while time.monotonic() < end_s:
+            self.spin(self._choice.uniform(0.05, 0.3))
+            if time.monotonic() - self.moved_s < 0.1:
+                return True
+        return False
 
     def close(self) -> None:
         """Leave the graph."""
