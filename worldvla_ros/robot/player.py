@@ -15,6 +15,7 @@ import numpy as np
 
 from worldvla_ros.errors import ObservationError, RobotError
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.robot.chunk_player import ChunkPlayer
 from worldvla_ros.robot.commands import (
     JointCommand,
     TwistCommand,
@@ -24,7 +25,6 @@ from worldvla_ros.robot.commands import (
 from worldvla_ros.robot.gate import Gate
 from worldvla_ros.robot.guards import judge_chunk, slowdown
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.motion import ChunkPlayer
 from worldvla_ros.robot.safety import ClockWatch, Mode, Pace, Safety
 from worldvla_ros.robot.state import JointBuffer, JointReading
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.motion import OVERRUN_S, REMEMBERED, ChunkPlayer, slowed
+from worldvla_ros.robot.chunk_player import OVERRUN_S, REMEMBERED, ChunkPlayer, slowed
 
 DT = 0.05
 
