@@ -45,6 +45,7 @@ PARAMETERS = {
     'model': MODEL,
     'policy': MODEL,
     'action_player': ('robot', 'output', 'control_rate'),
+    'shadow': ('robot',),
     'recorder': (),
 }
 """Arguments that become parameters of a node under the same name.
@@ -87,6 +88,11 @@ ARGUMENTS: dict[str, Argument] = {
     'dtype': Argument('auto', 'Precision of the weights, for example bfloat16 or int8.'),
     'task': Argument('pick', 'Task of the first simulated scene.', ('pick', 'push', 'put')),
     'seed': Argument('8000', 'Seed of the first simulated scene.'),
+    'shadow': Argument(
+        'false',
+        'Start, instead of the player, what compares chunks with another controller.',
+        BOOLEAN,
+    ),
     'record': Argument('', 'Folder for an MCAP bag of the run; empty records nothing.'),
     'params_file': Argument(
         '',
@@ -207,7 +213,9 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     nodes = [_sim(chosen)] if _simulated(chosen) else []
     if chosen['policy'] == 'true':
         nodes.append(_model(chosen))
-    for executable in ('tokenizer', 'detokenizer', 'action_player'):
+    # a shadow commands nothing: it and a player never start together
+    last = 'shadow' if chosen['shadow'] == 'true' else 'action_player'
+    for executable in ('tokenizer', 'detokenizer', last):
         if chosen[executable] == 'true':
             nodes.append(_managed(executable, chosen))
     if chosen['instruction'].strip():
