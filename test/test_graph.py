@@ -377,6 +377,6 @@ def test_the_real_launch_system_starts_the_nodes_of_the_graph():
 
 def test_booleans_are_told_from_words():
     assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
-        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'autostart',
-        'stop_together', 'use_sim_time', 'rviz',
+        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'shadow',
+        'autostart', 'stop_together', 'use_sim_time', 'rviz',
     ]  # fmt: skip

@@ -61,6 +61,7 @@ class RecorderNode(ManagedNode):
         self._excluded = {*IGNORED, *(self.resolve_topic_name(name) for name in exclude)}
         try:
             self._bag = Bag(folder)
+            self._moves = 0
         except OSError as error:
             raise ConfigError(
                 f'parameter folder: {folder!r} cannot be written: {error.strerror}',
@@ -157,14 +158,26 @@ class RecorderNode(ManagedNode):
                 self._bag.flush()
             except OSError as error:
                 self._end(error)
+        self._say_where()
+
+    def _say_where(self) -> None:
+        """Say where the bag goes on, where it was removed."""
+        if self._bag is not None and self._bag.moves > self._moves:
+            self._moves = self._bag.moves
+            self.status.warn(
+                f'the bag was removed while it was written; {self._bag.folder} has all of it',
+                key='removed',
+                folder=self._bag.folder,
+            )
 
     def _end(self, error: OSError) -> None:
         """Stop recording; the graph goes on without."""
         bag, self._bag = self._bag, None
         if bag is not None:
+            kept = 'can be read up to here' if bag.in_place else 'was removed with what it held'
             bag.abandon()
             self.status.error(
-                f'recording ended: {error.strerror}. {bag.folder} can be read up to here. '
+                f'recording ended: {error.strerror}. {bag.folder} {kept}. '
                 'Free some space, then clean up, configure and activate the recorder.'
             )
 
