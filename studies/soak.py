@@ -240,9 +240,10 @@ class Samples:
 def run(out: Path, minutes: float, warm_up_s: float, seed: int, given: dict[str, str]) -> None:
     """Run the graph for so long and write what happens."""
     from worldvla_ros.graph import describe
+    from worldvla_ros.processes.discovery import stay_on_this_machine
     from worldvla_ros.processes.supervisor import Processes
 
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    stay_on_this_machine()
     journal, log, choice = Journal(out / 'soak.jsonl'), out / 'log.txt', random.Random(seed)
     with log.open('a') as stream, tqdm(total=round(60 * minutes), unit='s', desc='soak') as bar:
         processes = Processes(describe({'record': str(out / 'bag'), **given}), stream)

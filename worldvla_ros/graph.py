@@ -108,6 +108,9 @@ ARGUMENTS: dict[str, Argument] = {
         'true', 'Stop the launch with an error where one of its nodes ends.', BOOLEAN
     ),
     'namespace': Argument('', 'Namespace of all nodes.'),
+    'enclaves': Argument(
+        '', 'Where the SROS2 enclaves of the executables lie, such as /worldvla; empty uses none.'
+    ),
     **{
         f'{topic}_topic': Argument(topic, f'Topic of the {carries}.')
         for topic, carries in TOPICS.items()
@@ -123,6 +126,7 @@ ARGUMENTS: dict[str, Argument] = {
 }
 NAME = r'[A-Za-z_][A-Za-z0-9_]*'
 NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
+ENCLAVES = re.compile(rf'(/{NAME})+/?')
 TOPIC = re.compile(rf'/?{NAME}(/{NAME})*')
 POSITIVE = re.compile(r'(?=.*[1-9])[0-9]{1,6}(\.[0-9]{1,6})?')
 
@@ -142,6 +146,7 @@ class NodeSpec:
         remappings: (from, to) pairs.
         arguments: Further command-line arguments.
         log_level: Log level, empty for that of the program.
+        enclave: SROS2 enclave of the process, see config/security; empty for none.
         required: Whether the graph ends when this node does.
     """
 
@@ -155,11 +160,13 @@ class NodeSpec:
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
     log_level: str = ''
+    enclave: str = ''
     required: bool = True
 
     def ros_arguments(self) -> list[str]:
         """Return the ROS arguments that come before all others, so that any other value wins."""
         level = ['--log-level', self.log_level] if self.log_level else []
+        level += ['--enclave', self.enclave] if self.enclave else []
         return level + (['--params-file', self.defaults_file] if self.defaults_file else [])
 
 
@@ -192,6 +199,8 @@ def _check_values(chosen: Mapping[str, str]) -> None:
     words = 'letters, digits and underscores, none beginning with a digit, joined by slashes'
     if not NAMESPACE.fullmatch(chosen['namespace']):
         raise _refusal('namespace', words, chosen['namespace'])
+    if chosen['enclaves'] and not ENCLAVES.fullmatch(chosen['enclaves']):
+        raise _refusal('enclaves', 'a path such as /worldvla', chosen['enclaves'])
     for topic in TOPICS:
         if not TOPIC.fullmatch(chosen[f'{topic}_topic']):
             raise _refusal(f'{topic}_topic', words, chosen[f'{topic}_topic'])
@@ -277,6 +286,7 @@ def _plain(executable: str, chosen: Mapping[str, str]) -> NodeSpec:
         namespace=chosen['namespace'],
         remappings=tuple((topic, target) for topic, target in renamed if topic != target),
         log_level='' if chosen['log_level'] == 'info' else chosen['log_level'],
+        enclave=f'{chosen["enclaves"].rstrip("/")}/{executable}' if chosen['enclaves'] else '',
         required=chosen['stop_together'] == 'true',
     )
 

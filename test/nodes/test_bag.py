@@ -69,6 +69,7 @@ def test_a_bag_grows_from_flush_to_flush(tmp_path):
         summary = make_reader(stream).get_summary()
     assert summary.statistics.message_count == 20
     assert len(summary.chunk_indexes) == 18
+    assert not any(index.message_index_offsets for index in summary.chunk_indexes)
 
 
 def test_times_topic_and_type_are_those_given(tmp_path):

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import IO, TypeVar, cast
 
-from mcap.writer import Writer
+from mcap.writer import IndexType, Writer
 import yaml
 
 from worldvla_ros.nodes.ended_file import EndedFile
@@ -24,6 +24,8 @@ LARGEST_WAIT = 1 << 20
 """Bytes that wait in memory at most, whatever the time since the last flush."""
 METADATA_EVERY = 10
 """Flushes between two updates of the numbers in metadata.yaml."""
+INDEXED = IndexType.CHUNK | IndexType.ATTACHMENT | IndexType.METADATA
+"""Without the optional index of messages in each chunk, which takes 1.1 kB of memory per flush."""
 Made = TypeVar('Made')
 
 
@@ -56,7 +58,7 @@ class Bag:
         self.moves = 0
         """How often the bag was removed and written anew."""
         self.folder, self._file = _create(self._asked)
-        self._writer = Writer(cast('IO[bytes]', self._file))
+        self._writer = Writer(cast('IO[bytes]', self._file), index_types=INDEXED)
         self._writer.start(profile='ros2', library='worldvla_ros')
         self.flush()
 

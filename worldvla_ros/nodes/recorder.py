@@ -20,8 +20,10 @@ from worldvla_ros.nodes.definitions import message_class, message_definition
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.spin import run
 
-PERIOD_S = 0.5
-"""Time between looks for new topics, and between writes to the disk."""
+DISCOVER_S = 0.5
+"""Time between looks for new topics."""
+WRITE_S = 1.0
+"""Time between writes to the disk; what came since is lost where the process is killed."""
 QUEUE_DEPTH = 50
 IGNORED = ('/rosout', '/parameter_events')
 Kind: TypeAlias = tuple[QoSReliabilityPolicy, QoSDurabilityPolicy]
@@ -67,8 +69,8 @@ class RecorderNode(ManagedNode):
                 f'parameter folder: {folder!r} cannot be written: {error.strerror}',
                 remedy='Name a folder that you may write to.',
             ) from error
-        self.every(PERIOD_S, self._discover)
-        self.every(PERIOD_S, self._flush)
+        self.every(DISCOVER_S, self._discover)
+        self.every(WRITE_S, self._flush)
 
     def activate(self) -> None:
         """Begin to hear topics."""
