@@ -255,9 +255,16 @@ def test_a_risk_is_found(line, what):
 
 
 @pytest.mark.parametrize(
-    'line', ['import pickle\npickle.UnpicklingError', 'torch.load(file, weights_only=True)', 'np.load(file)', 'yaml.safe_load(text)',
-             're.compile(text)', 'subprocess.run([program])'],
-)  # fmt: skip
+    'line',
+    [
+        'import pickle\npickle.UnpicklingError',
+        'torch.load(file, weights_only=True)',
+        'np.load(file)',
+        'yaml.safe_load(text)',
+        're.compile(text)',
+        'subprocess.run([program])',
+    ],
+)
 def test_what_is_safe_is_no_risk(line):
     assert {risk(node) for node in ast.walk(ast.parse(line))} <= {''}
 

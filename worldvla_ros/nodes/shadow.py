@@ -55,7 +55,8 @@ class ShadowNode(ManagedNode):
         age_s = declare(
             self, 'max_joint_age', 0.3, 'oldest joint state that is used [s]', 0.01, 10.0
         )
-        arm = Arm(robot)
+        urdf = declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`')
+        arm = Arm(robot, urdf or None)
         self._built = Configured(
             arm=arm,
             joints=JointBuffer(arm, age_s),
