@@ -309,3 +309,16 @@ def test_a_name_too_long_for_the_file_system_is_no_description():
     with pytest.raises(RobotError, match='no robot description') as caught:
         load_robot('x' * 10_000)
     assert len(str(caught.value)) < 500
+
+
+def test_a_copy_of_a_shipped_description_finds_the_shipped_urdf(tmp_path):
+    copy = tmp_path / 'mine.yaml'
+    copy.write_text((robots_folder() / 'ur5e_jtc.yaml').read_text())
+    assert load_robot(copy).urdf == str(robots_folder() / 'urdf/ur5e.urdf')
+    (tmp_path / 'urdf').mkdir()
+    (tmp_path / 'urdf/ur5e.urdf').write_text('<robot/>')
+    assert load_robot(copy).urdf == str((tmp_path / 'urdf/ur5e.urdf').resolve())
+
+
+def test_a_urdf_from_the_topic_stays_one():
+    assert load_robot('generic_jtc').urdf == 'topic'

@@ -24,6 +24,7 @@ from worldvla_ros.cli.parts import (
     print_figures,
     write_json,
 )
+from worldvla_ros.cli.robots import add_robots
 from worldvla_ros.errors import CheckpointError, WorldVLAError
 
 
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _add_imagine(verbs)
     add_operate(verbs)
     add_checkpoints(verbs)
+    add_robots(verbs)
     return top
 
 

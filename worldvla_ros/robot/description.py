@@ -275,7 +275,8 @@ def robots_folder() -> Path:
 def load_robot(name_or_path: str | Path) -> RobotConfig:
     """Load a description by the name of a shipped one, or by path.
 
-    Its `urdf` becomes an absolute path.
+    Its `urdf` becomes an absolute path: beside the description, or a shipped one, so that a copy
+    of a shipped description works wherever it lies.
 
     Raises:
         RobotError: There is no such description, or one of its fields cannot be used.
@@ -294,7 +295,9 @@ def load_robot(name_or_path: str | Path) -> RobotConfig:
     robot = from_mapping(RobotConfig, load_yaml(path), where=str(path))
     if robot.urdf == URDF_TOPIC:
         return robot
-    return replace(robot, urdf=str((path.parent / robot.urdf).resolve()))
+    beside, shipped_urdf = path.parent / robot.urdf, robots_folder() / robot.urdf
+    copied = not _is_file(beside) and _is_file(shipped_urdf)
+    return replace(robot, urdf=str((shipped_urdf if copied else beside).resolve()))
 
 
 def _is_file(path: Path) -> bool:

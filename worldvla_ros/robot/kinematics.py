@@ -26,7 +26,6 @@ REACHED = 1e-6
 DAMPING = 1e-8
 SINGULAR = 0.02
 """Least singular value of the Jacobian below which joints are held back."""
-SINGULAR_DAMPING = 4e-4
 AXES = pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
 TURN_WEIGHT = 0.1
 """How much a radian counts beside a metre, for arms that cannot turn their tip at will."""
@@ -91,6 +90,7 @@ class Arm:
         self._weights = np.ones(6)
         if len(self.names) < 6:
             self._weights[3:] = TURN_WEIGHT
+        self._singular = SINGULAR * self._weights[-1]
         self._collisions = Collisions(robot, part, self._model, shapes, self.start[self._order])
 
     @property
@@ -187,10 +187,10 @@ class Arm:
         smaller = square if len(joints) <= 6 else matrix @ matrix.T
         least = float(np.linalg.eigvalsh(smaller)[0])  # the square of a singular value
         # 1 in a singular pose, 0 far from any
-        near = max(0.0, 1.0 - max(0.0, least) ** 0.5 / SINGULAR)
+        near = max(0.0, 1.0 - max(0.0, least) ** 0.5 / self._singular)
         low = np.maximum(self.minimum - joints, -STEP_RAD)
         high = np.minimum(self.maximum - joints, STEP_RAD)
-        damped = square + (DAMPING + SINGULAR_DAMPING * near**2) * np.eye(len(joints))
+        damped = square + (DAMPING + (self._singular * near) ** 2) * np.eye(len(joints))
         wish = -matrix.T @ (self._weights * error)
         step, _, flag, _ = daqp.solve(damped, wish, np.zeros((0, len(joints))), high, low)
         if flag < 1:  # never seen: the problem is convex and its box holds 0

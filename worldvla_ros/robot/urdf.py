@@ -83,14 +83,27 @@ def read_urdf(robot: RobotConfig) -> str:
             got='none yet',
             remedy='Start robot_state_publisher, or name a file in the description.',
         )
-    if not os.path.isfile(robot.urdf):
+    return read_urdf_file(robot.urdf, f'robot {robot.name}: urdf')
+
+
+def read_urdf_file(path: str, what: str) -> str:
+    """Return the text of a URDF.
+
+    Args:
+        path: The file.
+        what: Where it is named, for messages.
+
+    Raises:
+        RobotError: There is none, or it cannot be read.
+    """
+    if not os.path.isfile(path):
         raise RobotError(
-            f'robot {robot.name}: urdf',
+            what,
             expected='a file, relative to the description, or topic',
-            got=shown(robot.urdf),
-            remedy='Correct urdf of the robot description.',
+            got=shown(path),
+            remedy='Correct the path of the URDF.',
         )
-    return read_document(Path(robot.urdf), MAX_BYTES, RobotError)
+    return read_document(Path(path), MAX_BYTES, RobotError)
 
 
 def arm_urdf(text: str, robot: RobotConfig) -> ArmUrdf:
