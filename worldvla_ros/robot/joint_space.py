@@ -12,19 +12,24 @@ from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.line import Line, Source, blended, borders, lay_joints
 from worldvla_ros.robot.path import Path, rest
-from worldvla_ros.robot.places import LEAD_S, NEAR_RAD, ROOM, MotionArm, Place, Way
+from worldvla_ros.robot.places import (
+    CATCH_UP,
+    LEAD_S,
+    NEAR_RAD,
+    ROOM,
+    SLOWEST,
+    MotionArm,
+    Place,
+    Way,
+)
 from worldvla_ros.robot.planner import MotionLimits
 from worldvla_ros.robot.tip import TipState
 from worldvla_ros.robot.tip_space import TipSpace, led_tip, tip_pace, tip_way
 
 MISS_M, MISS_RAD = 0.002, 0.02
 """How far from its place inverse kinematics may end."""
-CATCH_UP = 1.15
-"""How much faster than its line a path of the joints may be, to make good for what it lags."""
 SPEED_SHARE = 0.98
 """How much of the tip's speed limits a path of the joints uses at its knots."""
-SLOWEST = 0.02
-"""A joint that the line does not move may move this fast, as a share of its limit."""
 
 
 class JointSpace:

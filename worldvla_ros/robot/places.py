@@ -21,6 +21,10 @@ NEAR_RAD = 0.01
 """A measured arm this near to where it was commanded is there."""
 NEAR_M = 0.002
 """The same for the tip."""
+CATCH_UP = 1.15
+"""How much faster than its line a path may be, to make good for what it lags."""
+SLOWEST = 0.02
+"""What a path may do at least where its line stands, as a share of the limit of speed."""
 ROOM = 1.03
 """How much more than a moving start needs of a limit it gets, relatively."""
 

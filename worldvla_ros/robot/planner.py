@@ -34,7 +34,7 @@ SMOOTHING = 0.7
 SHARES = (0.98, 0.95, 0.9)
 """How much of the limits of velocity, acceleration and jerk a plan uses at first."""
 STOP_ROOM = 1.5
-"""How much longer than needed a stop may take."""
+"""How much longer than needed the stop at the end of a plan may take."""
 BRAKE_KNOTS = 24
 """Into how many knots the longest stop is divided."""
 NEARLY = (0.995, 0.99, 0.98)
@@ -46,9 +46,16 @@ RAMP_KNOT_S = 0.02
 STILL = 1e-9
 """A way shorter than this is none."""
 ONE_WAY, HARD, SOFTLY = 'one way', '', 'softly'
-BRAKES = ((ONE_WAY, 1, 1), (HARD, 1, 1), (HARD, 1, 3), (SOFTLY, 1, 1), (SOFTLY, 4, 1))
+BRAKES = (
+    (ONE_WAY, 1.15, 1),
+    (ONE_WAY, 1.5, 1),
+    (HARD, 1.5, 1),
+    (HARD, 1.5, 3),
+    (SOFTLY, 1.5, 1),
+    (SOFTLY, 6.0, 1),
+)
 """How to brake, in the order tried: without turning back, within limits, and as well as can be;
-then how much more time than usual it may take, and into how many parts knots are divided."""
+then how much longer than needed it may take, and into how many parts knots are divided."""
 
 
 class PlanError(Exception):
@@ -187,7 +194,7 @@ def brake(start: State, start_s: float, limits: MotionLimits) -> Path:
         limits, low=np.full_like(limits.low, -np.inf), high=np.full_like(limits.high, np.inf)
     )
     for how, room, divisor in BRAKES:
-        intervals = divisor * math.ceil(room * STOP_ROOM * longest_s / knot_s) + 4
+        intervals = divisor * math.ceil(room * longest_s / knot_s) + 3
         grid = _Grid(knot_s / divisor, 1, 1, intervals)
         path = _assemble(stopping(intervals), grid, start, start_s, none, free, how)
         if path is not None:

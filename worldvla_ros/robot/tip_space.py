@@ -13,7 +13,17 @@ from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.kinematics import rotation_matrix, rotation_vector
 from worldvla_ros.robot.line import Line, Source, blended, borders, lay_tip
 from worldvla_ros.robot.path import Path
-from worldvla_ros.robot.places import LEAD_S, NEAR_M, NEAR_RAD, ROOM, MotionArm, Place, Way
+from worldvla_ros.robot.places import (
+    CATCH_UP,
+    LEAD_S,
+    NEAR_M,
+    NEAR_RAD,
+    ROOM,
+    SLOWEST,
+    MotionArm,
+    Place,
+    Way,
+)
 from worldvla_ros.robot.planner import MotionLimits
 from worldvla_ros.robot.tip import TipState, resting, tip_state
 
@@ -89,7 +99,8 @@ class TipSpace:
 
         A limit on the length of a vector is shared out to x, y and z so that the box touches it:
         first what the moving start needs, the rest by the direction in which the line goes. An
-        even share, limit / √3, would slow a straight line down by up to 1.7.
+        even share, limit / √3, would slow a straight line down by up to 1.7. Speed is not much
+        more than the line asks for, so that making good for a lag is no jump.
 
         Args:
             wanted: Fastest rate of each coordinate on the line, float[6] [1/s].
@@ -107,7 +118,9 @@ class TipSpace:
             jerks = _shared(jerk, towards + (np.abs(v) + np.abs(a) * STEP_S), np.zeros(3))
             gains = _shared(gain, towards + np.abs(v), np.abs(a))
             reach = np.maximum(np.abs(v), np.abs(v + a * np.abs(a) / (2 * jerks)))
-            boxes.append((_shared(speed, towards, reach), gains, jerks))
+            most = CATCH_UP * float(np.linalg.norm(towards)) + SLOWEST * speed
+            most = min(speed, max(most, ROOM * float(np.linalg.norm(reach))))
+            boxes.append((_shared(most, towards, reach), gains, jerks))
         velocity, acceleration, jerk_ = (np.concatenate(both) for both in zip(*boxes, strict=True))
         here = state.positions[:3]
         low = np.concatenate([np.minimum(self.inner[0], here), np.full(3, -np.inf)])
