@@ -26,7 +26,8 @@ class Fault:
             must go on.
         reason: Key of `contract.REASONS` that must be said; '' where nothing need be.
         remove: Undoes it.
-        enable: Whether ~/enable must be called before commands flow again.
+        enable: Whether ~/enable must be called before commands flow again; None: it is called,
+            but they may flow before.
         source: Who makes chunks: 'policy' on images, or 'feeder', legal chunks of the harness.
         output: Command of the player: 'twist' or 'trajectory'.
         lasts_s: How long the fault is in force at least, beyond `hold_s` [s].
@@ -34,7 +35,6 @@ class Fault:
         dies: Node whose process may end.
         quiet: Whether it is allowed that commands pause while the fault is in force.
         check: A further check after the recovery; returns what is wrong, or ''.
-        blind: Whether the arm is judged by less: 'box' where the fault hides the true joints.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Fault:
     hold_s: float | None = None
     reason: str = ''
     remove: Act = nothing
-    enable: bool = False
+    enable: bool | None = False
     source: str = 'feeder'
     output: str = 'twist'
     lasts_s: float = 0.8
@@ -51,7 +51,6 @@ class Fault:
     dies: str = ''
     quiet: bool = False
     check: Callable[['Scene'], str] | None = None
-    blind: str = ''
 
     @property
     def expected(self) -> str:
@@ -60,4 +59,4 @@ class Fault:
         if self.hold_s is not None:
             way = ', goes on after ~/enable' if self.enable else ', goes on by itself'
             return f'stands still {self.hold_s:.1f} s after it{said}{way}'
-        return f'commands go on{said}' if not self.quiet else f'nothing outside limits{said}'
+        return f'{"may pause" if self.quiet else "commands go on"}{said}'

@@ -53,22 +53,23 @@ def _ending(lines: list[str]) -> str:
 class Graph:
     """Processes by the name of their executable."""
 
-    def __init__(self, arguments: Mapping[str, str], log: Log, *, relayed: bool = True) -> None:
-        """Describe the nodes and start them."""
+    def __init__(self, arguments: Mapping[str, str], log: Log, *, start: bool = True) -> None:
+        """Describe the nodes, and start them if asked to."""
         self.log = log
-        self._specs = {s.executable: _changed(s, relayed) for s in describe(arguments)}
+        self._specs = {spec.executable: _changed(spec) for spec in describe(arguments)}
         self._running: dict[str, Processes] = {}
-        self.start()
+        if start:
+            self.start()
+
+    @property
+    def names(self) -> list[str]:
+        """The executables."""
+        return list(self._specs)
 
     def start(self, *names: str) -> None:
         """Start nodes, by default all of them."""
         for name in names or self._specs:
             self._running[name] = Processes([self._specs[name]], self.log)  # type: ignore[arg-type]
-
-    def set_parameters(self, name: str, **parameters: object) -> None:
-        """Start a node with further parameters from now on."""
-        spec = self._specs[name]
-        self._specs[name] = replace(spec, parameters={**spec.parameters, **parameters})
 
     def pid(self, name: str) -> int:
         """Return the process of a node, which is also its process group."""
@@ -111,9 +112,9 @@ class Graph:
         return sum(p.peak_memory_mb() for p in self._running.values())
 
 
-def _changed(spec: NodeSpec, relayed: bool) -> NodeSpec:
+def _changed(spec: NodeSpec) -> NodeSpec:
     """Return a node that neither ends the others nor, if it is the arm, speaks to them itself."""
-    if spec.executable != 'sim' or not relayed:
+    if spec.executable != 'sim':
         return replace(spec, required=False)
     renamed = tuple((topic, f'/truth/{topic.strip("/")}') for topic in RELAYED)
     return replace(spec, required=False, remappings=(*spec.remappings, *renamed))

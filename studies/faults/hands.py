@@ -54,11 +54,14 @@ class Hands:
         self.node = Node('fault_hands')
         self.filters: dict[str, Filter] = {}
         self.feeding = False
+        self.warp: Callable[[object], object] | None = None
         self.joints = np.zeros(7)
         self.stamp = self.node.get_clock().now().to_msg()
         self.home = np.array([0.45, 0.0, 0.2])
         self._publishers: dict[tuple, object] = {}
         self._count = 0
+        self._ears: dict[str, Callable] = {}
+        self._wrist = None
         self._relays = {topic: self._relay(topic) for topic in TYPES}
         self.node.create_timer(FEED_S, self._feed)
         self._executor = SingleThreadedExecutor()
@@ -80,10 +83,9 @@ class Hands:
     # ---- the relay
 
     def _relay(self, topic: str) -> object:
+        """Publish what comes under truth/; without a filter as the bytes that came."""
         name = '/clock' if topic == 'clock' else topic
         to = self.node.create_publisher(TYPES[topic], name, SENSOR)
-        if topic == 'wrist_image':  # rendered only where somebody listens
-            return to
 
         def hear(data: bytes) -> None:
             message = None
@@ -99,9 +101,21 @@ class Hands:
                 if out is not None:
                     to.publish(out)
 
-        qos = JOINTS if topic == 'joint_states' else SENSOR
-        self.node.create_subscription(TYPES[topic], f'truth/{topic}', hear, qos, raw=True)
+        self._ears[topic] = hear
+        if topic != 'wrist_image':
+            self._listen(topic)
         return to
+
+    def _listen(self, topic: str) -> object:
+        qos = JOINTS if topic == 'joint_states' else SENSOR
+        hear = self._ears[topic]
+        return self.node.create_subscription(TYPES[topic], f'truth/{topic}', hear, qos, raw=True)
+
+    def relay_wrist(self, on: bool) -> None:
+        """Relay the wrist camera, which is rendered only where somebody listens."""
+        if self._wrist is not None:
+            self.node.destroy_subscription(self._wrist)
+        self._wrist = self._listen('wrist_image') if on else None
 
     def publish_as_sensor(self, topic: str, message: object) -> None:
         """Publish beside the relay, from the same publisher."""
@@ -121,7 +135,7 @@ class Hands:
             action_units=list(UNITS), action_scale=array('f', SCALE),
             data=array('f', actions.ravel().tolist()), latency=0.02,
         )  # fmt: skip
-        message.header.stamp = self.stamp
+        message.header.stamp = self.warp(self.stamp) if self.warp else self.stamp
         message.header.frame_id = 'panda_link0'
         for name, value in changes.items():
             setattr(message, name, value)
@@ -207,7 +221,9 @@ class Hands:
 
     def set_parameters(self, node: str, values: Mapping[str, object]) -> list[str]:
         """Set parameters; return why each was refused, '' where it was not."""
-        listed = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        listed = [
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ]
         request = SetParameters.Request(parameters=listed)
         answer = self.call(SetParameters, f'{node}/set_parameters', request)
         return [r.reason or ('' if r.successful else 'refused') for r in answer.results]

@@ -6,6 +6,27 @@ from pathlib import Path
 
 from studies.faults.trial import Outcome
 
+PAGE = """# Injected faults
+
+`make faults` starts the graph as processes, lets the arm move, injects each fault, and undoes it.
+A monitor in a process of its own judges every command on the wire while it happens, with limits
+and kinematics that share no code with the package (`studies/faults/limits.py`). A row holds if no
+command was outside the limits, none came after the hold time-out, the reason was published,
+commands flowed again as documented, no process ended that was not ended on purpose, and no
+exception was logged.
+
+{held} of {rows} faults held: {told}.
+
+{listed}
+
+*Seen* begins with the time of the last moving command after the injection where the arm had to
+stand still, and ends with the time from the end of the fault to the next moving command.
+Hold time-outs are in `studies/faults/contract.py`; they include 0.6 s for a planned stop and for
+the delays of a loaded machine. `--only WORDS` and `--family NAME` try some of them,
+`python -m studies.faults.run --short` a dozen."""
+
+COLUMNS = ('| fault | how | expected | seen | verdict |', '|---|---|---|---|---|')
+
 
 def as_json(rows: list[tuple[str, Outcome]], figures: dict) -> str:
     """Return all rows with everything that was seen."""
@@ -35,8 +56,7 @@ def as_markdown(rows: list[tuple[str, Outcome]], figures: dict) -> str:
     """Return the page docs/fault-table.md."""
     lines = [_head(rows, figures)]
     for family in dict.fromkeys(family for family, _ in rows):
-        lines += ['', f'## {family.capitalize()}', '',
-                  '| fault | how | expected | seen | verdict |', '|---|---|---|---|---|']  # fmt: skip
+        lines += ['', f'## {family.capitalize()}', '', *COLUMNS]
         lines += [_row(o) for f, o in rows if f == family]
     return '\n'.join(lines) + '\n'
 
@@ -46,19 +66,7 @@ def _head(rows: list[tuple[str, Outcome]], figures: dict) -> str:
     counts = Counter(family for family, _ in rows)
     told = ', '.join(f'{family} {count}' for family, count in counts.items())
     listed = '\n'.join(f'* {name}: {value}' for name, value in figures.items())
-    return f"""# Injected faults
-
-`make faults` starts the graph as processes, lets the arm move, injects each fault, and undoes it. A monitor in a process of its own
-judges every command on the wire while it happens, with limits and kinematics that share no code with the package
-(`studies/faults/limits.py`). A row holds if no command was outside the limits, none came after the hold time-out, the reason was
-published, commands flowed again as documented, no process ended that was not ended on purpose, and no exception was logged.
-
-{held} of {len(rows)} faults held: {told}.
-
-{listed}
-
-*Seen* begins with the time of the last moving command after the injection where the arm had to stand still, and ends with the time
-from the end of the fault to the next moving command."""
+    return PAGE.format(held=held, rows=len(rows), told=told, listed=listed)
 
 
 def _row(o: Outcome) -> str:

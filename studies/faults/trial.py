@@ -17,7 +17,7 @@ from studies.faults.hands import Hands
 
 CEILING_S = 45.0
 """A loaded machine may take this long for what usually takes a second."""
-SENTENCE = ''
+REASON_S = 15.0
 POLL_S = 0.1
 
 
@@ -187,11 +187,11 @@ def _in_force(scene: Scene, fault: Fault, outcome: Outcome, start_s: float) -> N
     while time.time() < end_s:
         time.sleep(POLL_S)
     if fault.reason:
-        said = scene.until(lambda: scene.said(fault.reason, start_s))
+        said = scene.until(lambda: scene.said(fault.reason, start_s), REASON_S)
         if said:
             outcome.seen.append(f'"{said[:160]}"')
         else:
-            heard = [t for *_, t in scene.monitor.ask(report=True)['said']][-4:]
+            heard = [t for *_, t in scene.monitor.ask(report=True)['said']][:8]
             outcome.wrong.append(f'"{fault.reason}" was not said, but {heard}')
     moving = scene.moving_since(start_s)
     if fault.hold_s is not None:
@@ -215,8 +215,8 @@ def _afterwards(scene: Scene, fault: Fault, outcome: Outcome) -> None:
     end_s = time.time()
     if fault.dies in ('model', 'sim'):
         scene.choose_source(fault.source)
-    if fault.enable:
-        if scene.moving_since(end_s):
+    if fault.enable is not False:
+        if fault.enable and scene.moving_since(end_s):
             outcome.wrong.append('moved again before ~/enable')
         scene.hands.enable('action_player', True)
     outcome.again_s = scene.wait_moving(end_s)

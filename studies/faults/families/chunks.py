@@ -80,6 +80,12 @@ def feed(scene: Scene) -> None:
     scene.hands.feeding = True
 
 
+def straight(scene: Scene) -> None:
+    """Let good chunks flow again, from where the arm began."""
+    feed(scene)
+    scene.renew()
+
+
 def _outwards(**values: float) -> Callable[[Scene], None]:
     """Return an injection of legal chunks that lead out of the workspace for 3 s."""
 
@@ -149,7 +155,6 @@ def _one_every_second(scene: Scene) -> None:
         time.sleep(1.0)
 
 
-FAST = still(dx=1.0, dy=1.0, dz=1.0) * 1.0
 FAULTS = [
     _refused('a NaN action', 'chunk values', _forged(_one(math.nan))),
     _refused('an infinite action', 'chunk values', _forged(_one(math.inf))),
@@ -167,7 +172,8 @@ FAULTS = [
     _refused('millimetres', 'chunk meaning', _forged(action_units=['mm', *UNITS[1:]])),
     _refused('scale NaN', 'chunk meaning', _forged(action_scale=array('f', [math.nan] * 7))),
     _refused('scale 1e30', 'chunk speed', _forged(action_scale=array('f', [1e30] * 7))),
-    _refused('scale of six numbers', 'chunk meaning', _forged(action_scale=array('f', [0.02] * 6))),
+    _refused('scale of six numbers', 'chunk meaning',
+             _forged(action_scale=array('f', [0.02] * 6))),
     _refused('dt 0', 'chunk period', _forged(dt=0.0)),
     _refused('dt negative', 'chunk period', _forged(dt=-0.05)),
     _refused('dt NaN', 'chunk period', _forged(dt=math.nan)),
@@ -195,17 +201,19 @@ FAULTS = [
     Fault('one chunk per second', 'feeder stops, three chunks', _one_every_second, quiet=True,
           remove=feed),
     Fault('down through the table', 'legal chunks for 3 s', _outwards(dz=-1.0), quiet=True,
-          reason='workspace', remove=feed),
+          reason='edge', remove=feed, enable=None),
     Fault('out to the side', 'legal chunks for 3 s', _outwards(dy=1.0), quiet=True,
-          reason='workspace', remove=feed),
+          reason='edge', remove=feed, enable=None),
     Fault('out and spinning, trajectory', 'legal chunks for 3 s',
-          _outwards(dx=1.0, drx=1.0, dry=1.0), quiet=True, remove=feed, output='trajectory'),
+          _outwards(dx=1.0, drx=1.0, dry=1.0), quiet=True, remove=straight, enable=None,
+          output='trajectory'),
     Fault('far spins', 'legal chunks for 3 s', _outwards(drx=1.0, dry=1.0, drz=1.0), quiet=True,
-          remove=feed),
+          remove=straight, enable=None),
     Fault('far spins, trajectory', 'legal chunks for 3 s',
-          _outwards(drx=1.0, dry=1.0, drz=1.0), quiet=True, remove=feed, output='trajectory'),
+          _outwards(drx=1.0, dry=1.0, drz=1.0), quiet=True, remove=straight, enable=None,
+          output='trajectory'),
     Fault('down through the table, trajectory', 'legal chunks for 3 s', _outwards(dz=-1.0),
-          quiet=True, remove=feed, output='trajectory'),
+          quiet=True, remove=feed, enable=None, output='trajectory'),
     Fault('chunks out of order', 'pairs turned round', _backwards),
     Fault('chunks doubled', 'each twice', _twice),
     Fault('one chunk number for all', 'chunk_id 1', _same_number),
