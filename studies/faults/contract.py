@@ -18,8 +18,6 @@ CHUNK_S = 0.5 + 0.1 + BRAKE_S
 """After the last chunk has arrived: ten actions of 0.05 s, and 0.1 s for late ticks."""
 POLICY_S = 0.5 + CHUNK_S
 """After the last good observation: its chunk may be as late as it lasts."""
-FROZEN_S = 2.0 + POLICY_S
-"""Pixels are called frozen once a joint moved by 0.05 rad under them."""
 FOLLOW_S = 0.5 + 1.0 + BRAKE_S
 """Joints that stand still under commands: 0.5 s after 0.02 m was commanded."""
 
@@ -64,6 +62,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'image future': ('policy', r'image stamped .* ahead'),
     'image without stamp': ('policy', r'has no time stamp'),
     'image size': ('policy', r'image of camera \w+ has'),
+    'image size or loss': ('policy', r'image of camera \w+ has|no image on topic'),
     'image frozen': ('policy', r'same pixels'),
     'image encoding': ('policy', r'encoding'),
     'image data': ('policy', r'image data|without pixels'),

@@ -193,7 +193,7 @@ def _in_force(scene: Scene, fault: Fault, outcome: Outcome, start_s: float) -> N
         else:
             heard = [t for *_, t in scene.monitor.ask(report=True)['said']][:8]
             outcome.wrong.append(f'"{fault.reason}" was not said, but {heard}')
-    moving = scene.moving_since(start_s)
+    moving = scene.kept['moving_in_force'] = scene.moving_since(start_s)
     if fault.hold_s is not None:
         late = [sent for sent in moving if sent > deadline_s]
         outcome.stopped_s = max(moving, default=start_s) - start_s

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 import tempfile
 
-from studies.faults.contract import FROZEN_S, POLICY_S
-from studies.faults.families.images import _frozen, _sized
+from studies.faults.contract import POLICY_S
+from studies.faults.families.images import _frozen, _sized, frozen
 from studies.faults.families.joints import shifted
 from studies.faults.fault import Fault
 from studies.faults.trial import Scene
@@ -57,8 +57,7 @@ FAULTS = [
            'image apart'),
     _fault('the wrist camera 40 ms behind', 'stamp moved back', lambda m: shifted(m, -0.04),
            None, ''),
-    _fault('a frozen wrist camera', 'same pixels under fresh stamps', _frozen, FROZEN_S,
-           'image frozen', lasts_s=0.5),
+    frozen('a frozen wrist camera', 'same pixels under fresh stamps', _wrist(_frozen), restore),
     _fault('another size of the wrist camera', '64 x 64', _sized(64, 64), POLICY_S,
            'image size'),
 ]  # fmt: skip

@@ -52,7 +52,7 @@ def _same(scene: Scene) -> None:
 
 
 def _volatile(scene: Scene) -> None:
-    scene.hands.instruct('pick up the blue cube', RELIABLE)
+    scene.hands.instruct('pick up the violet cube', RELIABLE)
 
 
 def _other_task(scene: Scene) -> None:
