@@ -108,7 +108,10 @@ setup(
     description='WorldVLA for ROS 2: action chunks and imagined images from one transformer',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=find_packages(include=[NAME, f'{NAME}.*'], exclude=[f'{NAME}.{kind}*' for kind in ('msg', 'srv', 'action')]),
+    packages=find_packages(
+        include=[NAME, f'{NAME}.*'],
+        exclude=[f'{NAME}.{kind}*' for kind in ('msg', 'srv', 'action')],
+    ),
     package_data={NAME: ['py.typed']},
     data_files=[],
     install_requires=[

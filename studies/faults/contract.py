@@ -39,6 +39,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'held': ('action_player', r'~/hold was called|hold'),
     'dry run': ('action_player', r'dry run'),
     'inactive': ('action_player', r'inactive'),
+    'not configured': ('action_player', r'^not configured'),
     'unconfigured': ('action_player', r'unconfigured|not configured'),
     'chunk meaning': (
         'action_player',

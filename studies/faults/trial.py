@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+import itertools
 import json
 import re
 import subprocess
@@ -18,6 +19,8 @@ from studies.faults.hands import Hands
 CEILING_S = 45.0
 """A loaded machine may take this long for what usually takes a second."""
 REASON_S = 15.0
+PAUSE_S = 2.0
+"""Commands that go on may pause for this long on a loaded machine, seldom for 0.2 s."""
 POLL_S = 0.1
 
 
@@ -200,8 +203,20 @@ def _in_force(scene: Scene, fault: Fault, outcome: Outcome, start_s: float) -> N
         if late:
             outcome.wrong.append(f'{len(late)} commands after the hold time-out, the last '
                                  f'{late[-1] - start_s:.2f} s after the fault')  # fmt: skip
-    elif not fault.quiet and not moving and scene.wait_moving(start_s) is None:
+    elif not fault.quiet:
+        _judge_flow(scene, outcome, start_s)
+
+
+def _judge_flow(scene: Scene, outcome: Outcome, start_s: float) -> None:
+    """Judge that commands went on through the fault."""
+    if scene.wait_moving(start_s) is None:
         outcome.wrong.append('commands did not go on')
+        return
+    times = [start_s, *scene.moving_since(start_s), time.time()]
+    pause_s = max(later - before for before, later in itertools.pairwise(times))
+    outcome.seen.append(f'longest pause {pause_s:.2f} s')
+    if pause_s > PAUSE_S:
+        outcome.wrong.append(f'commands paused for {pause_s:.1f} s')
 
 
 def _afterwards(scene: Scene, fault: Fault, outcome: Outcome) -> None:
@@ -224,7 +239,8 @@ def _afterwards(scene: Scene, fault: Fault, outcome: Outcome) -> None:
         scene.renew()
         again = scene.wait_moving(time.time())
         words = 'only after a new scene' if again is not None else 'never'
-        outcome.wrong.append(f'commands flow again: {words}')
+        said = [text for *_, text in scene.monitor.ask(report=True)['said']]
+        outcome.wrong.append(f'commands flow again: {words}; said {said[-4:]}')
     if fault.check is not None and (wrong := fault.check(scene)):
         outcome.wrong.append(wrong)
 

@@ -116,9 +116,12 @@ class Wire(Node):
             self._say(sent_s, 'action_player', 1, f'[{reason.code}] {reason.text}')
 
     def _say(self, sent_s: float, name: str, level: int, text: str) -> None:
-        """Keep what was said, numbers that only tick left out of the comparison."""
-        if not any(said[1] == name and said[3] == text for said in self._said[-40:]):
-            self._said.append([sent_s, name, level, text[:300]])
+        """Keep what was said, and when last."""
+        for said in self._said[-40:]:
+            if said[1] == name and said[3] == text[:300]:
+                said[0] = sent_s
+                return
+        self._said.append([sent_s, name, level, text[:300]])
 
     def _note(self, sent_s: float, moves: bool, found: list[str]) -> None:
         self._commands.append(sent_s)

@@ -46,8 +46,9 @@ def _absurd(name: str, node: str = 'action_player', **values: object) -> Fault:
         accepted = scene.kept['started']
         return str(accepted) if name not in REFUSED_WHEN_SET else ''
 
-    return Fault(name, 'set while unconfigured, then configured', inject, AT_ONCE_S + 1.0, '',
-                 remove, check=check)  # fmt: skip
+    return Fault(name, 'set while unconfigured, then configured', inject, AT_ONCE_S + 1.0,
+                 '' if name in REFUSED_WHEN_SET else 'not configured', remove,
+                 check=check)  # fmt: skip
 
 
 GOOD = {'control_rate': 20.0, 'max_joint_age': 0.3, 'output': 'twist', 'robot': 'sim_panda',

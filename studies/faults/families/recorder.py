@@ -8,6 +8,7 @@ import tempfile
 import time
 
 from mcap.reader import make_reader
+from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
 from studies.faults.contract import AT_ONCE_S
@@ -22,14 +23,18 @@ FLUSH_S = 0.5
 
 
 def _bags() -> list[Path]:
-    return sorted(FOLDER.parent.rglob('*.mcap'), key=lambda file: file.stat().st_mtime)
+    """Return all bags, the newest last: bag, bag_1, bag_2 …."""
+    return sorted(
+        FOLDER.parent.rglob('*.mcap'),
+        key=lambda file: int((file.parent.name + '_0').split('_')[1]),
+    )
 
 
 def recorded(file: Path) -> list[str]:
     """Return the marks of a bag, read as anybody reads it."""
     with file.open('rb') as stream:
         return [
-            message.data[8:-1].decode()
+            deserialize_message(message.data, String).data
             for _, _, message in make_reader(stream).iter_messages(topics=[f'/{TOPIC}'])
         ]
 
@@ -47,14 +52,12 @@ def _count(scene: Scene, number: int = 20) -> list[tuple[str, float]]:
 
 
 def _counting(act: Callable[[Scene], object]) -> Callable[[Scene], object]:
-    """Return an injection with marks before it."""
+    """Return an injection with 1 s of marks before it, once the recorder hears them."""
 
     def inject(scene: Scene) -> object:
-        if 'count' not in scene.kept:  # the topic must have been found
-            _count(scene, 40)
-            time.sleep(2.0)
-        scene.kept['marks'] = _count(scene)
-        scene.kept['bag'] = _bags()[-1]
+        bag = scene.kept['bag'] = _bags()[-1]
+        scene.until(lambda: _count(scene, 1) and recorded(bag))
+        scene.kept['marks'] = _count(scene, 40)
         scene.kept['at'] = time.time()
         return act(scene)
 
@@ -70,9 +73,15 @@ def _lost(flushed_s: float) -> Callable[[Scene], str]:
         missing = set(needed) - set(recorded(bag))
         if not (bag.parent / 'metadata.yaml').is_file():
             return 'no metadata.yaml'
-        return f'{len(missing)} of {len(needed)} messages lost' if missing else ''
+        return _told(len(missing), len(needed))
 
     return check
+
+
+def _told(missing: int, needed: int) -> str:
+    if not needed:
+        return 'no message was to be looked for'
+    return f'{missing} of {needed} messages lost' if missing else ''
 
 
 def _kill(number: int) -> Callable[[Scene], str]:
@@ -143,7 +152,8 @@ FAULTS = [
     Fault('sixty topics appear', 'while recording', _counting(_many_topics),
           remove=_fewer_topics, check=_lost(2 * FLUSH_S + 0.5)),
     Fault('the disk is full', 'RLIMIT_FSIZE 100 kB above the size of the bag',
-          _counting(_full), reason='disk', remove=_restart, check=_lost(0.0), lasts_s=2.0),
+          _counting(_full), reason='disk', remove=_restart,
+          check=_lost(FLUSH_S + AT_ONCE_S), lasts_s=2.0),
     Fault('no further files', 'RLIMIT_NOFILE 3', _counting(_no_files), remove=_restart,
           check=_lost(FLUSH_S), lasts_s=2.0),
     Fault('SIGKILL to the recorder', 'kill', _counting(_kill(signal.SIGKILL)), dies='recorder',
