@@ -337,6 +337,21 @@ def test_an_unknown_type_is_named_and_the_rest_recorded(bench):
     bench.say(bench.publisher(RELIABLE_QOS), 'one')
 
 
+def no_more_files(type_name):
+    raise OSError(errno.EMFILE, 'Too many open files')
+
+
+def test_a_topic_whose_definition_cannot_be_opened_now_is_recorded_later(bench, monkeypatch):
+    bench.start()
+    kind = 'std_msgs/msg/String'
+    with monkeypatch.context() as patched:
+        patched.setattr('worldvla_ros.nodes.recorder.message_definition', no_more_files)
+        bench.recorder._hear('/late', kind, [RELIABLE_QOS])
+    assert '/late is not recorded yet: Too many open files' in bench.message()
+    bench.recorder._hear('/late', kind, [RELIABLE_QOS])
+    assert '/late' in bench.recorder._bag
+
+
 @pytest.mark.parametrize(
     'name',
     ['os/msg/system', 'os/msg/Path', '../x/msg/Image', 'sensor_msgs/srv/SetCameraInfo',

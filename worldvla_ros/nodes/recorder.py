@@ -121,6 +121,9 @@ class RecorderNode(ManagedNode):
                 self._excluded.add(name)
                 self.status.warn(f'{name} is not recorded: {error}')
                 return False
+            except OSError as error:  # no more files may be open, for example: it may pass
+                self.status.warn(f'{name} is not recorded yet: {error.strerror or error}')
+                return False
             bag.add(name, type_name, definition)
             self._topics[name] = topic
         return True
