@@ -25,27 +25,29 @@ class Argument:
 
 
 BOOLEAN = ('true', 'false')
+OUTPUTS = ('twist', 'pose', 'trajectory', 'position', 'velocity')
 TOPICS = {
     'image': 'front camera',
     'wrist_image': 'wrist camera',
     'joint_states': 'joint states',
     'instruction': 'instructions',
-    'delta_twist_cmds': 'twist commands (output:=twist)',
-    'joint_trajectory': 'trajectory commands (output:=trajectory)',
+    'delta_twist_cmds': 'twist commands, where the robot description names none',
+    'joint_trajectory': 'trajectory commands, where the robot description names none',
     'gripper_command': 'gripper commands',
 }
 """Topics that a launch may rename, and what they carry."""
 COMMON = ('use_sim_time', 'autostart')
 TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device')
-MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input')
+MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input', 'image_transport')
 PARAMETERS = {
     'sim': ('task', 'seed'),
-    'tokenizer': TOKENIZERS,
+    'tokenizer': (*TOKENIZERS, 'image_transport'),
     'detokenizer': TOKENIZERS,
     'model': MODEL,
     'policy': MODEL,
     'action_player': ('robot', 'output', 'control_rate'),
     'shadow': ('robot',),
+    'instruction_server': (),
     'recorder': (),
 }
 """Arguments that become parameters of a node under the same name.
@@ -78,12 +80,29 @@ ARGUMENTS: dict[str, Argument] = {
         'What policy and world model take: camera images, or the image_tokens of a tokenizer.',
         ('images', 'tokens'),
     ),
+    'image_transport': Argument(
+        'raw',
+        'How camera images come: on the topic of the camera, or on topic/compressed.',
+        ('raw', 'compressed'),
+    ),
     'tokenizer': Argument('false', 'Start the tokenizer: camera images to image_tokens.', BOOLEAN),
     'detokenizer': Argument('false', 'Start the detokenizer: image_tokens to images.', BOOLEAN),
     'action_player': Argument(
         'true', 'Start the action player; false leaves it to another machine.', BOOLEAN
     ),
-    'output': Argument('twist', 'Command that the player sends.', ('twist', 'trajectory')),
+    'output': Argument(
+        '',
+        'Kind of command that the player sends; empty: as the robot description says.',
+        ('', *OUTPUTS),
+    ),
+    'dry_run': Argument(
+        'auto',
+        'Judge chunks and send nothing until ~/enable; auto: as the robot description says.',
+        ('auto', *BOOLEAN),
+    ),
+    'instruction_server': Argument(
+        'false', 'Start the server of the action execute_instruction.', BOOLEAN
+    ),
     'device': Argument('cpu', 'Torch device of the model, for example cpu or cuda:0.'),
     'dtype': Argument('auto', 'Precision of the weights, for example bfloat16 or int8.'),
     'task': Argument('pick', 'Task of the first simulated scene.', ('pick', 'push', 'put')),
@@ -163,6 +182,11 @@ class NodeSpec:
     enclave: str = ''
     required: bool = True
 
+    @property
+    def label(self) -> str:
+        """What tells the node from others of a graph: its executable, after its namespace."""
+        return '/'.join(part for part in (self.namespace.strip('/'), self.executable) if part)
+
     def ros_arguments(self) -> list[str]:
         """Return the ROS arguments that come before all others, so that any other value wins."""
         level = ['--log-level', self.log_level] if self.log_level else []
@@ -183,7 +207,7 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
             )
         choices = ARGUMENTS[name].choices
         if choices and value not in choices:
-            raise _refusal(name, ' or '.join(choices), value)
+            raise _refusal(name, ' or '.join(c or 'nothing' for c in choices), value)
     chosen = {name: argument.default for name, argument in ARGUMENTS.items()} | dict(arguments)
     _check_values(chosen)
     return chosen
@@ -224,7 +248,7 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
         nodes.append(_model(chosen))
     # a shadow commands nothing: it and a player never start together
     last = 'shadow' if chosen['shadow'] == 'true' else 'action_player'
-    for executable in ('tokenizer', 'detokenizer', last):
+    for executable in ('tokenizer', 'detokenizer', last, 'instruction_server'):
         if chosen[executable] == 'true':
             nodes.append(_managed(executable, chosen))
     if chosen['instruction'].strip():
@@ -269,6 +293,8 @@ def _managed(executable: str, chosen: Mapping[str, str], **further: object) -> N
     """Return a life-cycle node with its parameters and their files."""
     common = {'end_on_failure': True} if chosen['stop_together'] == 'true' else {}
     own = _parameters((*COMMON, *PARAMETERS[executable]), chosen)
+    if executable == 'action_player' and chosen['dry_run'] != 'auto':
+        own['enabled'] = chosen['dry_run'] == 'false'
     return replace(
         _plain(executable, chosen),
         parameters=common | own | further,

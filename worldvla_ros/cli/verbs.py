@@ -63,20 +63,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_up(verbs: argparse._SubParsersAction) -> None:
-    from worldvla_ros.graph import ARGUMENTS
+    from worldvla_ros.graph import ARGUMENTS, BOOLEAN
 
     up = add_verb(
         verbs, 'up', _up, 'Start the graph and keep it running until Ctrl-C.',
         'worldvla up --instruction "pick up the red cube"',
     )  # fmt: skip
     for name, argument in ARGUMENTS.items():
-        up.add_argument(
+        flag = up.add_argument(
             f'--{name.replace("_", "-")}',
             default=argument.default,
             choices=argument.choices or None,
             help=argument.description,
             dest=name,
         )
+        if set(BOOLEAN) <= set(argument.choices):  # --dry-run is --dry-run true
+            flag.nargs, flag.const = '?', 'true'
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -39,6 +39,18 @@ from worldvla_ros.robot.safety import Mode
 TICKS_PER_PERIOD = 2
 """ROS time may pass at another rate than the steady clock that ticks; see `robot.safety.Pace`."""
 STANDING = TwistCommand(np.zeros(3), np.zeros(3), 0.0)
+ENABLED = 'send commands; false is a dry run, see ~/enable'
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the parameters say."""
+
+    robot: RobotConfig
+    output: str
+    period_s: float
+    max_joint_age_s: float
+    enabled: bool
 
 
 @dataclass(frozen=True)
@@ -73,25 +85,40 @@ class ActionPlayerNode(ManagedNode):
         Raises:
             WorldVLAError: The robot description cannot be used or a parameter is wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        arm = Arm(robot)
+        given = self.read_parameters()
+        if given.output not in OUTPUTS:
+            expected = ' or '.join(OUTPUTS)
+            raise ConfigError('parameter output', expected=expected, got=repr(given.output))
+        arm = Arm(given.robot)
+        player = Player(
+            arm,
+            output=given.output,
+            period_s=given.period_s,
+            max_joint_age_s=given.max_joint_age_s,
+            enabled=given.enabled,
+        )
+        self._built = self._create_interfaces(arm, given.output, given.period_s, player)
+        self._report_mode('configured')
+
+    def read_parameters(self) -> Settings:
+        """Declare and read all parameters.
+
+        Raises:
+            WorldVLAError: The robot description cannot be used or a parameter is wrong.
+        """
         output = declare(self, 'output', 'twist', f'command to send: {" or ".join(OUTPUTS)}')
-        if output not in OUTPUTS:
-            raise ConfigError('parameter output', expected=' or '.join(OUTPUTS), got=repr(output))
         rate = declare(
             self, 'control_rate', 20.0, 'commands per second [Hz]: 1 / dt of chunks', 1.0, 200.0
         )
         age = declare(
             self, 'max_joint_age', 0.3, 'oldest joint state that is acted on [s]', 0.01, 10.0
         )
-        enabled = declare(
-            self, 'enabled', not robot.dry_run, 'send commands; false is a dry run, see ~/enable'
-        )
-        player = Player(
-            arm, output=output, period_s=1 / rate, max_joint_age_s=age, enabled=enabled
-        )
-        self._built = self._create_interfaces(arm, output, 1 / rate, player)
-        self._report_mode('configured')
+        robot_name = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
+        # false until a robot says otherwise, so that it is declared where there is no such robot
+        declare(self, 'enabled', False, ENABLED)
+        robot = load_robot(robot_name)
+        enabled = declare(self, 'enabled', not robot.dry_run, ENABLED)
+        return Settings(robot, output, 1 / rate, age, enabled)
 
     def deactivate(self) -> None:
         """Stop the robot and forget the chunk."""

@@ -57,9 +57,7 @@ class RecorderNode(ManagedNode):
         Raises:
             ConfigError: The folder cannot be written.
         """
-        folder = declare(self, 'folder', 'bag', 'folder of the bag; a number is added to its name '
-                         'where it holds one already')  # fmt: skip
-        exclude = declare(self, 'exclude', ['wrist_image'], 'topics not to record')
+        folder, exclude = self.read_parameters()
         self._excluded = {*IGNORED, *(self.resolve_topic_name(name) for name in exclude)}
         try:
             self._bag = Bag(folder)
@@ -71,6 +69,16 @@ class RecorderNode(ManagedNode):
             ) from error
         self.every(DISCOVER_S, self._discover)
         self.every(WRITE_S, self._flush)
+
+    def read_parameters(self) -> tuple[str, list[str]]:
+        """Return the folder of the bag, and the topics that are not recorded.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        folder = declare(self, 'folder', 'bag', 'folder of the bag; a number is added to its name '
+                         'where it holds one already')  # fmt: skip
+        return folder, declare(self, 'exclude', ['wrist_image'], 'topics not to record')
 
     def activate(self) -> None:
         """Begin to hear topics."""

@@ -51,11 +51,8 @@ class ShadowNode(ManagedNode):
         Raises:
             WorldVLAError: The description cannot be used, or a parameter is wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        age_s = declare(
-            self, 'max_joint_age', 0.3, 'oldest joint state that is used [s]', 0.01, 10.0
-        )
-        urdf = declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`')
+        name, age_s, urdf = self.read_parameters()
+        robot = load_robot(name)
         arm = Arm(robot, urdf or None)
         self._built = Configured(
             arm=arm,
@@ -68,6 +65,19 @@ class ShadowNode(ManagedNode):
         self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
         self.status.keep(robot=robot.name)
         self.status.ok('configured')
+
+    def read_parameters(self) -> tuple[str, float, str]:
+        """Declare and return robot, longest age of joint states [s] and URDF.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        super().read_parameters()
+        return (
+            declare(self, 'robot', 'sim_panda', 'robot name or YAML file'),
+            declare(self, 'max_joint_age', 0.3, 'oldest joint state that is used [s]', 0.01, 10.0),
+            declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`'),
+        )
 
     def deactivate(self) -> None:
         """Forget what was measured."""

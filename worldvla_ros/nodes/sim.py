@@ -73,19 +73,27 @@ class SimNode(ManagedNode):
         Raises:
             ConfigError: A parameter is wrong.
         """
-        self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
+        self.read_parameters()
         if self._task not in KINDS:
             raise ConfigError(
                 'parameter task', expected=f'one of {", ".join(KINDS)}', got=repr(self._task)
             )
         self._scene = (self._task, '')
+        self._create_interfaces()
+
+    def read_parameters(self) -> None:
+        """Declare and read all parameters.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
         self._seed = declare(self, 'seed', 8000, 'seed of the first scene', 0, 2**31 - 1)
         self._size = declare(self, 'image_size', 128, 'side of the images [px]', 32, 512)
         self._publish_clock = declare(self, 'publish_clock', False, 'publish /clock')
         self._timeout_s = declare(
             self, 'command_timeout', 0.15, 'age at which a command ends [s]', 0.01, 5.0
         )
-        self._create_interfaces()
 
     def activate(self) -> None:
         """Start the world."""
