@@ -30,7 +30,12 @@ from worldvla_ros.processes.supervisor import MODULES, Processes
 FOLDER = Path(__file__).resolve().parents[1] / 'config/security'
 GRAPHS: tuple[dict[str, str], ...] = (
     {'instruction': 'pick up the red cube', 'record': 'bag'},
-    {'output': 'trajectory', 'imagine': 'false', 'use_sim_time': 'true'},
+    {
+        'output': 'trajectory',
+        'imagine': 'false',
+        'use_sim_time': 'true',
+        'instruction_server': 'true',
+    },
     {
         'input': 'tokens',
         'tokenizer': 'true',

@@ -49,6 +49,7 @@ class RecorderNode(ManagedNode):
         """Create the node."""
         super().__init__('recorder')
         self._bag: Bag | None = None
+        self._moves = 0
         self._topics: dict[str, Topic] = {}
 
     def configure(self) -> None:

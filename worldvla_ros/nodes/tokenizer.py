@@ -42,7 +42,7 @@ from worldvla_ros.nodes.runtime import (
     seconds,
 )
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.observation import checked_instruction
+from worldvla_ros.observation import Observation, checked_instruction
 from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointBuffer, robot_state
