@@ -49,6 +49,9 @@ TOGETHER = {'model': ('policy', 'world_model')}
 """Executables of several nodes."""
 EVERYTHING = {'recorder': 'subscribe'}
 """Nodes that do this with every topic."""
+WITH_TF2_MSGS = {('topics', 'subscribe'): {'/tf', '/tf_static'}}
+FURTHER = {'policy': WITH_TF2_MSGS}
+"""What nodes do where a package is installed that may not be here."""
 START_S = 90.0
 SETTLED_S = 3.0
 RULES = {
@@ -59,6 +62,8 @@ RULES = {
     ('actions', 'execute'): get_action_server_names_and_types_by_node,
     ('actions', 'call'): get_action_client_names_and_types_by_node,
 }
+GLOBAL = ('/rosout', '/parameter_events', '/clock', '/tf', '/tf_static')
+"""Topics that no namespace moves."""
 Rules = dict[tuple[str, str], set[str]]
 
 
@@ -149,6 +154,7 @@ def rules_of(probe: Node, name: str) -> Rules:
             listed = {topic for topic in listed if '/_action/' not in topic}
         if rule == EVERYTHING.get(name):
             listed = {'/*'}
+        listed |= FURTHER.get(name, {}).get((kind, rule), set())
         rules[kind, rule] = {relative(topic, name) for topic in listed}
     return rules
 
@@ -157,7 +163,7 @@ def relative(topic: str, name: str) -> str:
     """Return a name as the code of a node has it: private, relative, or of ROS itself."""
     if topic.startswith(f'/{name}/'):
         return '~' + topic.removeprefix(f'/{name}')
-    return topic if topic in ('/rosout', '/parameter_events', '/clock') else topic[1:]
+    return topic if topic in GLOBAL else topic[1:]
 
 
 def policy(executable: str, nodes: Mapping[str, Rules]) -> str:
