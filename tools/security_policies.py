@@ -53,7 +53,7 @@ WITH_TF2_MSGS = {('topics', 'subscribe'): {'/tf', '/tf_static'}}
 FURTHER = {'policy': WITH_TF2_MSGS}
 """What nodes do where a package is installed that may not be here."""
 START_S = 90.0
-SETTLED_S = 3.0
+SETTLED_S = 5.0
 RULES = {
     ('topics', 'publish'): Node.get_publisher_names_and_types_by_node,
     ('topics', 'subscribe'): Node.get_subscriber_names_and_types_by_node,
