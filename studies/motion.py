@@ -10,7 +10,7 @@ with noise, a policy whose latency varies. What each way commands is sampled at 
     QP        robot/planner.py
 
 Prints a table in Markdown. Accelerations and jerks are differences of the sampled velocities over
-`SAMPLE_S`, so that a step counts by its size.
+`SMOOTHED_S`, so that a step counts by its size.
 """
 
 import argparse
@@ -107,9 +107,9 @@ def by_motion(arm: Arm, came, times) -> tuple[np.ndarray, np.ndarray, list[float
                 found = arm.solve(start, _moved(arm, start, place))
                 start = found.joints
                 reading = JointReading(start, 0.08, now_s)
-            begun_s = time.perf_counter()
+            begun_s = time.thread_time()
             refusal = motion.offer(chunk, now_s, reading)
-            taken.append(time.perf_counter() - begun_s)
+            taken.append(time.thread_time() - begun_s)
             if refusal is not None:
                 print(f'refused at {now_s:.2f} s: {refusal}')
         point = motion.at(now_s)
@@ -168,10 +168,10 @@ def by_ruckig(arm: Arm, came, times) -> tuple[np.ndarray, np.ndarray, list[float
             if action is None:
                 given.target_velocity = [0.0] * 3
             given.minimum_duration = DT
-        begun_s = time.perf_counter()
+        begun_s = time.thread_time()
         otg.update(given, result)
         if result.new_calculation:
-            taken.append(time.perf_counter() - begun_s)
+            taken.append(time.thread_time() - begun_s)
         places.append(np.array(result.new_position))
         speeds.append(np.array(result.new_velocity))
         result.pass_to_input(given)
@@ -194,7 +194,7 @@ def figures(places: np.ndarray, speeds: np.ndarray, taken: list[float], times) -
         'largest acceleration step in 4 ms [m/s²]': _step(a),
         'distance from the curve, RMS [mm]': 1e3 * lags[best],
         'behind it [ms]': 5.0 * best,
-        'to plan, median [ms]': 1e3 * float(np.median(taken)) if taken else 0.0,
+        'CPU time to plan, median [ms]': 1e3 * float(np.median(taken)) if taken else 0.0,
     }
 
 

@@ -1,6 +1,8 @@
 """Tokenizers come without the transformer, and do what those of the whole checkpoint do."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 from publish import write_published
@@ -41,6 +43,16 @@ def test_three_files_are_enough(three_files, tiny_checkpoint, picture):
 def test_no_transformer_is_built(tiny_folder, monkeypatch):
     monkeypatch.setattr(folder_module, 'Transformer', None)
     assert load_tokenizers(tiny_folder).codebook
+
+
+def test_loading_imports_no_compiler(tiny_folder):
+    code = (
+        'import sys; from worldvla_ros.checkpoint.folder import load; '
+        f'load({str(tiny_folder)!r}); '
+        "assert not {'sympy', 'torch._dynamo'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_those_of_a_published_folder_load_too(tmp_path, picture):

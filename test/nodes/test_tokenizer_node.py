@@ -152,8 +152,7 @@ def test_an_image_that_must_not_be_encoded_is_refused_with_a_reason(tokenizer, f
     on.send(message, 'image', SENSOR_QOS)
     assert on.wait_message(words).startswith('not encoded: ')
     on.image()
-    on.wait_message('encoding')
-    assert on.nodes[0]._count == 1
+    on.until(lambda: on.nodes[0]._count == 1, 'the next image')
 
 
 def compressed(image, kind='PNG'):
@@ -245,6 +244,28 @@ def test_joints_that_are_not_finite_are_refused_by_name(tokenizer):
     message.header.stamp = time_message(on.now_s())
     on.send(message, 'joint_states', JOINTS_QOS)
     assert JOINTS[0] in on.wait_message('not finite')
+
+
+def test_bad_joints_are_nobodys_concern_where_no_state_is_asked_for(tokenizer):
+    on = tokenizer()
+    message = JointState(name=JOINTS, position=[np.nan, *HOME[1:]])
+    message.header.stamp = time_message(on.now_s())
+    on.send(message, 'joint_states', JOINTS_QOS)
+    on.image()
+    on.wait_message('nobody listens')
+
+
+def test_an_instruction_from_before_keeps_its_time(tokenizer):
+    on = tokenizer()
+    node = on.nodes[0]
+    node.trigger_deactivate()
+    on.send(String(data='lift it'), 'instruction', QoSProfile(depth=1))
+    on.until(lambda: node._instruction, 'the instruction')
+    told_s = on.now_s()
+    node.trigger_activate()
+    on.listen(TokenIds, 'instruction_tokens', LATCHED_QOS)
+    made = on.until(lambda: on.heard['instruction_tokens'], 'ids')[0]
+    assert seconds(made.header.stamp) <= told_s
 
 
 def test_a_checkpoint_without_a_state_hears_no_joints(tokenizer, tiny_checkpoint):

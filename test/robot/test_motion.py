@@ -264,6 +264,20 @@ class TestSpeed:
         _, points = run(motion, 0.0, 5.0)
         assert max(np.linalg.norm(point.tip.linear) for point in points) <= SPEED
 
+    def test_joints_may_slow_down_a_chunk_whose_tip_is_slow_enough(self):
+        arm = FakeArm(max_slowdown=1.0)
+        arm.velocity = np.full(6, 0.15)
+        motion = Motion(arm, output='position')
+        assert motion.offer(chunk(along_x(0.01)), 0.0, reading()) is None
+        assert motion.slowdown == pytest.approx(0.2 / 0.15, rel=1e-3)
+        _, points = run(motion, 0.0, 4.0)
+        assert place(points)[0] == pytest.approx(0.6, abs=1e-3)
+        assert max(abs(point.joints.velocities).max() for point in points) <= 0.15
+        arm.velocity = np.full(6, 0.09)
+        refusal = motion.offer(chunk(along_x(-0.01), 4.0, number=1), 4.0, reading(HOME))
+        assert refusal.guard == 'speed'
+        assert 'limits.max_slowdown 1' in refusal.limit
+
     def test_an_override_plays_slower_from_now_on(self):
         motion = tip_motion()
         motion.offer(chunk(along_x(0.005)), 0.0, reading())

@@ -180,8 +180,8 @@ def test_a_description_that_does_not_fit_the_urdf_is_told_how(changed, words):
         (joint('q1', 'base', 'one', 'nan 0 0'), "origin of q1': xyz: expected 3 finite numbers"),
         (joint('q1', 'base', 'one', 'inf 0 0'), "origin of q1': xyz: expected 3 finite numbers"),
         (joint('q1', 'base', 'one', '100.1 0 0'), "of at most 100, got '100.1 0 0'"),
-        (joint('q1', 'base', 'one', limit='<limit lower="2" upper="1"/>'), 'upper, got 2.0 and 1.0'),
-        (joint('q1', 'base', 'one', limit='<limit lower="x" upper="1"/>'), 'lower: expected a number'),
+        (joint('q1', 'base', 'one', limit='<limit lower="2" upper="1"/>'), 'got 2.0 and 1.0'),
+        (joint('q1', 'base', 'one', limit='<limit lower="x" upper="1"/>'), 'lower: expected a'),
     ],
 )  # fmt: skip
 def test_a_joint_that_cannot_be_moved_is_named(part, words):

@@ -36,6 +36,7 @@ from worldvla_ros.checkpoint.weights import (
     open_safetensors,
     read_network,
     stored_dtype,
+    without_memory,
 )
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.inference.engine import Engine
@@ -180,7 +181,7 @@ def empty_networks(opened: Opened) -> tuple[Transformer, VQGAN]:
     Raises:
         CheckpointError: Names or shapes of the tensors are not those of the networks.
     """
-    with torch.device('meta'):
+    with without_memory():
         model = Transformer(opened.spec.transformer, opened.spec.action_head)
         vqgan = VQGAN(opened.spec.vqgan)
     check_tensors(model, opened.transformer, opened.where)

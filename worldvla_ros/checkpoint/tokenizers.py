@@ -15,7 +15,13 @@ from worldvla_ros.checkpoint.folder import TEXT_FILE, VQGAN_FILE, open_folder, s
 from worldvla_ros.checkpoint.hardware import choose_device
 from worldvla_ros.checkpoint.identity import codebook_identity, state_identity, text_identity
 from worldvla_ros.checkpoint.spec import SPEC_FILE, CheckpointSpec, read_spec_file
-from worldvla_ros.checkpoint.weights import Tensors, check_tensors, open_safetensors, read_network
+from worldvla_ros.checkpoint.weights import (
+    Tensors,
+    check_tensors,
+    open_safetensors,
+    read_network,
+    without_memory,
+)
 from worldvla_ros.inference.image_codes import ImageCodes
 from worldvla_ros.inference.shortage import explain_shortage
 from worldvla_ros.model.vqgan import VQGAN
@@ -83,7 +89,7 @@ def load_tokenizers(
     """
     device = choose_device(device)
     spec, text, tensors = _open(Path(path), profile)
-    with torch.device('meta'):
+    with without_memory():
         vqgan = VQGAN(spec.vqgan)
     check_tensors(vqgan, tensors, VQGAN_FILE)
     with explain_shortage(f'loading the tokenizers of {path}', 'the image tokenizer'):

@@ -66,7 +66,7 @@ class Configured:
         arm: The robot's arm.
         tokenizers: Encode.
         cameras: The checkpoint's cameras as they are heard.
-        paces: How often each camera is encoded, and the state under `joint_states`.
+        paces: How often each camera is encoded, and under `joint_states` the state.
         mail: The newest image of each camera.
         joints: The newest joint positions.
         always: Whether to encode where nobody listens.
@@ -99,7 +99,7 @@ class TokenizerNode(ModelNode):
     def __init__(self, host: ModelHost | None = None) -> None:
         """Create the node."""
         super().__init__('tokenizer', host)
-        self._instruction = ''
+        self._instruction, self._told_s = '', 0.0
         self._count = 0
         self._built: Configured | None = None
 
@@ -147,7 +147,12 @@ class TokenizerNode(ModelNode):
             robot=declare(self, 'robot', 'sim_panda', 'robot name or YAML file'),
             always=declare(self, 'always', False, 'encode where nobody listens as well'),
             max_rate=declare(
-                self, 'max_rate', 30.0, 'most images per second of each camera [Hz]', 0.1, 200.0
+                self,
+                'max_rate',
+                30.0,
+                'most images of a camera, and states, per second [Hz]',
+                0.1,
+                200.0,
             ),
             max_joint_age_s=declare(
                 self, 'max_joint_age', 0.3, 'oldest joint state that is encoded [s]', 0.01, 10.0
@@ -207,40 +212,38 @@ class TokenizerNode(ModelNode):
 
     def _on_instruction(self, message: String) -> None:
         if message.data != self._instruction:  # a latched one comes twice
-            self._instruction = message.data
+            self._instruction, self._told_s = message.data, self.now_s()
             self._publish_instruction()
 
     def _publish_instruction(self) -> None:
         if not self.active or not self._instruction:
             return
-        configured, header = self._configured, Header(stamp=time_message(self.now_s()))
-        tokenizers = configured.tokenizers
+        tokenizers = self._configured.tokenizers
         try:
             text = checked_instruction(self._instruction)
             ids = tokenizers.sequences.text_ids(text)
         except WorldVLAError as error:
             self.refuse(error, key=error.problem)
             return
+        header = Header(stamp=time_message(self._told_s))
         kind = TokenIds.KIND_INSTRUCTION
-        made = ids_to_message(ids, header, kind, tokenizers.text_id, text)
-        configured.instructions.publish(made)
+        self._configured.instructions.publish(
+            ids_to_message(ids, header, kind, tokenizers.text_id, text)
+        )
         self.status.ok(f'instruction: {text[:80]!r}', key='instruction')
 
     def _on_joints(self, message: JointState) -> None:
         configured = self._configured
-        try:
+        wanted = self.active and configured.wanted(configured.states)
+        try:  # joints come in several messages: each is kept, wanted or not
             configured.joints.put(
                 list(message.name), np.asarray(message.position), seconds(message.header.stamp)
             )
-            pace = configured.paces['joint_states']
-            if (
-                self.active
-                and configured.wanted(configured.states)
-                and pace.take(time.monotonic())
-            ):
+            if wanted and configured.paces['joint_states'].take(time.monotonic()):
                 configured.states.publish(self._state(configured))
         except ObservationError as error:
-            self.refuse(error, key=error.problem)
+            if wanted:
+                self.refuse(error, key=error.problem)
 
     def _state(self, configured: Configured) -> TokenIds:
         """Return the newest state as ids.

@@ -116,8 +116,8 @@ class JointSpace:
         """Return the coordinates of a joint pose: float[n] → float64[n]."""
         return np.asarray(joints, np.float64)
 
-    def pace(self, way: Way, dt: float) -> float:
-        """Return by what factor a line is faster than joints and tip may be.
+    def pace(self, way: Way, dt: float) -> tuple[float, float]:
+        """Return by what factor actions are faster than allowed, and their joints than joints are.
 
         The first move of absolute actions does not count: it also makes good for what the arm
         lags behind, which the path does as fast as limits allow.
@@ -127,8 +127,8 @@ class JointSpace:
             rates = rates[1:]
         joints = float((rates / self._arm.velocity).max(initial=0.0))
         if self._kind != 'cartesian_delta':
-            return joints
-        return max(joints, tip_pace(way.reference, dt, self._arm.robot))
+            return joints, joints
+        return (asked := tip_pace(way.reference, dt, self._arm.robot)), max(joints, asked)
 
     def limits(self, wanted: np.ndarray, place: Place, share: float) -> MotionLimits:
         """Return the limits of the joints, and of speed not much more than their line asks for.

@@ -37,7 +37,9 @@ BACK_S = 0.02
 GAP_S = 0.2
 """After so long without being asked, a path has not been followed."""
 AHEAD_S = 1.0
-"""How long before that."""
+"""How long before the end of a path that stops short of its actions the next is planned [s]."""
+AGAIN_S = 0.1
+"""After how long it is tried again where there was none [s]."""
 SLOWEST = 0.01
 """The least speed override."""
 
@@ -82,6 +84,7 @@ class Motion:
         self._reference: np.ndarray | None = None
         self._width = math.nan
         self._now_s = self._seen_s = -math.inf
+        self._tried_s = -math.inf
         self._share = 1.0
         self._paused = self._stopping = False
 
@@ -226,9 +229,8 @@ class Motion:
         now_s = self._tick(now_s)
         self._share = share
         playing = self._playing
-        if playing is None or playing.source is None or now_s >= playing.played_s:
-            return None
-        if self._paused:
+        idle = playing is None or playing.source is None or now_s >= playing.played_s
+        if idle or self._paused:
             return None
         return self._splice(self._chunks, now_s)
 
@@ -277,6 +279,7 @@ class Motion:
         self._chunks.clear()
         self._reference = None
         self._now_s = self._seen_s = now_s
+        self._tried_s = -math.inf
         if playing is not None:
             self._slow(playing, playing.path.at(seen_s), now_s)
 
@@ -353,7 +356,8 @@ class Motion:
         """Plan further where the path ends before the actions."""
         playing = self._playing
         assert playing is not None
-        if now_s > playing.played_s - AHEAD_S:
+        if now_s > max(playing.played_s - AHEAD_S, self._tried_s + AGAIN_S):
+            self._tried_s = now_s
             self._splice(self._chunks, now_s)
 
     def _splice(

@@ -25,8 +25,11 @@ HORIZON_S = 3.0
 """How far ahead a path follows actions, at most; it is planned anew before that ends."""
 WAYPOINT_S = 0.2
 """The longest time between waypoints, where actions are played very slowly."""
-TRIES = 4
+TRIES = 6
 """How often a path is planned anew because the tip is too fast on it or leaves the workspace."""
+FURTHER = 2.0
+"""How much beyond max_slowdown a chunk whose actions are slow enough may be slowed, where joints
+near a singular pose, or the path on its way round corners, are too fast."""
 SLOWER = 1.25
 """By how much slower it is then played, where it leaves the workspace."""
 
@@ -39,6 +42,8 @@ class Setpoint:
         joints: Of the joints; None where the path is one of the tip.
         width: Opening width of the gripper [m].
         progress: Actions of the newest chunk that are done; not a number where none is played.
+        place: Where the path is, in its own coordinates.
+        space: Knows what these mean.
     """
 
     joints: State | None
@@ -153,9 +158,10 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
     if len(way.line.rows) < 2:
         value, remedy = 'a pose that the arm cannot reach', 'Move the arm to where it can.'
         return Refusal('reach', value, 'a pose within reach', chunk.stamp_s, remedy)
-    pace, share = max(1.0, space.pace(way, chunk.dt)), 1.0
-    if pace > most * (1 + WHOLE):
-        return _too_fast(pace, most, chunk.stamp_s)
+    asked, needed = space.pace(way, chunk.dt)
+    if asked > most * (1 + WHOLE) or needed > most * FURTHER:
+        return _too_fast(max(asked, needed), most, chunk.stamp_s)
+    pace, share, most = max(1.0, needed), 1.0, most * FURTHER
     for _ in range(TRIES):
         step_s = chunk.dt * pace / request.speed
         wanted = np.abs(way.line.rates()).max(axis=0) / step_s
@@ -172,7 +178,7 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
         ratio = max(ratio, SLOWER) if refusal is not None else ratio * 1.01
         slower = min(most, pace * ratio)
         share, pace = share * min(1.0, slower / pace / ratio), slower
-    return refusal or _too_fast(pace * ratio, most, chunk.stamp_s)
+    return refusal or _too_fast(pace * ratio, robot.limits.max_slowdown, chunk.stamp_s)
 
 
 def _too_fast(pace: float, most: float, stamp_s: float) -> Refusal:

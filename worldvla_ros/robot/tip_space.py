@@ -90,9 +90,10 @@ class TipSpace:
         assert place.anchor is not None
         return np.concatenate([pose[:3, 3], rotation_vector(pose[:3, :3] @ place.anchor.T)])
 
-    def pace(self, way: Way, dt: float) -> float:
-        """Return by what factor a line is faster than the tip may be; 1 is as fast as allowed."""
-        return tip_pace(way.line, dt, self._arm.robot)
+    def pace(self, way: Way, dt: float) -> tuple[float, float]:
+        """Return by what factor actions are faster than the tip may be, twice; 1 is allowed."""
+        pace = tip_pace(way.line, dt, self._arm.robot)
+        return pace, pace
 
     def limits(self, wanted: np.ndarray, place: Place, share: float) -> MotionLimits:
         """Return limits per coordinate whose boxes lie within the limits of the tip.

@@ -24,6 +24,8 @@ from worldvla_ros.tokenizers.vocab import Vocabulary
 
 SHARED_ROLE = 0
 PAST_ACTION_ROLE = -1
+MARKER = '\0'
+"""In place of the instruction, where wording is checked; no sentence holds it."""
 UNDECIDED = -1
 """In place of an id that is decided only while decoding, see `Sequence.undecided`."""
 
@@ -46,7 +48,7 @@ class Prompts:
             CheckpointError: `{task}` is missing, or there is another place.
         """
         try:
-            fits = self.action.format(task='<task>') != self.action
+            fits = MARKER in self.action.format(task=MARKER) and MARKER not in self.action
         except (KeyError, IndexError, ValueError):
             fits = False
         if not fits:
