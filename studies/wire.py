@@ -43,6 +43,7 @@ from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.msg import ActionChunk, ImageTokens
 from worldvla_ros.nodes.convert import array_to_image
 from worldvla_ros.nodes.runtime import SENSOR_QOS
+from worldvla_ros.pixels import compressed_pixels
 from worldvla_ros.sim.experts import expert_action
 from worldvla_ros.sim.tabletop import TabletopEnv
 
@@ -54,7 +55,6 @@ import time
 from worldvla_ros.checkpoint.folder import demo_path, load
 from worldvla_ros.checkpoint.tokenizers import load_tokenizers
 from worldvla_ros.nodes import model, tokenizer
-from worldvla_ros.pixels import compressed_pixels
 
 def resident():
     lines = open('/proc/self/status').read().splitlines()
