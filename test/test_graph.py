@@ -88,6 +88,15 @@ def test_a_first_sentence_is_said_by_a_node_of_its_own():
     assert 'say' not in names(instruction=' ')
 
 
+def test_a_shadow_starts_instead_of_what_commands():
+    for further in ({}, {'action_player': 'true'}, {'action_player': 'false'}):
+        started = names(shadow='true', **further)
+        assert 'shadow' in started
+        assert 'action_player' not in started
+    assert graph(shadow='true', robot='panda_servo')['shadow'].parameters['robot'] == 'panda_servo'
+    assert 'shadow' not in names()
+
+
 def test_recorder_and_rviz_start_on_request():
     assert names(record='bag', rviz='true')[-2:] == ['recorder', 'rviz2']
 
@@ -488,5 +497,6 @@ def test_the_real_launch_system_starts_the_nodes_of_the_graph():
 def test_booleans_are_told_from_words():
     assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
         'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'instruction_server',
+        'shadow',
         'autostart', 'stop_together', 'use_sim_time', 'rviz',
     ]  # fmt: skip

@@ -46,6 +46,7 @@ PARAMETERS = {
     'model': MODEL,
     'policy': MODEL,
     'action_player': ('robot', 'output', 'control_rate'),
+    'shadow': ('robot',),
     'instruction_server': (),
     'recorder': (),
 }
@@ -106,6 +107,11 @@ ARGUMENTS: dict[str, Argument] = {
     'dtype': Argument('auto', 'Precision of the weights, for example bfloat16 or int8.'),
     'task': Argument('pick', 'Task of the first simulated scene.', ('pick', 'push', 'put')),
     'seed': Argument('8000', 'Seed of the first simulated scene.'),
+    'shadow': Argument(
+        'false',
+        'Start, instead of the player, what compares chunks with another controller.',
+        BOOLEAN,
+    ),
     'record': Argument('', 'Folder for an MCAP bag of the run; empty records nothing.'),
     'params_file': Argument(
         '',
@@ -121,6 +127,9 @@ ARGUMENTS: dict[str, Argument] = {
         'true', 'Stop the launch with an error where one of its nodes ends.', BOOLEAN
     ),
     'namespace': Argument('', 'Namespace of all nodes.'),
+    'enclaves': Argument(
+        '', 'Where the SROS2 enclaves of the executables lie, such as /worldvla; empty uses none.'
+    ),
     **{
         f'{topic}_topic': Argument(topic, f'Topic of the {carries}.')
         for topic, carries in TOPICS.items()
@@ -136,6 +145,7 @@ ARGUMENTS: dict[str, Argument] = {
 }
 NAME = r'[A-Za-z_][A-Za-z0-9_]*'
 NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
+ENCLAVES = re.compile(rf'(/{NAME})+/?')
 TOPIC = re.compile(rf'/?{NAME}(/{NAME})*')
 POSITIVE = re.compile(r'(?=.*[1-9])[0-9]{1,6}(\.[0-9]{1,6})?')
 
@@ -155,6 +165,7 @@ class NodeSpec:
         remappings: (from, to) pairs.
         arguments: Further command-line arguments.
         log_level: Log level, empty for that of the program.
+        enclave: SROS2 enclave of the process, see config/security; empty for none.
         required: Whether the graph ends when this node does.
     """
 
@@ -168,6 +179,7 @@ class NodeSpec:
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
     log_level: str = ''
+    enclave: str = ''
     required: bool = True
 
     @property
@@ -178,6 +190,7 @@ class NodeSpec:
     def ros_arguments(self) -> list[str]:
         """Return the ROS arguments that come before all others, so that any other value wins."""
         level = ['--log-level', self.log_level] if self.log_level else []
+        level += ['--enclave', self.enclave] if self.enclave else []
         return level + (['--params-file', self.defaults_file] if self.defaults_file else [])
 
 
@@ -210,6 +223,8 @@ def _check_values(chosen: Mapping[str, str]) -> None:
     words = 'letters, digits and underscores, none beginning with a digit, joined by slashes'
     if not NAMESPACE.fullmatch(chosen['namespace']):
         raise _refusal('namespace', words, chosen['namespace'])
+    if chosen['enclaves'] and not ENCLAVES.fullmatch(chosen['enclaves']):
+        raise _refusal('enclaves', 'a path such as /worldvla', chosen['enclaves'])
     for topic in TOPICS:
         if not TOPIC.fullmatch(chosen[f'{topic}_topic']):
             raise _refusal(f'{topic}_topic', words, chosen[f'{topic}_topic'])
@@ -231,7 +246,9 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     nodes = [_sim(chosen)] if _simulated(chosen) else []
     if chosen['policy'] == 'true':
         nodes.append(_model(chosen))
-    for executable in ('tokenizer', 'detokenizer', 'action_player', 'instruction_server'):
+    # a shadow commands nothing: it and a player never start together
+    last = 'shadow' if chosen['shadow'] == 'true' else 'action_player'
+    for executable in ('tokenizer', 'detokenizer', last, 'instruction_server'):
         if chosen[executable] == 'true':
             nodes.append(_managed(executable, chosen))
     if chosen['instruction'].strip():
@@ -295,6 +312,7 @@ def _plain(executable: str, chosen: Mapping[str, str]) -> NodeSpec:
         namespace=chosen['namespace'],
         remappings=tuple((topic, target) for topic, target in renamed if topic != target),
         log_level='' if chosen['log_level'] == 'info' else chosen['log_level'],
+        enclave=f'{chosen["enclaves"].rstrip("/")}/{executable}' if chosen['enclaves'] else '',
         required=chosen['stop_together'] == 'true',
     )
 

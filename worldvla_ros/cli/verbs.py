@@ -11,6 +11,7 @@ import sys
 from worldvla_ros.cli.bench import add_bench
 from worldvla_ros.cli.checkpoints import add_checkpoints
 from worldvla_ros.cli.evaluate import add_eval
+from worldvla_ros.cli.operate import add_operate
 from worldvla_ros.cli.parts import (
     TASKS,
     accept_any_terminal,
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add_eval(verbs)
     add_bench(verbs)
     _add_imagine(verbs)
+    add_operate(verbs)
     add_checkpoints(verbs)
     add_robots(verbs)
     return top

@@ -18,13 +18,13 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from worldvla_ros.checkpoint.hardware import arithmetic
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input, declare_input
 from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
-from worldvla_ros.nodes.history import ImageHistory, Instant
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
@@ -36,6 +36,7 @@ from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.reasons import Reason
+from worldvla_ros.robot.pairing import ImageHistory, Instant
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0
@@ -65,6 +66,7 @@ class Configured:
         cameras: The checkpoint's cameras as they are heard.
         spec: What the checkpoint means.
         policy: Acts.
+        arithmetic: How its numbers are rounded, see `checkpoint.hardware`.
         max_age_s: Oldest image that is answered [s].
         max_skew_s: Largest time between cameras [s].
         rate: Chunks per second at most.
@@ -79,6 +81,7 @@ class Configured:
     cameras: CameraInput
     spec: CheckpointSpec
     policy: Policy
+    arithmetic: str
     max_age_s: float
     max_skew_s: float
     rate: RateLimit
@@ -133,6 +136,7 @@ class PolicyNode(ModelNode):
             cameras=cameras,
             spec=spec,
             policy=Policy(checkpoint, None if given.decoding == 'auto' else given.decoding),
+            arithmetic=arithmetic(checkpoint.model),
             max_age_s=given.max_age_s,
             max_skew_s=given.max_skew_s,
             rate=RateLimit(given.max_rate),
@@ -286,7 +290,11 @@ class PolicyNode(ModelNode):
 
     def _keep_figures(self) -> None:
         """Say with every status which model and robot this is, and how TF agrees."""
-        figures = {'model': self._model_id, 'robot': self._configured.arm.robot.name}
+        configured = self._configured
+        figures = {'model': self._model_id, 'robot': configured.arm.robot.name}
+        # what `worldvla replay` must find again to get the same tokens
+        figures['arithmetic'] = configured.arithmetic
+        figures['decoding'] = configured.policy.decoding
         if self._frames is not None:
             figures['tf'] = self._frames.verdict
         self.status.keep(**figures)

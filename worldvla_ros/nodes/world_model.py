@@ -45,7 +45,6 @@ from worldvla_ros.nodes.convert import (
     time_message,
 )
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
-from worldvla_ros.nodes.history import CameraImages
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
 from worldvla_ros.nodes.runtime import RELIABLE_QOS, declare, seconds
@@ -55,6 +54,7 @@ from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
 from worldvla_ros.robot.reasons import Reason
+from worldvla_ros.robot.pairing import CameraImages
 from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_S = 3.0

@@ -31,6 +31,7 @@ MODULES = {
     'tokenizer': 'worldvla_ros.nodes.tokenizer',
     'detokenizer': 'worldvla_ros.nodes.detokenizer',
     'action_player': 'worldvla_ros.nodes.action_player',
+    'shadow': 'worldvla_ros.nodes.shadow',
     'instruction_server': 'worldvla_ros.nodes.instruction_server',
     'sim': 'worldvla_ros.nodes.sim',
     'recorder': 'worldvla_ros.nodes.recorder',
