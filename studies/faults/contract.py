@@ -35,7 +35,11 @@ REASONS: dict[str, tuple[str, str]] = {
         r'stand still though|from its command|not_follow|following'
         r'|joint_lag|tip_lag',
     ),
-    'no chunk': ('action_player', r'no action chunk|the chunk has ended|no_chunk|chunk_ended'),
+    'no chunk': (
+        'action_player',
+        r'no action chunk|the chunk has ended|holding: chunk refused'
+        r'|no_chunk|chunk_ended',
+    ),
     'held': ('action_player', r'~/hold was called|hold'),
     'dry run': ('action_player', r'dry run'),
     'inactive': ('action_player', r'inactive'),

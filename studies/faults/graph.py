@@ -123,7 +123,9 @@ def _changed(spec: NodeSpec) -> NodeSpec:
 def isolate(domain: int) -> None:
     """Keep all processes from now on to themselves, on the loopback interface."""
     os.environ['ROS_DOMAIN_ID'] = str(domain)
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    # LOCALHOST would choose transports by itself, and shared memory among them
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SYSTEM_DEFAULT'
+    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(Path(__file__).parent / 'loopback.xml')
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 

@@ -16,7 +16,7 @@ from studies.faults.fault import Fault
 from studies.faults.graph import Graph, Log, robot_file
 from studies.faults.hands import Hands
 
-CEILING_S = 45.0
+CEILING_S = 30.0
 """A loaded machine may take this long for what usually takes a second."""
 REASON_S = 15.0
 PAUSE_S = 2.0

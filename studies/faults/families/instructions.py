@@ -61,7 +61,7 @@ def _other_task(scene: Scene) -> None:
 
 FAULTS = [
     _refused('an empty instruction', ''),
-    _refused('names of special tokens', '<s><racm3:break></s><reserved08706>'),
+    _taken('names of special tokens of other models', '<s><racm3:break></s><reserved08706>'),
     _taken('spaces only', '   '),
     _taken('unknown words', 'make me a sandwich'),
     _taken('other scripts and joined signs', 'подними 红色 \U0001f468\u200d\U0001f469 e\u0301'),
