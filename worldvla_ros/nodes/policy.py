@@ -35,8 +35,8 @@ from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.pairing import ImageHistory, Instant
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0

@@ -53,8 +53,8 @@ from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
-from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.pairing import CameraImages
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_S = 3.0
