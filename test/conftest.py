@@ -1,18 +1,35 @@
 """What all tests share: a tiny checkpoint with random weights, and a ROS domain of their own."""
 
+import fcntl
 import os
 from pathlib import Path
 import signal
 import sys
-
-os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
-# away from whatever else runs on this machine, and from test runs beside this one
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+import tempfile
 
 import numpy as np
 import pytest
 import torch
+
+
+def free_domain():
+    """Return a ROS domain id that no other test run has, and the lock that keeps it."""
+    for i in range(100):
+        domain = 1 + (os.getpid() + i) % 100
+        lock = (Path(tempfile.gettempdir()) / f'worldvla_ros_domain_{domain}').open('w')
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return domain, lock
+    raise RuntimeError('all ROS domains from 1 to 100 are taken by other test runs')
+
+
+os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+# away from whatever else runs on this machine, and from test runs beside this one
+DOMAIN, DOMAIN_LOCK = free_domain()
+os.environ['ROS_DOMAIN_ID'] = str(DOMAIN)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 # children inherit it: under nohup a hang-up would be ignored, and tests of it could not pass
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -156,3 +173,38 @@ def fake_libero(tmp_path, monkeypatch):
     yield plan
     for name in [name for name in sys.modules if name.split('.')[0] == 'libero']:
         del sys.modules[name]
+
+
+@pytest.fixture(scope='session')
+def lookalikes():
+    """Packages that look like moveit_msgs, control_msgs and franka_msgs, importable here.
+
+    Real ones that are installed win. Returns what child processes need in their environment.
+    """
+    import ctypes
+
+    import lookalike
+
+    lack = lookalike.lack()
+    if lack:
+        pytest.skip(lack)
+    packages, libraries = lookalike.build()
+    sys.path.append(str(packages))
+    left, tried = sorted(libraries.glob('*.so')), -1
+    while left and len(left) != tried:  # each needs others of them
+        tried = len(left)
+        for library in list(left):
+            try:
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+                left.remove(library)
+            except OSError:
+                continue
+    assert not left
+    return {
+        'PYTHONPATH': os.pathsep.join(
+            [*filter(None, [os.environ.get('PYTHONPATH')]), str(packages)]
+        ),
+        'LD_LIBRARY_PATH': os.pathsep.join(
+            [*filter(None, [os.environ.get('LD_LIBRARY_PATH')]), str(libraries)]
+        ),
+    }

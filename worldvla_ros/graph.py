@@ -25,23 +25,29 @@ class Argument:
 
 
 BOOLEAN = ('true', 'false')
+OUTPUTS = ('twist', 'pose', 'trajectory', 'position', 'velocity')
 TOPICS = {
     'image': 'front camera',
     'wrist_image': 'wrist camera',
     'joint_states': 'joint states',
     'instruction': 'instructions',
-    'delta_twist_cmds': 'twist commands (output:=twist)',
-    'joint_trajectory': 'trajectory commands (output:=trajectory)',
+    'delta_twist_cmds': 'twist commands, where the robot description names none',
+    'joint_trajectory': 'trajectory commands, where the robot description names none',
     'gripper_command': 'gripper commands',
 }
 """Topics that a launch may rename, and what they carry."""
 COMMON = ('use_sim_time', 'autostart')
-MODEL = ('robot', 'checkpoint', 'profile', 'device', 'dtype', 'max_rate')
+TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device')
+MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input', 'image_transport')
 PARAMETERS = {
     'sim': ('task', 'seed'),
+    'tokenizer': (*TOKENIZERS, 'image_transport'),
+    'detokenizer': TOKENIZERS,
     'model': MODEL,
     'policy': MODEL,
     'action_player': ('robot', 'output', 'control_rate'),
+    'shadow': ('robot',),
+    'instruction_server': (),
     'recorder': (),
 }
 """Arguments that become parameters of a node under the same name.
@@ -62,12 +68,50 @@ ARGUMENTS: dict[str, Argument] = {
     'sim': Argument(
         'auto', 'Start the simulated arm; auto: only for sim_ robots.', ('auto', *BOOLEAN)
     ),
+    'policy': Argument(
+        'true',
+        'Start the policy, with the world model beside it where imagine is true; false leaves '
+        'both to another machine.',
+        BOOLEAN,
+    ),
     'imagine': Argument('true', 'Start the world model beside the policy.', BOOLEAN),
-    'output': Argument('twist', 'Command that the player sends.', ('twist', 'trajectory')),
+    'input': Argument(
+        'images',
+        'What policy and world model take: camera images, or the image_tokens of a tokenizer.',
+        ('images', 'tokens'),
+    ),
+    'image_transport': Argument(
+        'raw',
+        'How camera images come: on the topic of the camera, or on topic/compressed.',
+        ('raw', 'compressed'),
+    ),
+    'tokenizer': Argument('false', 'Start the tokenizer: camera images to image_tokens.', BOOLEAN),
+    'detokenizer': Argument('false', 'Start the detokenizer: image_tokens to images.', BOOLEAN),
+    'action_player': Argument(
+        'true', 'Start the action player; false leaves it to another machine.', BOOLEAN
+    ),
+    'output': Argument(
+        '',
+        'Kind of command that the player sends; empty: as the robot description says.',
+        ('', *OUTPUTS),
+    ),
+    'dry_run': Argument(
+        'auto',
+        'Judge chunks and send nothing until ~/enable; auto: as the robot description says.',
+        ('auto', *BOOLEAN),
+    ),
+    'instruction_server': Argument(
+        'false', 'Start the server of the action execute_instruction.', BOOLEAN
+    ),
     'device': Argument('cpu', 'Torch device of the model, for example cpu or cuda:0.'),
     'dtype': Argument('auto', 'Precision of the weights, for example bfloat16 or int8.'),
     'task': Argument('pick', 'Task of the first simulated scene.', ('pick', 'push', 'put')),
     'seed': Argument('8000', 'Seed of the first simulated scene.'),
+    'shadow': Argument(
+        'false',
+        'Start, instead of the player, what compares chunks with another controller.',
+        BOOLEAN,
+    ),
     'record': Argument('', 'Folder for an MCAP bag of the run; empty records nothing.'),
     'params_file': Argument(
         '',
@@ -83,6 +127,9 @@ ARGUMENTS: dict[str, Argument] = {
         'true', 'Stop the launch with an error where one of its nodes ends.', BOOLEAN
     ),
     'namespace': Argument('', 'Namespace of all nodes.'),
+    'enclaves': Argument(
+        '', 'Where the SROS2 enclaves of the executables lie, such as /worldvla; empty uses none.'
+    ),
     **{
         f'{topic}_topic': Argument(topic, f'Topic of the {carries}.')
         for topic, carries in TOPICS.items()
@@ -98,6 +145,7 @@ ARGUMENTS: dict[str, Argument] = {
 }
 NAME = r'[A-Za-z_][A-Za-z0-9_]*'
 NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
+ENCLAVES = re.compile(rf'(/{NAME})+/?')
 TOPIC = re.compile(rf'/?{NAME}(/{NAME})*')
 POSITIVE = re.compile(r'(?=.*[1-9])[0-9]{1,6}(\.[0-9]{1,6})?')
 
@@ -117,6 +165,7 @@ class NodeSpec:
         remappings: (from, to) pairs.
         arguments: Further command-line arguments.
         log_level: Log level, empty for that of the program.
+        enclave: SROS2 enclave of the process, see config/security; empty for none.
         required: Whether the graph ends when this node does.
     """
 
@@ -130,11 +179,18 @@ class NodeSpec:
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
     log_level: str = ''
+    enclave: str = ''
     required: bool = True
+
+    @property
+    def label(self) -> str:
+        """What tells the node from others of a graph: its executable, after its namespace."""
+        return '/'.join(part for part in (self.namespace.strip('/'), self.executable) if part)
 
     def ros_arguments(self) -> list[str]:
         """Return the ROS arguments that come before all others, so that any other value wins."""
         level = ['--log-level', self.log_level] if self.log_level else []
+        level += ['--enclave', self.enclave] if self.enclave else []
         return level + (['--params-file', self.defaults_file] if self.defaults_file else [])
 
 
@@ -151,7 +207,7 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
             )
         choices = ARGUMENTS[name].choices
         if choices and value not in choices:
-            raise _refusal(name, ' or '.join(choices), value)
+            raise _refusal(name, ' or '.join(c or 'nothing' for c in choices), value)
     chosen = {name: argument.default for name, argument in ARGUMENTS.items()} | dict(arguments)
     _check_values(chosen)
     return chosen
@@ -167,6 +223,8 @@ def _check_values(chosen: Mapping[str, str]) -> None:
     words = 'letters, digits and underscores, none beginning with a digit, joined by slashes'
     if not NAMESPACE.fullmatch(chosen['namespace']):
         raise _refusal('namespace', words, chosen['namespace'])
+    if chosen['enclaves'] and not ENCLAVES.fullmatch(chosen['enclaves']):
+        raise _refusal('enclaves', 'a path such as /worldvla', chosen['enclaves'])
     for topic in TOPICS:
         if not TOPIC.fullmatch(chosen[f'{topic}_topic']):
             raise _refusal(f'{topic}_topic', words, chosen[f'{topic}_topic'])
@@ -186,11 +244,13 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     """
     chosen = resolve(arguments)
     nodes = [_sim(chosen)] if _simulated(chosen) else []
-    if chosen['imagine'] == 'true':  # one process of two nodes, which keep their own names
-        nodes.append(replace(_managed('model', chosen), name=''))
-    else:
-        nodes.append(_managed('policy', chosen))
-    nodes.append(_managed('action_player', chosen))
+    if chosen['policy'] == 'true':
+        nodes.append(_model(chosen))
+    # a shadow commands nothing: it and a player never start together
+    last = 'shadow' if chosen['shadow'] == 'true' else 'action_player'
+    for executable in ('tokenizer', 'detokenizer', last, 'instruction_server'):
+        if chosen[executable] == 'true':
+            nodes.append(_managed(executable, chosen))
     if chosen['instruction'].strip():
         nodes.append(replace(_plain('say', chosen), arguments=(chosen['instruction'],)))
     if chosen['record']:
@@ -213,6 +273,13 @@ def _sim(chosen: Mapping[str, str]) -> NodeSpec:
     return _managed('sim', chosen, **clock)
 
 
+def _model(chosen: Mapping[str, str]) -> NodeSpec:
+    """Return the policy, or one process of policy and world model, which keep their names."""
+    if chosen['imagine'] == 'true':
+        return replace(_managed('model', chosen), name='')
+    return _managed('policy', chosen)
+
+
 def _rviz(chosen: Mapping[str, str]) -> NodeSpec:
     layout = str(share_folder() / 'config/rviz/worldvla.rviz')
     parameters = _parameters(('use_sim_time',), chosen)
@@ -226,6 +293,8 @@ def _managed(executable: str, chosen: Mapping[str, str], **further: object) -> N
     """Return a life-cycle node with its parameters and their files."""
     common = {'end_on_failure': True} if chosen['stop_together'] == 'true' else {}
     own = _parameters((*COMMON, *PARAMETERS[executable]), chosen)
+    if executable == 'action_player' and chosen['dry_run'] != 'auto':
+        own['enabled'] = chosen['dry_run'] == 'false'
     return replace(
         _plain(executable, chosen),
         parameters=common | own | further,
@@ -243,6 +312,7 @@ def _plain(executable: str, chosen: Mapping[str, str]) -> NodeSpec:
         namespace=chosen['namespace'],
         remappings=tuple((topic, target) for topic, target in renamed if topic != target),
         log_level='' if chosen['log_level'] == 'info' else chosen['log_level'],
+        enclave=f'{chosen["enclaves"].rstrip("/")}/{executable}' if chosen['enclaves'] else '',
         required=chosen['stop_together'] == 'true',
     )
 

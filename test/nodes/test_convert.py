@@ -9,19 +9,25 @@ import pytest
 
 pytest.importorskip('rclpy')
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from worldvla_ros.errors import ObservationError
+from worldvla_ros.msg import TokenIds
 from worldvla_ros.nodes.convert import (
+    Grid,
     array_to_image,
     chunk_to_message,
-    compressed_to_array,
+    codes_to_message,
+    ids_to_message,
     image_to_array,
     image_type,
     message_to_chunk,
+    message_to_codes,
     time_message,
     to_array,
 )
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.pixels import MOST_SCANS, compressed_pixels
 
 
 def message(encoding, rows, step, width, height):
@@ -76,9 +82,9 @@ def test_png_is_decoded_and_garbage_refused(picture):
     stream = io.BytesIO()
     Picture.fromarray(picture).save(stream, 'PNG')
     good = CompressedImage(format='png', data=stream.getvalue())
-    np.testing.assert_array_equal(compressed_to_array(good), picture)
+    np.testing.assert_array_equal(compressed_pixels(good), picture)
     with pytest.raises(ObservationError, match='JPEG or PNG'):
-        compressed_to_array(CompressedImage(format='jpeg', data=b'no picture'))
+        compressed_pixels(CompressedImage(format='jpeg', data=b'no picture'))
 
 
 def png(picture, **how):
@@ -96,14 +102,14 @@ def test_the_name_of_a_topic_says_whether_its_images_are_compressed(picture):
 
 def test_a_16_bit_png_keeps_its_upper_bits():
     grey = np.array([[0, 256, 65535]], np.uint16)
-    found = compressed_to_array(png(Picture.fromarray(grey)))
+    found = compressed_pixels(png(Picture.fromarray(grey)))
     assert found[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
 
 
 def test_a_picture_is_turned_as_its_exif_data_say(picture):
     exif = Picture.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    found = compressed_to_array(png(Picture.fromarray(picture), exif=exif))
+    found = compressed_pixels(png(Picture.fromarray(picture), exif=exif))
     np.testing.assert_array_equal(found, np.rot90(picture, -1))
 
 
@@ -111,7 +117,34 @@ def test_a_picture_of_too_many_pixels_is_not_decoded():
     huge = png(Picture.new('1', (70000, 1000)))
     assert len(huge.data) < 100_000
     with pytest.raises(ObservationError, match='too large'):
-        compressed_to_array(huge)
+        compressed_pixels(huge)
+
+
+def test_a_picture_larger_than_the_camera_is_not_decoded(picture, monkeypatch):
+    whole = png(Picture.fromarray(picture))
+    assert compressed_pixels(whole, 64 * 48).shape == (48, 64, 3)
+    monkeypatch.setattr(Picture.Image, 'load', None)
+    with pytest.raises(ObservationError, match='at most 3071 pixels .* got 64 × 48'):
+        compressed_pixels(whole, 64 * 48 - 1)
+
+
+def test_a_progressive_picture_of_endless_scans_is_not_decoded(picture):
+    stream = io.BytesIO()
+    Picture.fromarray(picture).save(stream, 'JPEG', progressive=True)
+    few = CompressedImage(format='jpeg', data=stream.getvalue())
+    assert compressed_pixels(few).shape == (48, 64, 3)
+    scan = stream.getvalue()[stream.getvalue().index(b'\xff\xda') : -2]
+    many = CompressedImage(format='jpeg', data=stream.getvalue()[:-2] + scan * MOST_SCANS)
+    with pytest.raises(ObservationError, match=f'in {MOST_SCANS} scans'):
+        compressed_pixels(many)
+
+
+@pytest.mark.parametrize(
+    'data', [b'', b'\xff', b'\xff\xd8\xff', bytes(1000), b'GIF89a' + bytes(99)]
+)
+def test_bytes_that_are_no_picture_are_refused(data):
+    with pytest.raises(ObservationError, match="cannot be decoded.*'jpeg'"):
+        compressed_pixels(CompressedImage(format='jpeg', data=data))
 
 
 @pytest.mark.parametrize('cut', [10, 20, 30, 100, 1000])
@@ -119,7 +152,7 @@ def test_a_picture_that_is_cut_off_is_refused(picture, cut):
     whole = png(Picture.fromarray(picture))
     whole.data = whole.data[:cut]
     with pytest.raises(ObservationError, match='cannot be decoded'):
-        compressed_to_array(whole)
+        compressed_pixels(whole)
 
 
 def test_the_last_row_may_lack_its_padding(picture):
@@ -182,3 +215,59 @@ def test_a_chunk_with_too_few_values_is_refused():
     cut.data = cut.data[:-1]
     with pytest.raises(ObservationError, match='4 × 2'):
         message_to_chunk(cut)
+
+
+GRID = Grid('front', 'vqgan32@1', 32, 4, 6)
+CODES = np.arange(24).reshape(4, 6)
+HEADER = Header(stamp=time_message(12.5), frame_id='camera')
+
+
+def tokens(**changes):
+    made = codes_to_message(CODES, HEADER, 'front', 'vqgan32@1')
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_codes_come_back_as_they_were():
+    made = tokens()
+    assert (made.rows, made.columns, made.codes[7]) == (4, 6, 7)
+    assert made.header == HEADER
+    found = message_to_codes(made, GRID)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, CODES)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'codebook': 'vqgan32@2'}, "another codebook: expected vqgan32@1, got 'vqgan32@2'"),
+        ({'codebook': ''}, 'another codebook'),
+        ({'codebook': 'x' * 100_000}, 'another codebook'),
+        ({'camera': 'wrist'}, "another camera: expected front, got 'wrist'"),
+        ({'rows': 6, 'columns': 4}, '4 × 6 codes, got 24 codes for 6 × 4'),
+        ({'rows': 2**32 - 1, 'columns': 2**32 - 1}, '4294967295 × 4294967295'),
+        ({'rows': 0, 'columns': 0, 'codes': []}, 'got 0 codes'),
+        ({'codes': list(range(23))}, 'got 23 codes'),
+        ({'codes': [0] * 100_000}, 'got 100000 codes'),
+        ({'codes': [*range(23), 32]}, '0 … 31, got 32'),
+        ({'codes': [65535] * 24}, 'got 65535'),
+    ],
+)
+def test_tokens_that_are_no_image_of_this_camera_are_refused(changes, words):
+    with pytest.raises(ObservationError, match=words) as found:
+        message_to_codes(tokens(**changes), GRID)
+    assert len(str(found.value)) < 400
+
+
+def test_a_code_that_a_message_cannot_hold_is_refused():
+    with pytest.raises(ObservationError, match='at most 65535, got 65536'):
+        codes_to_message(np.full((2, 2), 65536), HEADER, 'front', 'c')
+
+
+def test_ids_keep_what_they_were_made_from():
+    made = ids_to_message([3, 70_000], HEADER, TokenIds.KIND_INSTRUCTION, 'text@1', 'go')
+    assert (made.kind, made.tokenizer, made.text, list(made.ids)) == (
+        'instruction', 'text@1', 'go', [3, 70_000]
+    )  # fmt: skip
+    assert made.header == HEADER

@@ -1,37 +1,27 @@
-"""Messages ⇄ values: the one place where images, chunks and joint states change form.
+"""Messages ⇄ values: the one place where images, codes and chunks change form.
 
 cv_bridge is used for encodings that are not handled here, where it is installed. Must not know
 nodes.
 """
 
 from array import array
-import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from builtin_interfaces.msg import Time
 import numpy as np
-from PIL import Image as Picture
-from PIL import ImageOps
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk as ChunkMessage
+from worldvla_ros.msg import ImageTokens, TokenIds
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.pixels import BYTES, MOST_PIXELS, compressed_pixels, raw_pixels
 
-CHANNELS = {
-    'rgb8': (0, 1, 2),
-    'bgr8': (2, 1, 0),
-    'rgba8': (0, 1, 2),
-    'bgra8': (2, 1, 0),
-    'mono8': (0, 0, 0),
-    '8UC1': (0, 0, 0),
-    '8UC3': (2, 1, 0),
-}
-"""Encoding → which byte of a pixel is red, green, blue; `8UC3` is OpenCV's order."""
-MOST_PIXELS = 64_000_000
-"""Few compressed bytes may hold many pixels; beyond this they are not decoded."""
+MOST_CODE = 0xFFFF
 AnyImage: TypeAlias = Image | CompressedImage
-BYTES = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1, '8UC1': 1, '8UC3': 3}
 
 
 def time_message(stamp_s: float) -> Time:
@@ -48,14 +38,14 @@ def image_type(topic: str) -> type[AnyImage]:
     return CompressedImage if topic.rstrip('/').split('/')[-1] == 'compressed' else Image
 
 
-def to_array(message: AnyImage) -> np.ndarray:
+def to_array(message: AnyImage, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Return an image message of either type as uint8[h, w, 3] RGB.
 
     Raises:
-        ObservationError: It cannot be used.
+        ObservationError: It cannot be used, or is compressed and has more than `most_pixels`.
     """
     if isinstance(message, CompressedImage):
-        return compressed_to_array(message)
+        return compressed_pixels(message, most_pixels)
     return image_to_array(message)
 
 
@@ -65,65 +55,7 @@ def image_to_array(message: Image) -> np.ndarray:
     Raises:
         ObservationError: The image is empty, cut off, or of an encoding that is not known here.
     """
-    size = BYTES.get(message.encoding)
-    if size is None:
-        return _by_cv_bridge(message)
-    if not message.width or not message.height:
-        raise ObservationError(
-            'image without pixels',
-            expected='width and height > 0',
-            got=f'{message.width} × {message.height}',
-            remedy='Check the camera driver.',
-        )
-    row = message.width * size
-    needed = message.step * (message.height - 1) + row  # the last row may lack its padding
-    if message.step < row or len(message.data) < needed:
-        raise ObservationError(
-            'image data is cut off',
-            expected=f'{message.height} rows of at least {row} bytes',
-            got=f'step {message.step}, {len(message.data)} bytes',
-            remedy='Check the camera driver.',
-        )
-    flat = np.frombuffer(message.data, np.uint8, count=needed)
-    rows = np.lib.stride_tricks.as_strided(
-        flat, (message.height, row), (message.step, 1), writeable=False
-    )
-    pixels = rows.reshape(message.height, message.width, size)
-    return np.ascontiguousarray(pixels[..., CHANNELS[message.encoding]])
-
-
-def compressed_to_array(message: CompressedImage) -> np.ndarray:
-    """Return a JPEG or PNG message as uint8[h, w, 3] RGB, turned as its EXIF data say.
-
-    Raises:
-        ObservationError: It cannot be decoded, or is larger than `MOST_PIXELS`.
-    """
-    try:
-        with Picture.open(io.BytesIO(bytes(message.data)), formats=('JPEG', 'PNG')) as picture:
-            pixels = picture.width * picture.height
-            if pixels <= MOST_PIXELS:
-                return _eight_bits(ImageOps.exif_transpose(picture))
-    except Exception as error:  # a foreign library's boundary: Pillow raises many kinds
-        raise ObservationError(
-            f'compressed image cannot be decoded: {type(error).__name__}: {error}',
-            expected='JPEG or PNG',
-            got=f'format {message.format[:80]!r}',
-            remedy='Check the image transport.',
-        ) from error
-    raise ObservationError(
-        'compressed image is too large',
-        expected=f'at most {MOST_PIXELS} pixels',
-        got=f'{pixels}',
-        remedy='Set the resolution in the camera driver.',
-    )
-
-
-def _eight_bits(picture: Picture.Image) -> np.ndarray:
-    """Return a picture as uint8[h, w, 3]; of 16-bit grey, the upper 8 bits."""
-    if picture.mode.startswith('I'):
-        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)  # [h, w] → [h, w, 3]
-    return np.asarray(picture.convert('RGB'))
+    return raw_pixels(message) if message.encoding in BYTES else _by_cv_bridge(message)
 
 
 def array_to_image(image: np.ndarray, stamp_s: float, frame_id: str = '') -> Image:
@@ -136,6 +68,83 @@ def array_to_image(image: np.ndarray, stamp_s: float, frame_id: str = '') -> Ima
     data.frombytes(np.ascontiguousarray(image).data)
     message.data = data
     return message
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the codes of one camera's images must be.
+
+    Attributes:
+        camera: The camera's name.
+        codebook: Identity of the image tokenizer.
+        entries: Codes lie in 0 … entries - 1.
+        rows: Codes per column of an image.
+        columns: Codes per row.
+    """
+
+    camera: str
+    codebook: str
+    entries: int
+    rows: int
+    columns: int
+
+
+def codes_to_message(codes: np.ndarray, header: Header, camera: str, codebook: str) -> ImageTokens:
+    """Return the codes int[rows, columns] of an image as a message, under the image's header.
+
+    Raises:
+        ObservationError: A code needs more than the 16 bits that a message has for it.
+    """
+    rows, columns = codes.shape
+    if codes.max() > MOST_CODE:
+        raise ObservationError(
+            'image codes', expected=f'at most {MOST_CODE}', got=codes.max(), remedy='Send images.'
+        )
+    flat = array('H', codes.ravel().tolist())
+    return ImageTokens(
+        header=header, camera=camera, codebook=codebook, rows=rows, columns=columns, codes=flat
+    )
+
+
+def message_to_codes(message: ImageTokens, grid: Grid) -> np.ndarray:
+    """Return a message as int64[rows, columns].
+
+    Raises:
+        ObservationError: It is of another codebook or camera, or no image of that camera.
+    """
+    for what, expected, got, remedy in (
+        ('codebook', grid.codebook, message.codebook, 'Give tokenizer and reader one checkpoint.'),
+        ('camera', grid.camera, message.camera, 'Check the remapping of topics.'),
+    ):
+        if expected != got:
+            raise ObservationError(
+                f'image tokens of another {what}', expected=expected, got=repr(got[:80]),
+                remedy=remedy,
+            )  # fmt: skip
+    shape, count = (message.rows, message.columns), len(message.codes)
+    if shape != (grid.rows, grid.columns) or count != grid.rows * grid.columns:
+        raise ObservationError(
+            f'image tokens of camera {grid.camera}',
+            expected=f'{grid.rows} × {grid.columns} codes',
+            got=f'{count} codes for {message.rows} × {message.columns}',
+            remedy='Give tokenizer and reader the same robot description and checkpoint.',
+        )
+    codes = np.array(message.codes, np.int64).reshape(shape)
+    if codes.max() >= grid.entries:
+        raise ObservationError(
+            f'image tokens of camera {grid.camera}',
+            expected=f'codes in 0 … {grid.entries - 1}',
+            got=codes.max(),
+            remedy='Check the publisher of the tokens.',
+        )
+    return codes
+
+
+def ids_to_message(
+    ids: Sequence[int], header: Header, kind: str, tokenizer: str, text: str = ''
+) -> TokenIds:
+    """Return token ids of a text or a state as a message; `kind` is one of `TokenIds.KIND_*`."""
+    return TokenIds(header=header, kind=kind, tokenizer=tokenizer, text=text, ids=array('I', ids))
 
 
 def chunk_to_message(chunk: ActionChunk, frame_id: str) -> ChunkMessage:
