@@ -17,6 +17,7 @@ from trajectory_msgs.msg import JointTrajectory
 from worldvla_ros.nodes import bridges, mock_controller
 from worldvla_ros.nodes.mock_controller import MockControllerNode
 from worldvla_ros.nodes.runtime import SETPOINTS_QOS, STATES_QOS, ManagedNode
+from worldvla_ros.nodes.sim import SimNode
 from worldvla_ros.robot.commands import (
     PoseCommand,
     PositionCommand,
@@ -41,11 +42,15 @@ class Rig:
         self.executor = SingleThreadedExecutor()
         for node in (self.mock, self.user):
             self.executor.add_node(node)
-        self.states, self.setpoints = [], []
+        self.states, self.setpoints, self.others = [], [], []
         self.user.subscribe(JointState, 'joint_states', self.states.append, STATES_QOS)
         self.user.subscribe(
             JointTrajectory, 'joint_setpoints', self.setpoints.append, SETPOINTS_QOS
         )
+
+    def add(self, node):
+        self.others.append(node)
+        self.executor.add_node(node)
 
     def start(self):
         assert self.mock.trigger_configure().name == 'SUCCESS', self.mock.status._present.message
@@ -71,10 +76,10 @@ class Rig:
         return self.mock.status._present.message
 
     def close(self):
-        for node in (self.mock, self.user):
+        for node in (self.mock, self.user, *self.others):
             node.close()
         self.executor.shutdown()
-        for node in (self.mock, self.user):
+        for node in (self.mock, self.user, *self.others):
             node.destroy_node()
         rclpy.shutdown()
 
@@ -281,6 +286,28 @@ def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, tmp
     made.until(lambda: abs(places()[-1] - home[0] - 0.05) < 1e-6, 'the end')
     assert tuple(made.setpoints[0].joint_names) == JOINTS
     assert np.abs(np.diff(places())).max() < 0.05 * 2 / 0.5 * mock_controller.SETPOINT_S
+
+
+def test_the_simulation_follows_a_controller_under_other_names(rig, tmp_path):
+    robot, path = described(tmp_path, 'fr3_jtc')
+    made = rig(f'robot:={path}', 'image_size:=32')
+    world = SimNode()
+    made.add(world)
+    assert world.trigger_configure().name == 'SUCCESS'
+    assert world.trigger_activate().name == 'SUCCESS'
+    made.start()
+    bridge, arm = bridges.make_bridge(made.user, robot), Arm(robot)
+
+    def newest(names):
+        return next((m for m in reversed(made.states) if tuple(m.name[:7]) == names), None)
+
+    made.until(lambda: newest(arm.names) and newest(JOINTS), 'joint states under both names')
+    made.until(lambda: made.user.count_subscribers(robot.controller.topic), 'a listener')
+    start = np.array(newest(JOINTS).position[:7])
+    bridge.send(command_of('trajectory', arm, start, made.now_s()), made.now().to_msg())
+    for names in (JOINTS, arm.names):
+        made.until(lambda n=names: newest(n).position[0] > start[0] + 0.04, 'the arm to follow')
+    assert newest(JOINTS).position[0] < start[0] + 0.06
 
 
 def test_a_reset_of_the_scene_is_noticed(rig, tmp_path):

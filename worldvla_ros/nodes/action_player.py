@@ -55,8 +55,24 @@ STATE_PERIOD_S = 0.5
 """~/state is published on a change, this far apart at least, and this often at most apart."""
 PATH_PERIOD_S = 0.1
 SLOWEST = 0.01
+ENABLED = 'send commands; false: dry run, see ~/enable'
 
 Answer = TypeVar('Answer', bound=Any)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the parameters say."""
+
+    robot: RobotConfig
+    urdf: str
+    output: str
+    period_s: float
+    max_joint_age_s: float
+    enabled: bool
+    blending: str
+    follow_timeout_s: float
+    heartbeat_timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -100,38 +116,48 @@ class ActionPlayerNode(ManagedNode):
         Raises:
             WorldVLAError: The robot description cannot be used or a parameter is wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        urdf = declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`')
-        arm = Arm(robot, urdf or None)
-        output = declare(self, 'output', '', f"{', '.join(KINDS)}; empty: the description's")
-        rate = declare(self, 'control_rate', 100.0, 'commands per second [Hz]', 1.0, 500.0)
+        given = self.read_parameters()
+        robot = given.robot
+        arm = Arm(robot, given.urdf or None)
+        output = given.output or robot.controller.kind
         player = Player(
             arm,
-            output=output or robot.controller.kind,
-            period_s=1 / rate,
-            max_joint_age_s=declare(
-                self, 'max_joint_age', 0.3, 'oldest joint state that is acted on [s]', 0.01, 10.0
-            ),
-            enabled=declare(
-                self, 'enabled', not robot.dry_run, 'send commands; false: dry run, see ~/enable'
-            ),
-            blending=declare(self, 'blending', 'latest', f'of chunks: {", ".join(BLENDINGS)}'),
-            follow_timeout_s=declare(
-                self, 'follow_timeout', 0.5, 'until a command shows in the joints [s]', 0.05, 10.0
-            ),
-            heartbeat_timeout_s=declare(
-                self,
-                'heartbeat_timeout',
-                0.0,
-                'longest silence of heartbeat [s]; 0: off',
-                0.0,
-                60.0,
-            ),
+            output=output,
+            period_s=given.period_s,
+            max_joint_age_s=given.max_joint_age_s,
+            enabled=given.enabled,
+            blending=given.blending,
+            follow_timeout_s=given.follow_timeout_s,
+            heartbeat_timeout_s=given.heartbeat_timeout_s,
         )
-        self._built = self._create_interfaces(
-            arm, output or robot.controller.kind, 1 / rate, player
-        )
+        self._built = self._create_interfaces(arm, output, given.period_s, player)
         self.status.ok('configured', mode=player.mode.value, robot=robot.name, output=output)
+
+    def read_parameters(self) -> Settings:
+        """Declare and read all parameters.
+
+        Raises:
+            WorldVLAError: The robot description cannot be used or a parameter is wrong.
+        """
+        robot_name = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
+        # false until a robot says otherwise, so that it is declared where there is no such robot
+        declare(self, 'enabled', False, ENABLED)
+        rate = declare(self, 'control_rate', 100.0, 'commands per second [Hz]', 1.0, 500.0)
+        urdf = declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`')
+        output = declare(self, 'output', '', f"{', '.join(KINDS)}; empty: the description's")
+        age = declare(
+            self, 'max_joint_age', 0.3, 'oldest joint state that is acted on [s]', 0.01, 10.0
+        )
+        blending = declare(self, 'blending', 'latest', f'of chunks: {", ".join(BLENDINGS)}')
+        follow = declare(
+            self, 'follow_timeout', 0.5, 'until a command shows in the joints [s]', 0.05, 10.0
+        )
+        heartbeat = declare(
+            self, 'heartbeat_timeout', 0.0, 'longest silence of heartbeat [s]; 0: off', 0.0, 60.0
+        )
+        robot = load_robot(robot_name)
+        enabled = declare(self, 'enabled', not robot.dry_run, ENABLED)
+        return Settings(robot, urdf, output, 1 / rate, age, enabled, blending, follow, heartbeat)
 
     def activate(self) -> None:
         """Begin to send, or to rehearse."""

@@ -91,20 +91,28 @@ class SimNode(ManagedNode):
         Raises:
             ConfigError: A parameter is wrong.
         """
-        self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
+        self.read_parameters()
         if self._task not in KINDS:
             raise ConfigError(
                 'parameter task', expected=f'one of {", ".join(KINDS)}', got=repr(self._task)
             )
         self._scene = (self._task, '')
+        self._create_interfaces()
+        Diagnostics(self, 'sim_panda').add('images', lambda: self._rate.finding('images'))
+
+    def read_parameters(self) -> None:
+        """Declare and read all parameters.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
         self._seed = declare(self, 'seed', 8000, 'seed of the first scene', 0, 2**31 - 1)
         self._size = declare(self, 'image_size', 128, 'side of the images [px]', 32, 512)
         self._publish_clock = declare(self, 'publish_clock', False, 'publish /clock')
         self._timeout_s = declare(
             self, 'command_timeout', 0.15, 'age at which a command ends [s]', 0.01, 5.0
         )
-        self._create_interfaces()
-        Diagnostics(self, 'sim_panda').add('images', lambda: self._rate.finding('images'))
 
     def activate(self) -> None:
         """Start the world."""
@@ -249,7 +257,7 @@ class SimNode(ManagedNode):
     def _follow_instruction(self, env: TabletopEnv) -> None:
         """Judge success by a new sentence, where one of the tasks has such a goal."""
         text, self._instruction = self._instruction, None
-        if text is None or text == env.instruction:
+        if text is None or not text.strip() or text == env.instruction:  # empty: taken back
             return
         before, env.task = env.task, kind_of(text)
         try:

@@ -31,7 +31,13 @@ from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError, WorldVLAError
 from worldvla_ros.metrics import psnr
 from worldvla_ros.msg import ActionChunk, ImageTokens
-from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, TokenInput, camera_input
+from worldvla_ros.nodes.cameras import (
+    CameraInput,
+    CameraMessage,
+    TokenInput,
+    camera_input,
+    declare_input,
+)
 from worldvla_ros.nodes.convert import (
     array_to_image,
     codes_to_message,
@@ -39,8 +45,7 @@ from worldvla_ros.nodes.convert import (
     time_message,
 )
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
-from worldvla_ros.nodes.history import CameraImages
-from worldvla_ros.nodes.host import ModelHost, ModelNode
+from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
 from worldvla_ros.nodes.runtime import RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
@@ -48,6 +53,7 @@ from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.pairing import CameraImages
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.world_model import WorldModel
 
@@ -144,8 +150,8 @@ class WorldModelNode(ModelNode):
             WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
                 wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        max_skew_s = self.max_camera_skew()
+        robot_name, max_skew_s = self.read_parameters()
+        robot = load_robot(robot_name)
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
@@ -175,6 +181,19 @@ class WorldModelNode(ModelNode):
             lambda: self._rate.finding('imagined images', Refused=self.refused, PSNR=self._psnr),
         )
         self.status.ok('configured')
+
+    def read_parameters(self) -> tuple[str, float]:
+        """Declare all parameters; return the robot and the largest time between cameras [s].
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        super().read_parameters()
+        precision(self)
+        given = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
+        max_skew_s = self.max_camera_skew()
+        declare_input(self)
+        return given, max_skew_s
 
     def deactivate(self) -> None:
         """Forget what waits."""
@@ -268,7 +287,7 @@ class WorldModelNode(ModelNode):
             row, decibels = strip(image, imagined.image)
             self._psnr = f'{decibels:.1f} dB'
             if self.active:
-                frame = configured.robot.base_frame
+                frame = message.header.frame_id
                 configured.strips.publish(array_to_image(row, imagined.stamp_s, frame))
             yield
 
@@ -300,19 +319,20 @@ class WorldModelNode(ModelNode):
         for codes in self._configured.world.imagine_codes_stepwise(observation, actions):
             if codes is not None:
                 stamp_s += stride_s
-                self._publish(codes, stamp_s)
+                self._publish(codes, stamp_s, images[spec.cameras[0]].header.frame_id)
                 self._takes_s, began_s = time.monotonic() - began_s, time.monotonic()
                 self._report(stamp_s, skip)
             yield
 
-    def _publish(self, codes: np.ndarray, stamp_s: float) -> None:
+    def _publish(self, codes: np.ndarray, stamp_s: float, frame: str) -> None:
         """Publish an imagined image int64[rows, columns], as codes and as pixels.
+
+        It is seen from the camera whose image it continues, in that one's frame.
 
         Raises:
             MemoryLimitError: Memory is short.
         """
         configured = self._configured
-        frame = configured.robot.base_frame
         if self.active and configured.tokens.get_subscription_count():
             header = Header(stamp=time_message(stamp_s), frame_id=frame)
             camera, codebook = configured.spec.cameras[0], configured.world.checkpoint.codebook

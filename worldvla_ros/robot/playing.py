@@ -32,6 +32,9 @@ FURTHER = 2.0
 near a singular pose, or the path on its way round corners, are too fast."""
 SLOWER = 1.25
 """By how much slower it is then played, where it leaves the workspace."""
+A_LITTLE_SLOWER = 1.06
+"""The least where the tip is too fast: a slower path has finer knots and rounds corners less, so
+that between its waypoints it is faster than the factor says."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
         if reason is None and ratio <= 1:
             width, source = request.width, request.source
             return Playing(path, place.anchor, limits, width, source, way, last, step_s, pace)
-        ratio = max(ratio, SLOWER) if reason is not None else ratio * 1.01
+        ratio = max(ratio, SLOWER if reason is not None else A_LITTLE_SLOWER)
         slower = min(most, pace * ratio)
         share, pace = share * min(1.0, slower / pace / ratio), slower
     return reason or _too_fast(pace * ratio, robot.limits.max_slowdown, chunk.stamp_s)
