@@ -93,8 +93,8 @@ class TestApplied:
         assert drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.5) is None
         reason = drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.51)
         assert str(reason) == (
-            '0.020 rad were commanded and 0.004 rad of it done (follow_timeout 0.5 s). Check that '
-            'the controller takes commands and that joint states are live, then call ~/enable '
+            'the arm does not follow: 0.020 rad were commanded and 0.004 rad of it done '
+            '(follow_timeout 0.5 s). Check that the controller takes commands and that joint states are live, then call ~/enable '
             'with true.'
         )
         assert (reason.value, reason.limit, reason.unit) == (

@@ -130,7 +130,8 @@ class Applied:
 
     def _reason(self, length: float, along: float, now_s: float) -> Reason:
         text = (
-            f'{length:.3f} {self._unit} were commanded and {along + 0.0:.3f} {self._unit} of it '
+            f'the arm does not follow: {length:.3f} {self._unit} were commanded and '
+            f'{along + 0.0:.3f} {self._unit} of it '
             f'done (follow_timeout {self._timeout_s} s)'
         )
         remedy = (
