@@ -227,6 +227,26 @@ def test_an_overridden_qos_outlives_a_clean_up(bench):
 
 
 @pytest.mark.parametrize(
+    ('given', 'first'), [({}, 'reliable'), ({'reliability': 'best_effort'}, 'best_effort')]
+)
+def test_a_second_subscription_of_a_topic_keeps_its_own_qos(bench, given, first):
+    class Listener(ManagedNode):
+        def configure(self):
+            self.subscribe_latched(String, 'stop', lambda m: None)
+            self.subscribe(String, 'stop', lambda m: None, SENSOR_QOS)
+
+    parameters = {f'qos_overrides./stop.subscription.{k}': v for k, v in given.items()}
+    _, node = active(bench, factory=lambda: Listener('node'), **parameters)
+    for _ in range(2):
+        infos = node.get_subscriptions_info_by_topic('/stop')
+        heard = sorted(i.qos_profile.reliability.name.lower() for i in infos)
+        assert heard == sorted(['reliable', first, 'best_effort'])
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        node.trigger_configure()
+
+
+@pytest.mark.parametrize(
     ('policy', 'value'), [('reliability', 'perhaps'), ('depth', 'deep'), ('history', 3)]
 )
 def test_a_wrong_override_is_named_and_leaves_the_node_unconfigured(bench, policy, value):

@@ -84,6 +84,7 @@ class ManagedNode(LifecycleNode):
         self.parameters = Parameters(self)
         self._trace = ''
         self._undo: list[Callable[[], object]] = []
+        self._overridable: set[str] = set()
         self._failed = self.create_guard_condition(self._on_failed)
         self._end_on_failure = declare(
             self, 'end_on_failure', False, 'end the process where autostart does not succeed'
@@ -344,6 +345,12 @@ class ManagedNode(LifecycleNode):
             with self._stopping_on_error(f'topic {topic}'):
                 callback(message)
 
+        name = self.resolve_topic_name(topic)
+        if name in self._overridable:  # parameters speak of one subscription, the first
+            overridable = FIXED
+        elif overridable:
+            self._overridable.add(name)
+            self._undo.append(lambda: self._overridable.discard(name))
         with overriding(self, topic, qos, overridable) as (own, options):
             made = self.create_subscription(
                 cls, topic, hear, own, event_callbacks=events, raw=raw,
