@@ -94,8 +94,8 @@ class TestApplied:
         reason = drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.51)
         assert str(reason) == (
             'the arm does not follow: 0.020 rad were commanded and 0.004 rad of it done '
-            '(follow_timeout 0.5 s). Check that the controller takes commands and that joint states '
-            'are live, then call ~/enable with true.'
+            '(follow_timeout 0.5 s). Check that the controller takes commands and that joint '
+            'states are live, then call ~/enable with true.'
         )
         assert (reason.value, reason.limit, reason.unit) == (
             pytest.approx(0.004), pytest.approx(FOLLOWED_SHARE * 0.02), 'rad',
