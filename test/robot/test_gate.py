@@ -86,7 +86,11 @@ def gate():
 
 
 def code(reason):
-    return None if reason is None else reason.code
+    """Return the code of a reason, which says when it was given; None without one."""
+    if reason is None:
+        return None
+    assert isinstance(reason.stamp_s, float)
+    return reason.code
 
 
 class TestWhatAllCommandsShare:
@@ -134,6 +138,20 @@ class TestWhatAllCommandsShare:
             assert code(reason) == 'command_invalid'
             assert reason.text == 'two commands at one time (one per control period)'
             assert reason.stamp_s == now
+
+    @pytest.mark.parametrize('command', COMMANDS)
+    def test_reasons_say_when_and_what_to_do(self, command, gate):
+        blind = gate.admit(command, reading(np.full(7, np.nan)), NOW)
+        wide = gate.admit(replace(command, width=1.0), reading(), NOW)
+        gate.admit(command, reading(), NOW)
+        twice = gate.admit(command, reading(), NOW)
+        assert [reason.stamp_s for reason in (blind, wide, twice)] == [NOW] * 3
+        assert (wide.remedy, wide.unit) == (REPORT_DEFECT, 'm')
+        assert twice.remedy == 'Check the clock.'
+
+    @pytest.mark.parametrize('width', [-0.5 * SLACK, 0.0, 0.08, 0.08 + 0.5 * SLACK])
+    def test_a_width_has_room_for_rounding(self, width, gate):
+        assert gate.admit(twist(width=width), reading(), NOW) is None
 
     def test_the_first_has_a_period_and_others_the_time_since_the_last(self, gate):
         assert gate.duration(NOW) == DT
@@ -276,6 +294,13 @@ class TestPose:
         reason = gate.admit(posed((places[-1], 0, 0)), reading(), NOW + 4 * DT)
         assert code(reason) == 'linear_acceleration'
 
+    def test_the_first_one_is_in_the_box_too(self):
+        near = reading(at([0.45, 0.0, 0.348]))
+        start = ARM.pose(near.positions)
+        reason = Gate(ARM, DT).admit(posed((0, 0, 0.004), start=start), near, NOW)
+        assert (code(reason), reason.stamp_s) == ('workspace', NOW)
+        assert Gate(ARM, DT).admit(posed((0, 0, 0.001), start=start), near, NOW) is None
+
     def test_it_stays_in_the_box(self):
         gate = Gate(arm_with(linear_acceleration=1e5), DT)
         near = reading(at([0.45, 0.0, 0.345]))
@@ -298,6 +323,14 @@ class TestPosition:
         assert (reason.code, reason.value, reason.limit, reason.unit) == (
             'joint_lag', pytest.approx(0.5), FIRST_RAD, 'rad',
         )  # fmt: skip
+
+    def test_the_way_to_the_first_is_no_speed(self):
+        arm = Arm(ROBOT)
+        arm.velocity = np.full(7, 0.1)
+        gate = Gate(arm, DT)
+        assert gate.admit(moved(0, 0.99 * FIRST_RAD), reading(), NOW) is None
+        reason = gate.admit(moved(0, 0.99 * FIRST_RAD + 0.0011), reading(), NOW + DT)
+        assert code(reason) == 'joint_speed'
 
     def test_a_blocked_arm_is_not_wound_up(self):
         gate, sent, place = Gate(arm_with(**FAST), DT), 0, HOME.copy()
