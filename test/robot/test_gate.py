@@ -471,6 +471,10 @@ class TestVelocity:
         assert code(gate.admit(speeds(joint, 2.1 * most), reading(), NOW + DT)) == (
             'joint_acceleration'
         )
+        assert gate.admit(speeds(joint, 1.9 * most), reading(), NOW + DT) is None
+        assert code(gate.admit(speeds(joint, 0.8 * most), reading(), NOW + 2 * DT)) == (
+            'joint_acceleration'
+        )
         arm.acceleration = np.full(7, 1e5)
         fast = ARM.velocity[joint]
         assert Gate(arm, DT).admit(speeds(joint, 0.99 * fast), reading(), NOW) is None
@@ -517,7 +521,9 @@ class TestTrajectory:
     def test_its_points_are_in_order_of_time(self, gate, times):
         reason = gate.admit(trajectory(self.rows(count=3), times), reading(), NOW)
         assert code(reason) == 'command_invalid'
-        assert reason.text == 'a trajectory whose points are not in order of time'
+        assert str(reason) == (
+            f'a trajectory whose points are not in order of time. {REPORT_DEFECT}'
+        )
 
     def test_one_without_points_is_refused(self, gate):
         command = trajectory(np.zeros((0, 7)))
