@@ -15,6 +15,7 @@ from worldvla_ros.robot.commands import (
     VelocityCommand,
 )
 from worldvla_ros.robot.description import load_robot
+from worldvla_ros.robot.gate import LATEST_S
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.output import Output
 from worldvla_ros.robot.path import Path, State
@@ -23,7 +24,6 @@ from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.spaces import space_of
 from worldvla_ros.robot.state import JointReading
-from worldvla_ros.robot.tracking import LONGEST_PERIOD_S
 
 PANDA = load_robot('sim_panda')
 ARM = Arm(PANDA)
@@ -120,10 +120,24 @@ def test_only_a_controller_that_plays_by_itself_needs_a_planned_stop():
     assert Output(ARM, 'position', DT).planned_stop(path(), 10.1) is None
 
 
+@pytest.mark.parametrize('kind', ['twist', 'velocity'])
+@pytest.mark.parametrize('period_s', [0.01, 0.2])
+@pytest.mark.parametrize('gap_s', [0.06, 0.1, 1.0])
+def test_a_speed_after_a_gap_changes_by_no_more_than_the_gate_allows(kind, period_s, gap_s):
+    joints = replace(PANDA.joints, acceleration=(1.0,) * 7)
+    limits = replace(LIMITS, linear_acceleration=1.0)
+    output = Output(Arm(replace(PANDA, joints=joints, limits=limits)), kind, period_s)
+    make(output, kind, 10.0)
+    made = make(output, kind, 10.0 + gap_s, speed=0.4)
+    assert not isinstance(made, Reason)
+    speed = made.linear[1] if kind == 'twist' else made.velocities[0]
+    assert speed == pytest.approx(min(0.4, gap_s, max(LATEST_S, period_s)))
+
+
 class TestFade:
-    def moving(self, kind, speed):
+    def moving(self, kind, speed, arm=ARM):
         """Return an output that has just told a speed at 11.0 s."""
-        output = Output(ARM, kind, DT)
+        output = Output(arm, kind, DT)
         for i in range(101):
             made = make(output, kind, 10.0 + i * DT, speed)
             assert not isinstance(made, Reason)
@@ -170,15 +184,25 @@ class TestFade:
             assert abs(made.velocities[0]) < abs(left)
         assert made is None
 
-    def test_it_needs_time_and_no_longer_than_a_period_counts(self):
-        for wait_s, counted_s in ((0.0, None), (-1.0, None), (0.02, 0.02), (5.0, LONGEST_PERIOD_S)):
-            output, told = self.moving('velocity', 0.3)
-            made = output.fade(None, 11.0 + wait_s)
-            if counted_s is None:
-                assert made is None
-            else:
-                change = told.velocities[0] - made.velocities[0]
-                assert change == pytest.approx(min(0.3, ARM.acceleration[0] * counted_s))
+    @pytest.mark.parametrize(
+        ('wait_s', 'counted_s'), [(0.0, None), (-1.0, None), (0.02, 0.02), (5.0, LATEST_S)]
+    )
+    @pytest.mark.parametrize('kind', ['twist', 'velocity'])
+    def test_it_needs_time_and_no_longer_than_the_gate_counts(self, kind, wait_s, counted_s):
+        joints = replace(PANDA.joints, acceleration=(2.0,) * 7)
+        limits = replace(LIMITS, linear_acceleration=2.0)
+        arm = Arm(replace(PANDA, joints=joints, limits=limits))
+        output, told = self.moving(kind, 0.3, arm)
+        made = output.fade(None, 11.0 + wait_s)
+        if counted_s is None:
+            assert made is None
+        else:
+            slower = (
+                told.linear - made.linear
+                if kind == 'twist'
+                else (told.velocities - made.velocities)
+            )
+            assert np.abs(slower).max() == pytest.approx(2.0 * counted_s)
 
     @pytest.mark.parametrize('kind', ['pose', 'position', 'trajectory'])
     def test_what_is_no_speed_does_not_fade(self, kind):
