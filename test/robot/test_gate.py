@@ -189,6 +189,13 @@ class TestTwist:
         free = Gate(arm_with(workspace_minimum=(-9,) * 3, workspace_maximum=(9,) * 3), DT)
         assert code(self.ramp(free, **motion)) == expected
 
+    def test_what_is_said_of_turning(self):
+        gate = Gate(arm_with(angular_acceleration=1e3, angular_speed=0.1), DT)
+        reason = gate.admit(twist((0, 0, 0), (0.2, 0, 0)), reading(), NOW)
+        assert (
+            reason.text == 'angular speed of the tip 0.200 rad/s (limits.angular_speed 0.1 rad/s)'
+        )
+
     def test_what_is_said_of_speed(self):
         gate = Gate(arm_with(linear_acceleration=1e3, linear_speed=0.1), DT)
         reason = gate.admit(twist((0.2, 0, 0)), reading(), NOW)
@@ -205,6 +212,7 @@ class TestTwist:
         assert gate.admit(twist((2 * most, 0, 0)), reading(), NOW + DT) is None
         reason = gate.admit(twist((0.9 * most, 0, 0)), reading(), NOW + 2 * DT)
         assert code(reason) == 'linear_acceleration'
+        assert reason.text.startswith('linear acceleration of the tip ')
         assert 'limits.linear_acceleration' in reason.text
         assert (reason.value, reason.unit) == (pytest.approx(1.1 * most / DT), 'm/s^2')
         reason = gate.admit(
@@ -213,6 +221,7 @@ class TestTwist:
             NOW + 2 * DT,
         )
         assert (code(reason), reason.unit) == ('angular_acceleration', 'rad/s^2')
+        assert reason.text.startswith('angular acceleration of the tip ')
 
     def test_after_a_stop_it_begins_at_rest_again(self, gate):
         most = LIMITS.linear_acceleration * DT
@@ -256,7 +265,13 @@ class TestPose:
         gate.reset()
         reason = gate.admit(posed((FIRST_M * 1.01, 0, 0)), reading(), NOW)
         assert code(reason) == 'tip_lag'
-        assert reason.text.startswith('the tip is 0.005 m from its command (limits.tip_lag 0.005')
+        assert str(reason) == (
+            'the tip is 0.005 m from its command (limits.tip_lag 0.005 m). '
+            'Check that the arm is free and its controller active, or raise limits.tip_lag.'
+        )
+        assert (reason.value, reason.limit, reason.unit) == (
+            pytest.approx(1.01 * FIRST_M), FIRST_M, 'm',
+        )  # fmt: skip
 
     def test_it_stays_near_the_arm(self):
         gate = Gate(arm_with(linear_acceleration=1e5, linear_speed=99), DT)
@@ -447,6 +462,7 @@ class TestPosition:
             'Move the arm into the workspace, or enlarge it in the robot description.'
         )
         assert reason.value == pytest.approx(0.002, abs=1e-5)
+        assert (reason.limit, reason.unit) == (0.0, 'm')
 
     def test_collisions_are_looked_for_from_time_to_time(self):
         arm, found = Arm(ROBOT), []
@@ -456,7 +472,11 @@ class TestPosition:
         found.append(('hand', 'table'))
         assert gate.admit(moved(0, 0.0), reading(), NOW + 0.04) is None
         reason = gate.admit(moved(0, 0.0), reading(), NOW + 0.06)
-        assert (code(reason), reason.text) == ('table', 'hand would touch table')
+        assert code(reason) == 'table'
+        assert str(reason) == (
+            'hand would touch table. '
+            'Move the arm away, or correct collision in the robot description.'
+        )
         found[:] = [('hand', 'link2')]
         assert code(gate.admit(moved(0, 0.0), reading(), NOW + 0.12)) == 'self_collision'
 

@@ -135,7 +135,8 @@ class TestTries:
         reason = found(FakeSpace())
         assert (reason.code, reason.stamp_s) == ('chunk_path', 7.0)
         assert str(reason) == (
-            'no way on (a path). The path before is played on; nothing is to be done if it is rare.'
+            'no way on (a path). '
+            'The path before is played on; nothing is to be done if it is rare.'
         )
 
     def test_a_way_without_a_place_within_reach_is_named(self):
