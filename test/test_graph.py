@@ -55,6 +55,14 @@ def test_a_dry_run_is_the_robots_choice_unless_it_is_asked_for():
     assert 'enabled' not in graph(dry_run='true')['model'].parameters
 
 
+def test_a_mock_of_the_controller_moves_the_simulated_arm():
+    assert names(robot='fr3_jtc', mock='sim')[:2] == ['sim', 'mock_controller']
+    assert names(robot='ur5e_jtc', mock='nothing')[0] == 'mock_controller'
+    mock = graph(robot='fr3_jtc', mock='sim')['mock_controller']
+    assert mock.parameters['drives'] == 'sim'
+    assert mock.parameters['robot'] == 'fr3_jtc'
+
+
 def test_compressed_images_are_heard_by_whoever_hears_images():
     nodes = graph(image_transport='compressed', tokenizer='true', detokenizer='true')
     told = [n for n, node in nodes.items() if node.parameters.get('image_transport')]
@@ -171,7 +179,12 @@ def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
     }  # fmt: skip
     assert set(given) == {*COMMON, *(name for names in PARAMETERS.values() for name in names)}
     nodes = graph(
-        sim='true', tokenizer='true', detokenizer='true', instruction_server='true', **given
+        sim='true',
+        tokenizer='true',
+        detokenizer='true',
+        instruction_server='true',
+        mock='sim',
+        **given,
     )
     as_types = {**given, 'max_rate': 7.0, 'control_rate': 12.5, 'seed': 8001}
     as_types |= {'use_sim_time': True, 'autostart': False}

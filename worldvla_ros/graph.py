@@ -48,6 +48,7 @@ PARAMETERS = {
     'action_player': ('robot', 'output', 'control_rate'),
     'shadow': ('robot',),
     'instruction_server': (),
+    'mock_controller': ('robot',),
     'recorder': (),
 }
 """Arguments that become parameters of a node under the same name.
@@ -67,6 +68,12 @@ ARGUMENTS: dict[str, Argument] = {
     'instruction': Argument('', 'First sentence to follow; later ones come on the topic.'),
     'sim': Argument(
         'auto', 'Start the simulated arm; auto: only for sim_ robots.', ('auto', *BOOLEAN)
+    ),
+    'mock': Argument(
+        'none',
+        "Start a strict mock of the robot's controller: sim moves the simulated arm, which has "
+        'seven joints; nothing publishes joint states alone.',
+        ('none', 'sim', 'nothing'),
     ),
     'policy': Argument(
         'true',
@@ -244,6 +251,8 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     """
     chosen = resolve(arguments)
     nodes = [_sim(chosen)] if _simulated(chosen) else []
+    if chosen['mock'] != 'none':
+        nodes.append(_managed('mock_controller', chosen, drives=chosen['mock']))
     if chosen['policy'] == 'true':
         nodes.append(_model(chosen))
     # a shadow commands nothing: it and a player never start together
@@ -262,7 +271,8 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
 
 def _simulated(chosen: Mapping[str, str]) -> bool:
     by_robot = Path(chosen['robot']).stem.startswith('sim_')
-    return chosen['sim'] == 'true' or (chosen['sim'] == 'auto' and by_robot)
+    moved = by_robot or chosen['mock'] == 'sim'
+    return chosen['sim'] == 'true' or (chosen['sim'] == 'auto' and moved)
 
 
 def _sim(chosen: Mapping[str, str]) -> NodeSpec:

@@ -62,12 +62,10 @@ class MockControllerNode(ManagedNode):
             WorldVLAError: The description cannot be used, a parameter is wrong, or interfaces of
                 the controller are not installed.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        kind = declare(self, 'kind', '', "kind of controller; empty: the description's")
-        drives = declare(self, 'drives', 'sim', 'what is moved: sim or nothing')
+        robot_name, kind, drives, reflex = self.read_parameters()
+        robot = load_robot(robot_name)
         if drives not in ('sim', 'nothing'):
             raise ConfigError('parameter drives', expected='sim or nothing', got=repr(drives))
-        reflex = declare(self, 'reflex', 'none', 'limits that stop the arm: none, panda or fr3')
         if reflex not in REFLEXES:
             known = ', '.join(REFLEXES)
             raise ConfigError('parameter reflex', expected=f'one of {known}', got=repr(reflex))
@@ -84,6 +82,19 @@ class MockControllerNode(ManagedNode):
         if not self._simulated:
             self._measured = start
         self._create_interfaces()
+
+    def read_parameters(self) -> tuple[str, str, str, str]:
+        """Return robot, kind of controller, what is moved, and the limits that stop the arm.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        return (
+            declare(self, 'robot', 'sim_panda', 'robot name or YAML file'),
+            declare(self, 'kind', '', "kind of controller; empty: the description's"),
+            declare(self, 'drives', 'sim', 'what is moved: sim or nothing'),
+            declare(self, 'reflex', 'none', 'limits that stop the arm: none, panda or fr3'),
+        )
 
     def activate(self) -> None:
         """Start to move the arm."""
