@@ -1,18 +1,35 @@
 """What all tests share: a tiny checkpoint with random weights, and a ROS domain of their own."""
 
+import fcntl
 import os
 from pathlib import Path
 import signal
 import sys
-
-os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
-# away from whatever else runs on this machine, and from test runs beside this one
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+import tempfile
 
 import numpy as np
 import pytest
 import torch
+
+
+def free_domain():
+    """Return a ROS domain id that no other test run has, and the lock that keeps it."""
+    for i in range(100):
+        domain = 1 + (os.getpid() + i) % 100
+        lock = (Path(tempfile.gettempdir()) / f'worldvla_ros_domain_{domain}').open('w')
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return domain, lock
+    raise RuntimeError('all ROS domains from 1 to 100 are taken by other test runs')
+
+
+os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+# away from whatever else runs on this machine, and from test runs beside this one
+DOMAIN, DOMAIN_LOCK = free_domain()
+os.environ['ROS_DOMAIN_ID'] = str(DOMAIN)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 # children inherit it: under nohup a hang-up would be ignored, and tests of it could not pass
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

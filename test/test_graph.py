@@ -21,13 +21,30 @@ def test_no_argument_starts_the_simulated_arm_and_one_process_for_both_models():
 
 
 def test_a_real_robot_gets_no_simulation_unless_asked():
-    assert 'sim' not in names(robot='franka')
-    assert 'sim' in names(robot='franka', sim='true')
+    assert 'sim' not in names(robot='panda_servo')
+    assert 'sim' in names(robot='panda_servo', sim='true')
 
 
 def test_without_imagination_the_policy_runs_alone():
     assert 'policy' in names(imagine='false')
     assert 'model' not in names(imagine='false')
+
+
+def test_the_robots_computer_encodes_and_the_gpus_computer_thinks():
+    assert names(policy='false', tokenizer='true') == ['sim', 'tokenizer', 'action_player']
+    elsewhere = describe({'sim': 'false', 'action_player': 'false', 'input': 'tokens'})
+    assert [(n.executable, n.parameters['input']) for n in elsewhere] == [('model', 'tokens')]
+    assert names(sim='false', policy='false', action_player='false', detokenizer='true') == [
+        'detokenizer'
+    ]
+
+
+def test_tokenizers_are_told_whose_they_are():
+    told = {'checkpoint': 'here', 'device': 'cuda:0', 'robot': 'libero'}
+    nodes = describe({'tokenizer': 'true', 'detokenizer': 'true', 'dtype': 'int8', **told})
+    for node in nodes[1:3]:
+        assert told.items() <= node.parameters.items()
+        assert not {'dtype', 'input'} & set(node.parameters)
 
 
 def test_the_precision_reaches_the_node_that_holds_the_weights():
@@ -58,7 +75,8 @@ def test_recorder_and_rviz_start_on_request():
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        ({'robt': 'franka'}, 'robt'),
+        ({'robt': 'panda_servo'}, 'robt'),
+        ({'input': 'pixels'}, 'images or tokens'),
         ({'output': 'dance'}, 'twist or trajectory'),
         ({'seed': 'high'}, "seed: expected a whole number, got 'high'"),
         ({'seed': '²'}, 'seed: expected a whole number'),
@@ -117,12 +135,12 @@ def test_an_argument_at_its_default_leaves_the_parameter_to_files_and_parents():
 
 def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
     given = {
-        'robot': 'franka', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
+        'robot': 'fr3_jtc', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
         'max_rate': '7', 'control_rate': '12.5', 'output': 'trajectory', 'task': 'push',
-        'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false',
+        'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false', 'input': 'tokens',
     }  # fmt: skip
     assert set(given) == {*COMMON, *(name for names in PARAMETERS.values() for name in names)}
-    nodes = graph(sim='true', **given)
+    nodes = graph(sim='true', tokenizer='true', detokenizer='true', **given)
     as_types = {**given, 'max_rate': 7.0, 'control_rate': 12.5, 'seed': 8001}
     as_types |= {'use_sim_time': True, 'autostart': False}
     for name, node in nodes.items():
@@ -306,7 +324,7 @@ def test_a_parameter_file_comes_before_the_launch_arguments(fake_launch, tmp_pat
 
 
 def test_a_misspelt_launch_argument_is_named(fake_launch):
-    started(robott='franka', something_of_the_parent='x')
+    started(robott='panda_servo', something_of_the_parent='x')
     assert len(fake_launch) == 1
     assert "'robott'" in fake_launch[0]
     assert 'Did you mean robot?' in fake_launch[0]
@@ -350,5 +368,6 @@ def test_the_real_launch_system_starts_the_nodes_of_the_graph():
 
 def test_booleans_are_told_from_words():
     assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
-        'imagine', 'autostart', 'stop_together', 'use_sim_time', 'rviz',
+        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'autostart',
+        'stop_together', 'use_sim_time', 'rviz',
     ]  # fmt: skip

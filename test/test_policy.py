@@ -275,6 +275,19 @@ def test_codes_of_the_past_come_before_those_of_the_present(tiny_checkpoint, pic
     np.testing.assert_array_equal(policy.prompt(encoded).ids, policy.prompt(seen).ids)
 
 
+def test_the_world_model_imagines_the_same_from_codes(tiny_checkpoint, observation):
+    world, actions = WorldModel(tiny_checkpoint), np.full((4, 7), 0.3)
+    codes = tiny_checkpoint.images.encode([observation.images['front']])[0]
+    encoded = EncodedObservation({'front': codes})
+    expected = world.imagine(observation, actions)
+    np.testing.assert_array_equal(world.imagine(encoded, actions), expected)
+    steps = world.imagine_codes_stepwise(encoded, actions)
+    imagined = [codes for codes in steps if codes is not None]
+    np.testing.assert_array_equal(world.decode(np.stack(imagined)), expected)
+    with pytest.raises(ObservationError, match='do not fit the checkpoint'):
+        world.imagine(EncodedObservation({'front': codes + 32}), actions)
+
+
 @pytest.mark.parametrize(
     'codes', [np.full((4, 4), 32), np.full((4, 4), -1), np.zeros((4, 6), int)], ids=str
 )

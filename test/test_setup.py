@@ -71,8 +71,8 @@ def test_a_python_that_is_too_old_is_named(machine, tmp_path):
 PACKAGE = ROOT / 'worldvla_ros'
 ROSDEP_KEYS = {
     'PIL': 'python3-pil', 'gymnasium': 'python3-gymnasium-pip', 'imageio': 'python3-imageio',
-    'mujoco': 'python3-mujoco-pip', 'numpy': 'python3-numpy', 'torch': 'python3-pytorch-pip',
-    'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
+    'mujoco': 'python3-mujoco-pip', 'numpy': 'python3-numpy', 'pinocchio': 'pinocchio',
+    'torch': 'python3-pytorch-pip', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
 }  # fmt: skip
 """rosdep's names of the packages that are imported here (rosdistro, rosdep/python.yaml)."""
 WITHOUT_KEY = {'safetensors', 'tokenizers', 'mcap', 'huggingface_hub', 'torchao', 'libero'}
@@ -112,7 +112,7 @@ def test_package_xml_lists_every_python_package_that_rosdep_can_install():
 
 def test_every_package_that_setup_requires_is_used():
     required = re.findall(r"'([a-z_-]+)>=", (ROOT / 'setup.py').read_text())
-    names = {'pillow': 'PIL', 'pyyaml': 'yaml', 'hf-libero': 'libero'}
+    names = {'pillow': 'PIL', 'pin': 'pinocchio', 'pyyaml': 'yaml', 'hf-libero': 'libero'}
     used = imported_roots() | {'pyopengl', 'imageio-ffmpeg'}  # back ends of mujoco and imageio
     assert {names.get(name, name) for name in required} - used - {'setuptools'} == set()
 

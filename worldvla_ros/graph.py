@@ -36,9 +36,12 @@ TOPICS = {
 }
 """Topics that a launch may rename, and what they carry."""
 COMMON = ('use_sim_time', 'autostart')
-MODEL = ('robot', 'checkpoint', 'profile', 'device', 'dtype', 'max_rate')
+TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device')
+MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input')
 PARAMETERS = {
     'sim': ('task', 'seed'),
+    'tokenizer': TOKENIZERS,
+    'detokenizer': TOKENIZERS,
     'model': MODEL,
     'policy': MODEL,
     'action_player': ('robot', 'output', 'control_rate'),
@@ -62,7 +65,23 @@ ARGUMENTS: dict[str, Argument] = {
     'sim': Argument(
         'auto', 'Start the simulated arm; auto: only for sim_ robots.', ('auto', *BOOLEAN)
     ),
+    'policy': Argument(
+        'true',
+        'Start the policy, with the world model beside it where imagine is true; false leaves '
+        'both to another machine.',
+        BOOLEAN,
+    ),
     'imagine': Argument('true', 'Start the world model beside the policy.', BOOLEAN),
+    'input': Argument(
+        'images',
+        'What policy and world model take: camera images, or the image_tokens of a tokenizer.',
+        ('images', 'tokens'),
+    ),
+    'tokenizer': Argument('false', 'Start the tokenizer: camera images to image_tokens.', BOOLEAN),
+    'detokenizer': Argument('false', 'Start the detokenizer: image_tokens to images.', BOOLEAN),
+    'action_player': Argument(
+        'true', 'Start the action player; false leaves it to another machine.', BOOLEAN
+    ),
     'output': Argument('twist', 'Command that the player sends.', ('twist', 'trajectory')),
     'device': Argument('cpu', 'Torch device of the model, for example cpu or cuda:0.'),
     'dtype': Argument('auto', 'Precision of the weights, for example bfloat16 or int8.'),
@@ -186,11 +205,11 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     """
     chosen = resolve(arguments)
     nodes = [_sim(chosen)] if _simulated(chosen) else []
-    if chosen['imagine'] == 'true':  # one process of two nodes, which keep their own names
-        nodes.append(replace(_managed('model', chosen), name=''))
-    else:
-        nodes.append(_managed('policy', chosen))
-    nodes.append(_managed('action_player', chosen))
+    if chosen['policy'] == 'true':
+        nodes.append(_model(chosen))
+    for executable in ('tokenizer', 'detokenizer', 'action_player'):
+        if chosen[executable] == 'true':
+            nodes.append(_managed(executable, chosen))
     if chosen['instruction'].strip():
         nodes.append(replace(_plain('say', chosen), arguments=(chosen['instruction'],)))
     if chosen['record']:
@@ -211,6 +230,13 @@ def _sim(chosen: Mapping[str, str]) -> NodeSpec:
         return _managed('sim', chosen, publish_clock=chosen['publish_clock'] == 'true')
     clock = {'publish_clock': True} if chosen['use_sim_time'] == 'true' else {}
     return _managed('sim', chosen, **clock)
+
+
+def _model(chosen: Mapping[str, str]) -> NodeSpec:
+    """Return the policy, or one process of policy and world model, which keep their names."""
+    if chosen['imagine'] == 'true':
+        return replace(_managed('model', chosen), name='')
+    return _managed('policy', chosen)
 
 
 def _rviz(chosen: Mapping[str, str]) -> NodeSpec:

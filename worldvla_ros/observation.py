@@ -76,7 +76,7 @@ class Observation:
             for name, image in instant.items():
                 _check_image(image, name)
         _check_state(self.state)
-        object.__setattr__(self, 'instruction', _checked_instruction(self.instruction))
+        object.__setattr__(self, 'instruction', checked_instruction(self.instruction))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class EncodedObservation:
             for name, codes in instant.items():
                 _check_codes(codes, name)
         _check_state(self.state)
-        object.__setattr__(self, 'instruction', _checked_instruction(self.instruction))
+        object.__setattr__(self, 'instruction', checked_instruction(self.instruction))
 
 
 def _check_image(image: object, name: str) -> None:
@@ -170,7 +170,7 @@ def _check_state(state: object) -> None:
         )
 
 
-def _checked_instruction(text: str) -> str:
+def checked_instruction(text: str) -> str:
     """Return the instruction without surrounding white space.
 
     Raises:

@@ -105,8 +105,9 @@ class Policy:
                 'the instruction is empty',
                 remedy='Send a sentence such as "pick up the red cube".',
             )
+        codes = instant_codes(observation, self._checkpoint)
         return self._checkpoint.sequences.action_prompt(
-            observation.instruction, self._codes(observation), self._state(observation.state)
+            observation.instruction, codes, self._state(observation.state)
         )
 
     def act(self, observation: Observation | EncodedObservation) -> ActionChunk:
@@ -164,21 +165,6 @@ class Policy:
         with contextlib.suppress(DecodingError):
             self.act(Observation(images, WARM_UP_INSTRUCTION, state, history))
 
-    def _codes(self, observation: Observation | EncodedObservation) -> list[np.ndarray]:
-        """Return the codes of all images of the prompt: int64[rows, columns] each."""
-        spec = self._checkpoint.spec
-        if isinstance(observation, EncodedObservation):
-            encoded, newest = True, observation.codes
-        else:
-            encoded, newest = False, observation.images
-        instants = [*observation.history, newest][-spec.images_per_camera :]
-        images = [i for instant in instants for i in camera_images(instant, spec.cameras)]
-        if not encoded:
-            return self._checkpoint.images.encode(images)
-        for codes in images:
-            check_codes(codes, self._checkpoint)
-        return images
-
     def _answers(self, prompts: list[Sequence]) -> list[_Answer]:
         """Decode prompts in one batch."""
         action, bins = self._checkpoint.spec.action, self._checkpoint.sequences.action
@@ -227,6 +213,36 @@ class Policy:
                 remedy='Publish the joint states of the robot that the checkpoint was made for.',
             )
         return state
+
+
+def instant_codes(
+    observation: Observation | EncodedObservation,
+    checkpoint: Checkpoint,
+    instants: int | None = None,
+) -> list[np.ndarray]:
+    """Return the codes of an observation's images: int64[rows, columns] each.
+
+    Args:
+        observation: Images are encoded, codes checked.
+        checkpoint: Says which cameras, and encodes.
+        instants: How many of the newest instants, oldest first, cameras within an instant; as many
+            as a prompt holds by default.
+
+    Raises:
+        ObservationError: A camera is missing, or codes do not fit the checkpoint.
+    """
+    spec = checkpoint.spec
+    if isinstance(observation, EncodedObservation):
+        encoded, newest = True, observation.codes
+    else:
+        encoded, newest = False, observation.images
+    kept = [*observation.history, newest][-(instants or spec.images_per_camera) :]
+    images = [i for instant in kept for i in camera_images(instant, spec.cameras)]
+    if not encoded:
+        return checkpoint.images.encode(images)
+    for codes in images:
+        check_codes(codes, checkpoint)
+    return images
 
 
 def check_codes(codes: np.ndarray, checkpoint: Checkpoint) -> None:

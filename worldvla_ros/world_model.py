@@ -12,8 +12,13 @@ from worldvla_ros.checkpoint.folder import Checkpoint
 from worldvla_ros.checkpoint.spec import IMAGINE
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.inference.images import Sampling
-from worldvla_ros.observation import Observation, camera_images, grey_image
-from worldvla_ros.policy import check_task
+from worldvla_ros.observation import (
+    EncodedObservation,
+    Observation,
+    camera_images,
+    grey_image,
+)
+from worldvla_ros.policy import check_task, instant_codes
 
 
 class WorldModel:
@@ -46,7 +51,9 @@ class WorldModel:
         """The weights and what they mean."""
         return self._checkpoint
 
-    def imagine(self, observation: Observation, actions: np.ndarray) -> np.ndarray:
+    def imagine(
+        self, observation: Observation | EncodedObservation, actions: np.ndarray
+    ) -> np.ndarray:
         """Return the images that follow if the actions are executed.
 
         Args:
@@ -64,7 +71,7 @@ class WorldModel:
         return np.stack(images)
 
     def imagine_views(
-        self, observation: Observation, actions: np.ndarray
+        self, observation: Observation | EncodedObservation, actions: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Return what `imagine` does for each camera: camera name → uint8[m, h, w, 3].
 
@@ -77,7 +84,9 @@ class WorldModel:
         views = rearrange(np.stack(found), '(m n) 1 r c -> n m r c', n=len(names))
         return {n: self._checkpoint.images.decode(v) for n, v in zip(names, views, strict=True)}
 
-    def imagine_each(self, observation: Observation, actions: np.ndarray) -> np.ndarray:
+    def imagine_each(
+        self, observation: Observation | EncodedObservation, actions: np.ndarray
+    ) -> np.ndarray:
         """Return what `imagine` does for several futures, imagined side by side.
 
         Args:
@@ -135,7 +144,7 @@ class WorldModel:
         )
 
     def imagine_stepwise(
-        self, observation: Observation, actions: np.ndarray
+        self, observation: Observation | EncodedObservation, actions: np.ndarray
     ) -> Iterator[np.ndarray | None]:
         """Imagine step by step, so that the caller can do something more urgent in between.
 
@@ -145,19 +154,40 @@ class WorldModel:
         Raises:
             ObservationError: A camera is missing, or there are too few or malformed actions.
         """
+        for codes in self.imagine_codes_stepwise(observation, actions):
+            yield None if codes is None else self.decode(codes)
+
+    def imagine_codes_stepwise(
+        self, observation: Observation | EncodedObservation, actions: np.ndarray
+    ) -> Iterator[np.ndarray | None]:
+        """Imagine as `imagine_stepwise` does, and leave decoding to whoever looks at the images.
+
+        Yields:
+            None between decoding steps, int64[rows, columns] when an image is done.
+
+        Raises:
+            ObservationError: A camera is missing, or there are too few or malformed actions.
+        """
         cameras, done = len(self._checkpoint.spec.cameras), 0
         for codes in self._codes_stepwise(observation, np.asarray(actions)[None]):
-            if codes is None:
-                yield None
-                continue
-            yield self._checkpoint.images.decode(codes[0]) if done % cameras == 0 else None
-            done += 1
+            yield codes[0] if codes is not None and done % cameras == 0 else None
+            done += codes is not None
 
-    def _codes(self, observation: Observation, actions: np.ndarray) -> list[np.ndarray]:
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Return the images of codes: int64[..., rows, columns] → uint8[..., h, w, 3].
+
+        Raises:
+            MemoryLimitError: Memory is short.
+        """
+        return self._checkpoint.images.decode(codes)
+
+    def _codes(
+        self, observation: Observation | EncodedObservation, actions: np.ndarray
+    ) -> list[np.ndarray]:
         return [i for i in self._codes_stepwise(observation, actions) if i is not None]
 
     def _codes_stepwise(
-        self, observation: Observation, actions: np.ndarray
+        self, observation: Observation | EncodedObservation, actions: np.ndarray
     ) -> Iterator[np.ndarray | None]:
         """Imagine several futures: float[futures, n, dim] actions.
 
@@ -166,8 +196,7 @@ class WorldModel:
             of one instant after another.
         """
         strides = self._strides(actions)
-        start = camera_images(observation.images, self._checkpoint.spec.cameras)
-        codes = self._checkpoint.images.encode(start)
+        codes = instant_codes(observation, self._checkpoint, instants=1)
         sequences, decoder = self._checkpoint.sequences, self._checkpoint.engine.images
         first, *later = [
             [sequences.world_prompt(codes, stride) for stride in instant]

@@ -26,8 +26,8 @@ the delays of a loaded machine.
 
 All processes speak by UDP on 127.0.0.1 (`studies/faults/loopback.xml`). With Fast DDS's shared
 memory, which ROS 2 uses by default within one computer, a process that was suspended with SIGSTOP
-for 2 s left others deaf to some topics for good in 3 of 6 runs: the arm held and said why, and went
-on only once those were started anew.
+for 2 s left others deaf to some topics for good in 3 of 6 runs: the arm held and said why, and
+went on only once those were started anew.
 
 `--only WORDS` and `--family NAME` try some of the faults, `python -m studies.faults.run --short` a
 dozen."""

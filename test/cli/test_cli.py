@@ -30,6 +30,7 @@ VERBS = (
     ['pull'],
     ['inspect'],
     ['convert'],
+    ['robot', 'check'],
 )
 
 

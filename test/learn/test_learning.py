@@ -15,6 +15,7 @@ from worldvla_ros.learn.forward import Outputs, forward
 from worldvla_ros.learn.grounding import Grounding, first_patches, prompt_ends
 from worldvla_ros.learn.landmarks import Landmarks, patch_targets
 from worldvla_ros.learn.loss import CrossEntropy, ZLoss, bin_targets, token_figures
+from worldvla_ros.learn.objective import Objective, Term
 from worldvla_ros.learn.runs import Run
 from worldvla_ros.learn.settings import ModelTraining, read_settings
 from worldvla_ros.learn.start import start_distances, start_tables, waves
@@ -51,6 +52,10 @@ def is_code(labels, vocab):
 
 def is_bin(labels, vocab):
     return (labels > vocab.action_bin_base) & (labels <= vocab.action_bin_base + BINS)
+
+
+def not_in(token, span):
+    return not span.start <= token < span.stop
 
 
 def cross_entropy(vocab, logits, labels, image_weight=1.0, bin_spread=0.0):
@@ -112,6 +117,23 @@ class TestLoss:
             cross_entropy(vocab, row[None], labels, bin_spread=1.5) for row in logits
         )
         assert hit < near < far
+
+    def test_the_ids_beside_the_bins_are_never_spread(self, vocab):
+        labels = torch.tensor([vocab.action_bins.start - 1, vocab.action_bins.stop])
+        logits = torch.randn(2, vocab.size, generator=torch.Generator().manual_seed(1))
+        expected = functional.cross_entropy(logits, labels)
+        found = cross_entropy(vocab, logits, labels, bin_spread=1.5)
+        torch.testing.assert_close(found, expected)
+
+    def test_a_spread_below_one_bin_counts(self, vocab):
+        labels = torch.tensor([vocab.action_bin_base + 100])
+        logits = torch.randn(1, vocab.size, generator=torch.Generator().manual_seed(1))
+        found = cross_entropy(vocab, logits, labels, bin_spread=0.8)
+        assert not torch.isclose(found, functional.cross_entropy(logits, labels))
+
+    def test_by_default_nothing_is_spread_and_the_span_is_that_of_the_codes(self, vocab, scored):
+        default = CrossEntropy(vocab, 0.3)(Outputs(*scored))
+        torch.testing.assert_close(default, cross_entropy(vocab, *scored, 0.3, 0.0))
 
     @pytest.mark.parametrize('spread', [0.5, 1.5, 5.0])
     def test_bin_targets_sum_to_one_and_peak_at_the_true_bin(self, spread):
@@ -315,6 +337,43 @@ class TestFigures:
         found = token_figures(functional.one_hot(best, vocab.size).float(), labels, vocab)
         assert found['action_error'] == pytest.approx((2 + 2 / 255) / 3)
         assert found['action_accuracy'] == pytest.approx(2 / 3)
+
+    def test_a_miss_by_two_bins_is_no_hit(self, vocab):
+        labels = vocab.action_bin_base + torch.tensor([100, 100])
+        best = vocab.action_bin_base + torch.tensor([102, 101])
+        found = token_figures(functional.one_hot(best, vocab.size).float(), labels, vocab)
+        assert found['action_accuracy'] == 0.5
+
+    def test_the_ids_beside_a_span_do_not_count(self, vocab):
+        bins, codes = vocab.action_bins, vocab.codes
+        inside = torch.tensor([bins.start, bins.stop - 1, codes.start, codes.stop - 1])
+        beside = torch.tensor([bins.start - 1, bins.stop, codes.start - 1, codes.stop])
+        beside = beside[[not_in(i, bins) and not_in(i, codes) for i in beside.tolist()]]
+        labels = torch.cat([inside, beside])
+        best = labels.clone()
+        best[0], best[2] = bins.start + 10, codes.start + 1  # one miss of each kind
+        found = token_figures(functional.one_hot(best, vocab.size).float(), labels, vocab)
+        assert found['action_error'] == pytest.approx(10 / 2 * 2 / 255)
+        assert (found['action_accuracy'], found['code_accuracy']) == (0.5, 0.5)
+
+
+class Twice(Term):
+    """The value 2, whatever the outputs."""
+
+    name = 'twice'
+
+    def forward(self, outputs):
+        return torch.tensor(2.0)
+
+
+class TestObjective:
+    @pytest.mark.parametrize(('weights', 'total'), [((), 2.0), ((1.0,), 2.0), ((0.25,), 0.5)])
+    def test_a_term_counts_by_its_weight_which_is_one(self, weights, total):
+        losses = Objective([Twice(*weights)])(None)
+        assert losses.figures() == {'loss': total, 'loss_twice': 2.0}
+
+    def test_a_term_without_weight_is_left_out(self):
+        assert 'twice' not in Objective([Twice(0.0), ZLoss()])
 
 
 @pytest.fixture(scope='module')

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 
+from worldvla_ros.checkpoint.tokenizers import Tokenizers
 from worldvla_ros.nodes.host import ModelHost
 from worldvla_ros.observation import ActionChunk
 
@@ -19,6 +20,10 @@ class FakeHost(ModelHost):
 
     def checkpoint(self, node):
         return self._given
+
+    def tokenizers(self, node):
+        given = self._given
+        return Tokenizers(given.spec, given.vqgan, given.text, given.device)
 
 
 class FakePolicy:
@@ -59,6 +64,7 @@ class FakeWorld:
     """Imagines even images of value 10, 20, …, and keeps what it was asked."""
 
     def __init__(self, checkpoint):
+        self.checkpoint = checkpoint
         self._spec = checkpoint.spec
         self.asked = []
         self.raises = None
@@ -66,10 +72,13 @@ class FakeWorld:
     def warm_up(self):
         """Nothing to prepare."""
 
-    def imagine_stepwise(self, observation, actions):
+    def imagine_codes_stepwise(self, observation, actions):
         self.asked.append((observation, np.array(actions)))
         if self.raises is not None:
             raise self.raises
         for i in range(len(actions) // self._spec.world.actions_per_image):
             yield None
-            yield np.full((32, 32, 3), 10 * (i + 1), np.uint8)
+            yield np.full((4, 4), i + 1)
+
+    def decode(self, codes):
+        return np.full((32, 32, 3), 10 * codes[0, 0], np.uint8)

@@ -29,9 +29,10 @@ from worldvla_ros.nodes.convert import time_message
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 from worldvla_ros.nodes.spin import spin
 from worldvla_ros.robot.description import load_robot
-from worldvla_ros.robot.kinematics import forward, rotation_vector
+from worldvla_ros.robot.kinematics import Arm, rotation_vector
 
 ROBOT = load_robot('sim_panda')
+ARM = Arm(ROBOT)
 NAMES = [*ROBOT.joints.names, *ROBOT.gripper.names]
 HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4, 0.04, 0.04])
 LEFT = [0, 0.5, 0, 0, 0, 0, 1]  # 0.2 m/s
@@ -272,7 +273,7 @@ def test_joint_targets_move_and_turn_the_tip(start):
     assert message.header.frame_id == 'panda_link0'
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
     assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 50_000_000)
-    before, after = (forward(ROBOT, np.array(q)) for q in (HOME[:7], point.positions))
+    before, after = (ARM.pose(np.array(q)) for q in (HOME[:7], point.positions))
     np.testing.assert_allclose(after[:3, 3] - before[:3, 3], [0, 0.005, 0], atol=2e-4)
     turn = rotation_vector(after[:3, :3] @ before[:3, :3].T)
     np.testing.assert_allclose(turn, [0, 0.02, -0.03], atol=1e-3)
@@ -285,9 +286,9 @@ def test_motion_ends_at_the_wall_of_the_workspace(start, output):
     rig = start(output=output)
     wall = ROBOT.limits.workspace_maximum[1]
     turned = rig.joints.copy()
-    turned[0] = np.arcsin((wall - 0.004) / np.linalg.norm(forward(ROBOT, HOME[:7])[:2, 3]))
+    turned[0] = np.arcsin((wall - 0.004) / np.linalg.norm(ARM.pose(HOME[:7])[:2, 3]))
     rig.joints = turned
-    start_m = forward(ROBOT, turned[:7])[:3, 3]
+    start_m = ARM.pose(turned[:7])[:3, 3]
     assert start_m[1] == pytest.approx(wall - 0.004)
     rig.offer([[0, 1, 0, 0, 0, 0, 1]] * 3)  # 0.02 m
     topic = 'delta_twist_cmds' if output == 'twist' else 'joint_trajectory'
@@ -295,7 +296,7 @@ def test_motion_ends_at_the_wall_of_the_workspace(start, output):
     if output == 'twist':
         end = start_m[1] + rig.heard[topic][0].twist.linear.y * 0.05
     else:
-        end = forward(ROBOT, np.array(rig.heard[topic][0].points[0].positions))[1, 3]
+        end = ARM.pose(np.array(rig.heard[topic][0].points[0].positions))[1, 3]
     assert end == pytest.approx(wall, abs=1e-4)
     rig.said('kept inside the workspace', fed=False)
 
@@ -342,7 +343,7 @@ class TestDryRun:
         assert {v.key: v.value for v in values}['mode'] == 'dry run'
 
     def test_a_real_robot_starts_with_it_and_plays_slowly_when_enabled(self, start):
-        rig = start(robot='franka')
+        rig = start(robot='panda_servo')
         rig.offer([[0, 0.9, 0, 0, 0, 0, 1]] * 10)  # 0.36 m/s, 0.25 allowed
         assert rig.said('dry run: nothing is sent')
         assert not rig.heard['delta_twist_cmds']
@@ -435,7 +436,7 @@ def test_the_path_to_come_is_shown(rig):
     rig.offer([[0, 0, -0.2, 0, 0, 0, -1]] * 5 + [[0, 0, -0.2, 0, 0, 0, 1]] * 5)
     rig.until(lambda: rig.heard['planned_path'], 'a path')
     marker = rig.heard['planned_path'][0].markers[0]  # before the first action is sent
-    start = forward(ROBOT, HOME[:7])[:3, 3]
+    start = ARM.pose(HOME[:7])[:3, 3]
     assert marker.header.frame_id == 'panda_link0'
     assert [marker.points[0].x, marker.points[0].y, marker.points[0].z] == pytest.approx(start)
     assert len(marker.points) == len(marker.colors) == 11

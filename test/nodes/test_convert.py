@@ -9,15 +9,22 @@ import pytest
 
 pytest.importorskip('rclpy')
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from worldvla_ros.errors import ObservationError
+from worldvla_ros.msg import TokenIds
 from worldvla_ros.nodes.convert import (
+    MOST_SCANS,
+    Grid,
     array_to_image,
     chunk_to_message,
+    codes_to_message,
     compressed_to_array,
+    ids_to_message,
     image_to_array,
     image_type,
     message_to_chunk,
+    message_to_codes,
     time_message,
     to_array,
 )
@@ -114,6 +121,33 @@ def test_a_picture_of_too_many_pixels_is_not_decoded():
         compressed_to_array(huge)
 
 
+def test_a_picture_larger_than_the_camera_is_not_decoded(picture, monkeypatch):
+    whole = png(Picture.fromarray(picture))
+    assert compressed_to_array(whole, 64 * 48).shape == (48, 64, 3)
+    monkeypatch.setattr(Picture.Image, 'load', None)
+    with pytest.raises(ObservationError, match='at most 3071 pixels .* got 64 × 48'):
+        compressed_to_array(whole, 64 * 48 - 1)
+
+
+def test_a_progressive_picture_of_endless_scans_is_not_decoded(picture):
+    stream = io.BytesIO()
+    Picture.fromarray(picture).save(stream, 'JPEG', progressive=True)
+    few = CompressedImage(format='jpeg', data=stream.getvalue())
+    assert compressed_to_array(few).shape == (48, 64, 3)
+    scan = stream.getvalue()[stream.getvalue().index(b'\xff\xda') : -2]
+    many = CompressedImage(format='jpeg', data=stream.getvalue()[:-2] + scan * MOST_SCANS)
+    with pytest.raises(ObservationError, match=f'in {MOST_SCANS} scans'):
+        compressed_to_array(many)
+
+
+@pytest.mark.parametrize(
+    'data', [b'', b'\xff', b'\xff\xd8\xff', bytes(1000), b'GIF89a' + bytes(99)]
+)
+def test_bytes_that_are_no_picture_are_refused(data):
+    with pytest.raises(ObservationError, match="cannot be decoded.*'jpeg'"):
+        compressed_to_array(CompressedImage(format='jpeg', data=data))
+
+
 @pytest.mark.parametrize('cut', [10, 20, 30, 100, 1000])
 def test_a_picture_that_is_cut_off_is_refused(picture, cut):
     whole = png(Picture.fromarray(picture))
@@ -182,3 +216,59 @@ def test_a_chunk_with_too_few_values_is_refused():
     cut.data = cut.data[:-1]
     with pytest.raises(ObservationError, match='4 × 2'):
         message_to_chunk(cut)
+
+
+GRID = Grid('front', 'vqgan32@1', 32, 4, 6)
+CODES = np.arange(24).reshape(4, 6)
+HEADER = Header(stamp=time_message(12.5), frame_id='camera')
+
+
+def tokens(**changes):
+    made = codes_to_message(CODES, HEADER, 'front', 'vqgan32@1')
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_codes_come_back_as_they_were():
+    made = tokens()
+    assert (made.rows, made.columns, made.codes[7]) == (4, 6, 7)
+    assert made.header == HEADER
+    found = message_to_codes(made, GRID)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, CODES)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'codebook': 'vqgan32@2'}, "another codebook: expected vqgan32@1, got 'vqgan32@2'"),
+        ({'codebook': ''}, 'another codebook'),
+        ({'codebook': 'x' * 100_000}, 'another codebook'),
+        ({'camera': 'wrist'}, "another camera: expected front, got 'wrist'"),
+        ({'rows': 6, 'columns': 4}, '4 × 6 codes, got 24 codes for 6 × 4'),
+        ({'rows': 2**32 - 1, 'columns': 2**32 - 1}, '4294967295 × 4294967295'),
+        ({'rows': 0, 'columns': 0, 'codes': []}, 'got 0 codes'),
+        ({'codes': list(range(23))}, 'got 23 codes'),
+        ({'codes': [0] * 100_000}, 'got 100000 codes'),
+        ({'codes': [*range(23), 32]}, '0 … 31, got 32'),
+        ({'codes': [65535] * 24}, 'got 65535'),
+    ],
+)
+def test_tokens_that_are_no_image_of_this_camera_are_refused(changes, words):
+    with pytest.raises(ObservationError, match=words) as found:
+        message_to_codes(tokens(**changes), GRID)
+    assert len(str(found.value)) < 400
+
+
+def test_a_code_that_a_message_cannot_hold_is_refused():
+    with pytest.raises(ObservationError, match='at most 65535, got 65536'):
+        codes_to_message(np.full((2, 2), 65536), HEADER, 'front', 'c')
+
+
+def test_ids_keep_what_they_were_made_from():
+    made = ids_to_message([3, 70_000], HEADER, TokenIds.KIND_INSTRUCTION, 'text@1', 'go')
+    assert (made.kind, made.tokenizer, made.text, list(made.ids)) == (
+        'instruction', 'text@1', 'go', [3, 70_000]
+    )  # fmt: skip
+    assert made.header == HEADER

@@ -7,7 +7,7 @@ from worldvla_ros.nodes.history import CameraImages
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.motion import ChunkPlayer
+from worldvla_ros.robot.chunk_player import ChunkPlayer
 
 DT = 0.05
 

@@ -164,7 +164,7 @@ def test_a_program_that_is_not_installed_is_named_and_nothing_lives_on(monkeypat
 def test_a_wrong_argument_starts_nothing(monkeypatch):
     monkeypatch.setattr('worldvla_ros.processes.supervisor.Processes', None)
     with pytest.raises(ConfigError, match='robt'):
-        up({'robt': 'franka'})
+        up({'robt': 'panda_servo'})
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,29 @@ def written(tmp_path):
     return write
 
 
-def test_a_simulated_and_a_real_robot_are_shipped():
-    assert {'sim_panda', 'franka'} <= set(SHIPPED)
+DESCRIBED = {
+    'fr3_crisp': (7, 'pose'),
+    'fr3_jtc': (7, 'trajectory'),
+    'fr3_servo': (7, 'twist'),
+    'generic_jtc': (6, 'trajectory'),
+    'libero': (7, 'twist'),
+    'panda_servo': (7, 'twist'),
+    'sim_panda': (7, 'twist'),
+    'so101': (5, 'position'),
+    'ur5e_jtc': (6, 'trajectory'),
+    'ur5e_servo': (6, 'twist'),
+}
+
+
+def test_these_robots_are_shipped():
+    assert set(DESCRIBED) == set(SHIPPED)
 
 
 @pytest.mark.parametrize('name', SHIPPED)
 def test_a_shipped_description_loads_under_its_own_name(name):
     robot = load_robot(name)
     assert robot.name == name
-    assert len(robot.joints.names) == 7
+    assert (len(robot.joints.names), robot.controller.kind) == DESCRIBED[name]
     assert robot.cameras[0].name == 'front'
 
 
@@ -53,13 +67,13 @@ def test_only_simulated_robots_move_without_being_enabled():
 
 
 def test_real_limits_are_tighter_than_simulated_ones():
-    real, simulated = load_robot('franka').limits, load_robot('sim_panda').limits
+    real, simulated = load_robot('panda_servo').limits, load_robot('sim_panda').limits
     assert real.linear_speed < simulated.linear_speed
     assert real.angular_speed < simulated.angular_speed
 
 
 def test_an_unknown_name_lists_the_shipped_ones():
-    with pytest.raises(RobotError, match=r"'ur5'.*franka, libero, sim_panda"):
+    with pytest.raises(RobotError, match=r"'ur5'.*fr3_crisp, .*, ur5e_servo"):
         load_robot('ur5')
 
 
@@ -71,32 +85,43 @@ def test_a_missing_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('group', 'field'),
     [
+        ('joints', 'acceleration'),
+        ('joints', 'jerk'),
         ('joints', 'minimum'),
+        ('joints', 'maximum'),
         ('joints', 'velocity'),
-        ('kinematics', 'a'),
-        ('kinematics', 'alpha'),
+        ('joints', 'start'),
+        ('action', 'minimum'),
         ('action', 'maximum'),
     ],
 )
 def test_a_list_of_another_length_is_refused(written, group, field):
-    with pytest.raises(RobotError, match=f'{group}: expected 7 values'):
-        load_robot(written(group, **{field: [0.0] * 6}))
+    with pytest.raises(RobotError, match=rf'{group}\.{field}: expected 7 values, got 6'):
+        load_robot(written(group, **{field: [1.0] * 6}))
 
 
 @pytest.mark.parametrize(
-    'fields',
+    'field',
     [
-        {'linear_speed': 0.0},
-        {'angular_speed': -1.0},
-        {'workspace_minimum': [0.8, -0.3, 0.0]},
-        {'joint_lag': 0.0},
-        {'chunk_duration': -2.0},
-        {'max_slowdown': 0},
+        'linear_speed', 'linear_acceleration', 'linear_jerk', 'angular_speed',
+        'angular_acceleration', 'angular_jerk', 'joint_lag', 'tip_lag', 'chunk_duration',
     ],
-)
-def test_empty_limits_are_refused(written, fields):
-    with pytest.raises(RobotError, match=r'sim_panda: limits: expected minimum < maximum'):
-        load_robot(written('limits', **fields))
+)  # fmt: skip
+@pytest.mark.parametrize('value', [0.0, -1.0])
+def test_limits_are_more_than_nothing(written, field, value):
+    with pytest.raises(RobotError, match=rf'limits\.{field}: expected more than 0, got {value}'):
+        load_robot(written('limits', **{field: value}))
+
+
+def test_a_chunk_is_never_played_faster(written):
+    with pytest.raises(RobotError, match=r'limits\.max_slowdown: expected at least 1, got 0.9'):
+        load_robot(written('limits', max_slowdown=0.9))
+    assert load_robot(written('limits', max_slowdown=1)).limits.max_slowdown == 1.0
+
+
+def test_a_workspace_without_room_is_refused(written):
+    with pytest.raises(RobotError, match='limits: expected minimum < maximum'):
+        load_robot(written('limits', workspace_minimum=[0.72, -0.3, 0.0]))
 
 
 def test_actions_range_from_minus_one_to_one_unless_described(robot, written):
@@ -148,18 +173,26 @@ NUMBERS = [
     ('joints', 'minimum', 7),
     ('joints', 'maximum', 7),
     ('joints', 'velocity', 7),
-    ('kinematics', 'a', 7),
-    ('kinematics', 'd', 7),
-    ('kinematics', 'alpha', 7),
-    ('kinematics', 'base', 3),
-    ('kinematics', 'tool_offset', 0),
-    ('kinematics', 'tool_yaw', 0),
+    ('joints', 'acceleration', 7),
+    ('joints', 'jerk', 7),
+    ('joints', 'start', 7),
+    ('gripper', 'joint_closed', 0),
+    ('gripper', 'joint_open', 0),
+    ('controller', 'linear_scale', 0),
+    ('controller', 'angular_scale', 0),
+    ('collision', 'table_height', 0),
     ('gripper', 'open_width', 0),
     ('gripper', 'close_above', 0),
     ('action', 'minimum', 7),
     ('action', 'maximum', 7),
     ('limits', 'linear_speed', 0),
+    ('limits', 'linear_acceleration', 0),
+    ('limits', 'linear_jerk', 0),
     ('limits', 'angular_speed', 0),
+    ('limits', 'angular_acceleration', 0),
+    ('limits', 'angular_jerk', 0),
+    ('limits', 'tip_lag', 0),
+    ('limits', 'max_slowdown', 0),
     ('limits', 'workspace_minimum', 3),
     ('limits', 'workspace_maximum', 3),
     ('limits', 'joint_lag', 0),
@@ -184,15 +217,19 @@ def test_a_description_made_in_code_is_checked_as_well(robot, group, field, coun
 
 
 @pytest.mark.parametrize('speed', [0.0, -2.0])
-def test_a_joint_that_cannot_move_is_refused(written, speed):
-    with pytest.raises(RobotError, match=r'joints\.velocity: expected more than 0'):
-        load_robot(written('joints', velocity=[2.0] * 6 + [speed]))
+@pytest.mark.parametrize('field', ['velocity', 'acceleration', 'jerk'])
+def test_a_joint_that_cannot_move_is_refused(written, field, speed):
+    with pytest.raises(RobotError, match=rf'joints\.{field}: expected more than 0, got {speed}'):
+        load_robot(written('joints', **{field: [2.0] * 6 + [speed]}))
 
 
 @pytest.mark.parametrize('maximum', [-2.8973, -3.0])
 def test_a_joint_without_room_is_refused(written, maximum):
+    low = [-2.8973, -1.7, -2.8, -3.0, -2.8, 0.0, -2.8]
     with pytest.raises(RobotError, match='joints: expected minimum < maximum'):
-        load_robot(written('joints', maximum=[maximum, 1.7, 2.8, -0.06, 2.8, 3.7, 2.8]))
+        load_robot(
+            written('joints', minimum=low, maximum=[maximum, 1.7, 2.8, -0.06, 2.8, 3.7, 2.8])
+        )
 
 
 def test_a_gripper_that_does_not_open_is_refused(written):
@@ -272,3 +309,16 @@ def test_a_name_too_long_for_the_file_system_is_no_description():
     with pytest.raises(RobotError, match='no robot description') as caught:
         load_robot('x' * 10_000)
     assert len(str(caught.value)) < 500
+
+
+def test_a_copy_of_a_shipped_description_finds_the_shipped_urdf(tmp_path):
+    copy = tmp_path / 'mine.yaml'
+    copy.write_text((robots_folder() / 'ur5e_jtc.yaml').read_text())
+    assert load_robot(copy).urdf == str(robots_folder() / 'urdf/ur5e.urdf')
+    (tmp_path / 'urdf').mkdir()
+    (tmp_path / 'urdf/ur5e.urdf').write_text('<robot/>')
+    assert load_robot(copy).urdf == str((tmp_path / 'urdf/ur5e.urdf').resolve())
+
+
+def test_a_urdf_from_the_topic_stays_one():
+    assert load_robot('generic_jtc').urdf == 'topic'

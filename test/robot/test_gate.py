@@ -11,14 +11,15 @@ import pytest
 from worldvla_ros.robot.commands import JointCommand, TwistCommand, tip_motion
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.gate import STILL_S, Gate
-from worldvla_ros.robot.kinematics import forward, solve_ik
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointReading
 
 PANDA = load_robot('sim_panda')
 BOX = {'workspace_minimum': (0.35, -0.2, 0.1), 'workspace_maximum': (0.55, 0.2, 0.35)}
 ROBOT = replace(PANDA, limits=replace(PANDA.limits, **BOX))
+WHOLE, ARM = Arm(PANDA), Arm(ROBOT)
 LIMITS = ROBOT.limits
-VELOCITY = np.array(ROBOT.joints.velocity)
+VELOCITY = ARM.velocity
 DT = 0.05
 NOW = 50.0
 
@@ -26,9 +27,9 @@ NOW = 50.0
 def at(position):
     """Return joints with the tip at a position, pointing down."""
     home = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4])
-    pose = forward(ROBOT, home)
+    pose = ARM.pose(home)
     pose[:3, 3] = position
-    return solve_ik(ROBOT, home, pose, iterations=40)
+    return ARM.solve(home, pose, iterations=40).joints
 
 
 HOME = at([0.45, 0.0, 0.2])
@@ -50,12 +51,12 @@ def moved(joint, by, start=HOME):
 
 @pytest.fixture
 def gate():
-    return Gate(ROBOT, DT)
+    return Gate(ARM, DT)
 
 
 def test_a_command_within_all_limits_passes(gate):
     assert gate.admit(twist((0.1, 0, 0), (0, 0, 0.5)), reading(), NOW) is None
-    assert Gate(ROBOT, DT).admit(moved(0, 0.02), reading(), NOW) is None
+    assert Gate(ARM, DT).admit(moved(0, 0.02), reading(), NOW) is None
 
 
 def test_a_refusal_says_what_was_commanded_which_limit_and_what_to_do(gate):
@@ -66,7 +67,7 @@ def test_a_refusal_says_what_was_commanded_which_limit_and_what_to_do(gate):
     assert refusal.stamp_s == NOW
 
 
-NEAR_JOINT_7 = np.append(HOME[:6], PANDA.joints.maximum[6] - 0.01)
+NEAR_JOINT_7 = np.append(HOME[:6], WHOLE.maximum[6] - 0.01)
 DEFECT = 'Report this as a defect of worldvla_ros, with the log.'
 
 
@@ -107,7 +108,7 @@ DEFECT = 'Report this as a defect of worldvla_ros, with the log.'
 def test_each_refusal_of_joint_targets_tells_value_limit_and_remedy(command, start, words):
     slow = 0.1 if 'limits.linear_speed' in words else 9.0
     robot = replace(ROBOT, limits=replace(LIMITS, linear_speed=slow, angular_speed=9.0))
-    refusal = Gate(robot, DT).admit(command, reading(start), NOW)
+    refusal = Gate(Arm(robot), DT).admit(command, reading(start), NOW)
     assert str(refusal) == words
     assert refusal.stamp_s == NOW
 
@@ -115,13 +116,15 @@ def test_each_refusal_of_joint_targets_tells_value_limit_and_remedy(command, sta
 def test_what_lies_on_a_limit_passes():
     # a sum of floats may lie beyond by its last bits, and must not stop the arm
     free = replace(ROBOT, limits=replace(LIMITS, linear_speed=9.0, angular_speed=9.0))
-    assert Gate(free, DT).admit(moved(0, VELOCITY[0] * DT * (1 + 5e-6)), reading(), NOW) is None
+    assert (
+        Gate(Arm(free), DT).admit(moved(0, VELOCITY[0] * DT * (1 + 5e-6)), reading(), NOW) is None
+    )
     lagging = reading(HOME - np.append(LIMITS.joint_lag + 5e-6, np.zeros(6)))
-    gate = Gate(free, DT)
+    gate = Gate(Arm(free), DT)
     assert gate.admit(moved(0, -LIMITS.joint_lag), lagging, NOW) is None
     # its lag passes, which is judged before its speed
     assert gate.admit(moved(0, 0.0), lagging, NOW + 0.2).guard == 'joint speed'
-    whole = Gate(PANDA, DT)
+    whole = Gate(WHOLE, DT)
     assert whole.admit(moved(6, 0.01 + 5e-6, NEAR_JOINT_7), reading(NEAR_JOINT_7), NOW) is None
 
 
@@ -179,7 +182,7 @@ def test_from_outside_the_tip_may_only_come_back(gate):
     assert gate.admit(twist((0, 0, -0.1)), outside, NOW) is None
     assert gate.admit(twist((0.1, 0, 0)), outside, NOW) is None
     further_out = JointCommand(at([0.45, 0.0, 0.42]), 0.08)
-    assert Gate(ROBOT, DT).admit(further_out, outside, NOW).guard == 'workspace'
+    assert Gate(ARM, DT).admit(further_out, outside, NOW).guard == 'workspace'
 
 
 def test_the_tip_of_joint_targets_stays_in_the_workspace(gate):
@@ -191,8 +194,8 @@ def test_the_tip_of_joint_targets_stays_in_the_workspace(gate):
 
 
 def test_a_joint_keeps_to_its_range():
-    gate, start = Gate(PANDA, DT), HOME.copy()
-    start[6] = PANDA.joints.maximum[6] - 0.01
+    gate, start = Gate(WHOLE, DT), HOME.copy()
+    start[6] = WHOLE.maximum[6] - 0.01
     assert gate.admit(moved(6, 0.009, start), reading(start), NOW) is None
     gate.reset()
     refusal = gate.admit(moved(6, 0.011, start), reading(start), NOW)
@@ -201,8 +204,8 @@ def test_a_joint_keeps_to_its_range():
 
 
 def test_a_joint_that_is_measured_beyond_its_range_may_come_back():
-    gate, start = Gate(PANDA, DT), HOME.copy()
-    start[6] = PANDA.joints.maximum[6] + 0.05
+    gate, start = Gate(WHOLE, DT), HOME.copy()
+    start[6] = WHOLE.maximum[6] + 0.05
     assert gate.admit(moved(6, 0.01, start), reading(start), NOW).guard == 'joint position'
     assert gate.admit(moved(6, -0.01, start), reading(start), NOW) is None
 
@@ -212,8 +215,11 @@ def test_a_joint_keeps_to_its_speed(joint):
     limits = replace(LIMITS, linear_speed=9.0, angular_speed=9.0)
     robot = replace(ROBOT, limits=limits)
     fast = 1.01 * VELOCITY[joint] * DT
-    assert Gate(robot, DT).admit(moved(joint, fast), reading(), NOW).guard == 'joint speed'
-    assert Gate(robot, DT).admit(moved(joint, 0.9 * VELOCITY[joint] * DT), reading(), NOW) is None
+    assert Gate(Arm(robot), DT).admit(moved(joint, fast), reading(), NOW).guard == 'joint speed'
+    assert (
+        Gate(Arm(robot), DT).admit(moved(joint, 0.9 * VELOCITY[joint] * DT), reading(), NOW)
+        is None
+    )
 
 
 def test_speed_is_judged_by_the_time_since_the_last_command(gate):
@@ -238,9 +244,9 @@ def test_two_commands_at_one_time_are_refused(gate):
 
 def test_tip_speeds_hold_for_joint_targets():
     slow = replace(ROBOT, limits=replace(LIMITS, linear_speed=0.1))
-    assert Gate(slow, DT).admit(moved(0, 0.05), reading(), NOW).guard == 'linear speed'
+    assert Gate(Arm(slow), DT).admit(moved(0, 0.05), reading(), NOW).guard == 'linear speed'
     slow = replace(ROBOT, limits=replace(LIMITS, angular_speed=0.1))
-    assert Gate(slow, DT).admit(moved(6, 0.05), reading(), NOW).guard == 'angular speed'
+    assert Gate(Arm(slow), DT).admit(moved(6, 0.05), reading(), NOW).guard == 'angular speed'
 
 
 def test_the_first_command_begins_where_the_arm_is(gate):
@@ -323,7 +329,7 @@ class TestAnArmThatDoesNotFollow:
 
     def test_joint_targets_count_too(self):
         limits = replace(LIMITS, joint_lag=3.0)
-        gate, position = Gate(replace(ROBOT, limits=limits), DT), HOME.copy()
+        gate, position = Gate(Arm(replace(ROBOT, limits=limits)), DT), HOME.copy()
         for i in range(20):
             position[0] += 0.01
             refusal = gate.admit(JointCommand(position.copy(), 0.08), reading(), NOW + i * DT)
@@ -347,7 +353,7 @@ def inside(position, start):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(steps, max_size=12), st.floats(0.005, 0.2))
 def test_no_stream_of_joint_targets_passes_a_limit(stream, period):
-    gate, now, last = Gate(ROBOT, period), NOW, None
+    gate, now, last = Gate(ARM, period), NOW, None
     position, measured = HOME.copy(), HOME.copy()
     for wait, step, drift, follows in stream:
         now += wait
@@ -360,12 +366,12 @@ def test_no_stream_of_joint_targets_passes_a_limit(stream, period):
         start, since = (
             (measured, period) if last is None else (last[0], min(now - last[1], period))
         )
-        tip = tip_motion(ROBOT, start, position)
+        tip = tip_motion(ARM, start, position)
         assert (np.abs(position - start) <= VELOCITY * since * 1.0001).all()
         assert tip.linear <= LIMITS.linear_speed * since * 1.0001
         assert tip.angular <= LIMITS.angular_speed * since * 1.0001
         assert np.abs(position - measured).max() <= LIMITS.joint_lag + 1e-4
-        assert inside(forward(ROBOT, position)[:3, 3], forward(ROBOT, start)[:3, 3])
+        assert inside(ARM.pose(position)[:3, 3], ARM.pose(start)[:3, 3])
         last = position.copy(), now
 
 
@@ -376,9 +382,9 @@ speeds = arrays(float, 3, elements=st.floats(-4, 4))
 @given(speeds, speeds, arrays(float, 7, elements=st.floats(-0.3, 0.3)), st.floats(0.005, 0.2))
 def test_no_twist_passes_a_limit(linear, angular, offset, period):
     measured = HOME + offset
-    if Gate(ROBOT, period).admit(twist(linear, angular), reading(measured), NOW) is not None:
+    if Gate(ARM, period).admit(twist(linear, angular), reading(measured), NOW) is not None:
         return
     assert np.linalg.norm(linear) <= LIMITS.linear_speed * 1.0001
     assert np.linalg.norm(angular) <= LIMITS.angular_speed * 1.0001
-    start = forward(ROBOT, measured)[:3, 3]
+    start = ARM.pose(measured)[:3, 3]
     assert inside(start + linear * period, start)

@@ -7,7 +7,7 @@ import pytest
 
 from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot import guards
-from worldvla_ros.robot.description import Limits, load_robot
+from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.state import JointReading
 
 ROBOT = load_robot('sim_panda')
@@ -334,10 +334,10 @@ def test_a_forged_long_chunk_is_refused(chunk):
 def test_the_fastest_action_passes_in_simulation_and_not_where_it_may_not_be_slowed(chunk):
     actions = np.zeros((10, 7), np.float32)
     actions[5, :3] = 1.0
-    fast, franka = replace(chunk, actions=actions), load_robot('franka')
+    fast, panda = replace(chunk, actions=actions), load_robot('panda_servo')
     assert guards.chunk_speed(fast, ROBOT, 0.05) is None
     assert guards.slowdown(fast, ROBOT, 0.05) == 1
-    never = replace(franka, limits=replace(franka.limits, max_slowdown=1))
+    never = replace(panda, limits=replace(panda.limits, max_slowdown=1))
     refusal = guards.chunk_speed(fast, never, 0.05)
     expect(refusal, 'linear speed', '0.693 m/s')
     assert 'max_slowdown' in str(refusal)
@@ -346,13 +346,13 @@ def test_the_fastest_action_passes_in_simulation_and_not_where_it_may_not_be_slo
 def test_a_real_robot_plays_the_demo_checkpoints_fastest_action_slower(chunk):
     actions = np.zeros((10, 7), np.float32)
     actions[5, :3] = 1.0
-    fast, franka = replace(chunk, actions=actions), load_robot('franka')
-    assert guards.judge_chunk(fast, franka, 0.05, STAMP + 0.2) is None
-    assert guards.slowdown(fast, franka, 0.05) == 3  # 0.693 / 0.25
+    fast, panda = replace(chunk, actions=actions), load_robot('panda_servo')
+    assert guards.judge_chunk(fast, panda, 0.05, STAMP + 0.2) is None
+    assert guards.slowdown(fast, panda, 0.05) == 3  # 0.693 / 0.25
 
 
 def test_a_slowdown_is_for_the_faster_of_both_speeds(chunk):
-    limits = Limits(0.4, 0.5, (0, 0, 0), (1, 1, 1), max_slowdown=9)
+    limits = replace(ROBOT.limits, linear_speed=0.4, angular_speed=0.5, max_slowdown=9)
     robot = replace(ROBOT, limits=limits)
     actions = np.zeros((10, 7), np.float32)
     actions[3, 4] = 1.0  # 2 rad/s

@@ -9,9 +9,11 @@ import pytest
 
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot.description import load_robot
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointBuffer, robot_state
 
 ROBOT = load_robot('sim_panda')
+PANDA = Arm(ROBOT)
 ARM, FINGERS = list(ROBOT.joints.names), list(ROBOT.gripper.names)
 NAMES = [*ARM, *FINGERS]
 HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, 0.8, 0.04, 0.03])
@@ -20,7 +22,7 @@ NOW = 100.0
 
 @pytest.fixture
 def buffer():
-    return JointBuffer(ROBOT, max_age_s=0.3)
+    return JointBuffer(PANDA, max_age_s=0.3)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_one_message_with_all_joints_is_enough(filled):
 @given(st.permutations(range(11)))
 def test_joints_are_ordered_by_name(order):
     names, values = [*NAMES, 'wheel', 'lid'], np.append(HOME, [77.0, np.nan])
-    buffer = JointBuffer(ROBOT, 0.3)
+    buffer = JointBuffer(PANDA, 0.3)
     buffer.put([names[i] for i in order], values[order], NOW)
     reading = buffer.newest(NOW)
     np.testing.assert_array_equal(reading.positions, HOME[:7])
@@ -147,14 +149,14 @@ def test_a_position_that_is_not_finite_is_refused_by_name(filled, index, value):
 
 @pytest.mark.parametrize('offset', [-0.05, 0.05])
 def test_a_joint_may_rest_a_little_beyond_its_limit(buffer, offset):
-    limit = ROBOT.joints.minimum[3] if offset < 0 else ROBOT.joints.maximum[3]
+    limit = PANDA.minimum[3] if offset < 0 else PANDA.maximum[3]
     buffer.put(NAMES, changed(3, limit + offset), NOW)
     assert buffer.newest(NOW)
 
 
 @pytest.mark.parametrize('offset', [-0.11, 0.11, 10.0])
 def test_a_joint_far_beyond_its_limits_is_not_believed(buffer, offset):
-    limit = ROBOT.joints.minimum[3] if offset < 0 else ROBOT.joints.maximum[3]
+    limit = PANDA.minimum[3] if offset < 0 else PANDA.maximum[3]
     with pytest.raises(ObservationError, match=r'panda_joint4 is not plausible.*radians'):
         buffer.put(NAMES, changed(3, limit + offset), NOW)
 
@@ -180,21 +182,21 @@ def test_a_width_beyond_that_of_the_gripper_is_not_believed(buffer):
 
 @pytest.mark.parametrize('fingers', [(0.04, -0.04), (-0.04, 0.04), (0.04, 0.04)])
 def test_robosuites_fingers_are_as_wide_as_they_are(fingers):
-    buffer = JointBuffer(load_robot('libero'), 0.3)
+    buffer = JointBuffer(Arm(load_robot('libero')), 0.3)
     buffer.put(NAMES, np.append(HOME[:7], fingers), NOW)
     assert buffer.newest(NOW).width == pytest.approx(0.08)
 
 
 def test_absolute_fingers_are_bounded_on_both_sides():
     gripper = replace(ROBOT.gripper, absolute_fingers=True)
-    buffer = JointBuffer(replace(ROBOT, gripper=gripper), 0.3)
+    buffer = JointBuffer(Arm(replace(ROBOT, gripper=gripper)), 0.3)
     with pytest.raises(ObservationError, match='finger_joint2 is not plausible'):
         buffer.put(NAMES, changed(8, -0.2), NOW)
 
 
 def test_a_reading_gives_the_state_of_a_recipe(filled):
-    state = robot_state(ROBOT, 'tcp_pose_width', filled.newest(NOW))
+    state = robot_state(PANDA, 'tcp_pose_width', filled.newest(NOW))
     assert state.dtype == np.float32
     assert state[6] == pytest.approx(0.07)
     with pytest.raises(ObservationError, match="expected one of .*, got 'joints'"):
-        robot_state(ROBOT, 'joints', filled.newest(NOW))
+        robot_state(PANDA, 'joints', filled.newest(NOW))

@@ -1,7 +1,5 @@
 """Kinematics: against MuJoCo's, against differences, and there and back."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,7 +13,8 @@ from worldvla_ros.robot.state import JointBuffer, robosuite_axis_angle, robot_st
 from worldvla_ros.sim.tabletop import TabletopEnv
 
 ROBOT = load_robot('sim_panda')
-LOW, HIGH = np.array(ROBOT.joints.minimum), np.array(ROBOT.joints.maximum)
+ARM = kinematics.Arm(ROBOT)
+LOW, HIGH = ARM.minimum, ARM.maximum
 HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4])
 
 
@@ -27,10 +26,10 @@ def env():
     env.close()
 
 
-def read(robot, positions):
+def read(arm, positions):
     """Return a joint reading from the positions of the arm and of the fingers."""
-    buffer = JointBuffer(robot, max_age_s=1.0)
-    buffer.put([*robot.joints.names, *robot.gripper.names], positions, 1.0)
+    buffer = JointBuffer(arm, max_age_s=1.0)
+    buffer.put([*arm.names, *arm.robot.gripper.names], positions, 1.0)
     return buffer.newest(1.0)
 
 
@@ -50,7 +49,7 @@ def simulated_pose(env, joints):
 def test_the_tip_is_where_mujoco_has_it(env):
     for joints in random_joints(50):
         position, rotation = simulated_pose(env, joints)
-        pose = kinematics.forward(ROBOT, joints)
+        pose = ARM.pose(joints)
         np.testing.assert_allclose(pose[:3, 3], position, atol=1e-6)
         np.testing.assert_allclose(pose[:3, :3], rotation, atol=1e-6)
 
@@ -60,19 +59,12 @@ def test_joint_limits_are_those_of_the_simulation(env):
     np.testing.assert_allclose(limits, np.stack([LOW, HIGH], axis=1))
 
 
-def test_there_is_one_link_pose_per_joint_and_one_of_the_tip():
-    poses = kinematics.link_poses(ROBOT, HOME)
-    assert len(poses) == 8
-    np.testing.assert_array_equal(poses[-1], kinematics.forward(ROBOT, HOME))
-    np.testing.assert_allclose(poses[0][:3, 3], [0, 0, ROBOT.kinematics.d[0]])
-
-
 def test_the_jacobian_is_the_derivative_of_the_tip():
     step = 1e-6
     for joints in random_joints(10):
-        matrix = kinematics.jacobian(ROBOT, joints)
+        matrix = ARM.jacobian(joints)
         for i, offset in enumerate(step * np.eye(7)):
-            after, before = (kinematics.forward(ROBOT, joints + s * offset) for s in (1, -1))
+            after, before = (ARM.pose(joints + s * offset) for s in (1, -1))
             linear = (after[:3, 3] - before[:3, 3]) / (2 * step)
             turn = kinematics.rotation_vector(after[:3, :3] @ before[:3, :3].T) / (2 * step)
             np.testing.assert_allclose(matrix[:, i], [*linear, *turn], atol=1e-6)
@@ -81,9 +73,9 @@ def test_the_jacobian_is_the_derivative_of_the_tip():
 def test_inverse_kinematics_reaches_poses_near_home():
     rng = np.random.default_rng(1)
     for _ in range(20):
-        target = kinematics.forward(ROBOT, HOME + rng.uniform(-0.2, 0.2, 7))
-        joints = kinematics.solve_ik(ROBOT, HOME, target)
-        reached = kinematics.forward(ROBOT, joints)
+        target = ARM.pose(HOME + rng.uniform(-0.2, 0.2, 7))
+        joints = ARM.solve(HOME, target).joints
+        reached = ARM.pose(joints)
         np.testing.assert_allclose(reached, target, atol=1e-4)
 
 
@@ -91,13 +83,13 @@ def test_inverse_kinematics_stays_within_limits_where_it_cannot_reach():
     target = np.eye(4)
     target[:3, :3] = kinematics.DOWN
     for target[:3, 3] in ([3.0, 0.0, 0.2], [0.0, 0.0, -1.0], [-0.5, 0.5, 0.1]):
-        joints = kinematics.solve_ik(ROBOT, HOME, target, iterations=30)
+        joints = ARM.solve(HOME, target, iterations=30).joints
         assert (joints >= LOW).all()
         assert (joints <= HIGH).all()
 
 
 def test_inverse_kinematics_does_not_move_where_it_already_is():
-    joints = kinematics.solve_ik(ROBOT, HOME, kinematics.forward(ROBOT, HOME))
+    joints = ARM.solve(HOME, ARM.pose(HOME)).joints
     np.testing.assert_allclose(joints, HOME, atol=1e-9)
 
 
@@ -141,21 +133,21 @@ def test_the_state_from_joints_is_the_state_of_the_simulation(env):
     for width in (0.0, 0.02, 0.04):
         env.data.joint('panda_finger_joint2').qpos[0] = width
         simulated_pose(env, HOME + rng.uniform(-0.3, 0.3, 7))
-        state = robot_state(ROBOT, 'tcp_pose_width', read(ROBOT, env.joint_positions()))
+        state = robot_state(ARM, 'tcp_pose_width', read(ARM, env.joint_positions()))
         assert state.dtype == np.float32
         np.testing.assert_allclose(state, env.state(), atol=2e-6)
 
 
-LIBERO = load_robot('libero')
+LIBERO = kinematics.Arm(load_robot('libero'))
 LIBERO_HOME = np.array([0.0, -0.161037389, 0.0, -2.44459747, 0.0, 2.2267522, np.pi / 4])
 
 
 def test_the_quaternion_of_the_tip_is_its_rotation():
     for joints in random_joints(20):
-        w, *axis = kinematics.tip_quaternion(LIBERO, joints)
+        w, *axis = LIBERO.tip_quaternion(joints)
         sine = np.linalg.norm(axis)
         turn = np.asarray(axis) / sine * 2 * np.arctan2(sine, w)
-        rotation = kinematics.forward(LIBERO, joints)[:3, :3]
+        rotation = LIBERO.pose(joints)[:3, :3]
         np.testing.assert_allclose(kinematics.rotation_matrix(turn), rotation, atol=1e-9)
 
 
@@ -171,7 +163,7 @@ def test_the_quaternion_of_the_tip_is_the_one_that_mujoco_has(env):
         mujoco.mju_mulQuat(
             expected, env.data.xquat[hand], [np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8)]
         )
-        np.testing.assert_allclose(kinematics.tip_quaternion(ROBOT, joints), expected, atol=1e-6)
+        np.testing.assert_allclose(ARM.tip_quaternion(joints), expected, atol=1e-6)
 
 
 def test_the_state_at_liberos_start_is_within_the_published_statistics():
@@ -184,13 +176,6 @@ def test_the_state_at_liberos_start_is_within_the_published_statistics():
     wanted = load_profile('rynnvla_vla_256_libero_goal').state
     assert (state >= np.array(wanted.minimum)).all()
     assert (state <= np.array(wanted.maximum)).all()
-
-
-def test_the_tool_offset_lengthens_the_arm():
-    longer = replace(ROBOT.kinematics, tool_offset=ROBOT.kinematics.tool_offset + 0.1)
-    near = kinematics.forward(ROBOT, HOME)
-    far = kinematics.forward(replace(ROBOT, kinematics=longer), HOME)
-    np.testing.assert_allclose(far[:3, 3] - near[:3, 3], 0.1 * near[:3, 2], atol=1e-9)
 
 
 def quaternion(axis, angle):

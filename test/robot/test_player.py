@@ -12,11 +12,12 @@ from worldvla_ros.errors import ObservationError
 from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.commands import TwistCommand
 from worldvla_ros.robot.description import load_robot
-from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.player import STOP_REPEATS, Player
 from worldvla_ros.robot.safety import Mode
 
 ROBOT = load_robot('sim_panda')
+ARM = Arm(ROBOT)
 NAMES = [*ROBOT.joints.names, *ROBOT.gripper.names]
 HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4, 0.04, 0.04])
 SCALE = np.array([0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], np.float32)
@@ -33,9 +34,9 @@ def chunk(stamp_s, actions=(LEFT,) * 10, **changes):
 class Rig:
     """A player with an arm that follows its commands, and both clocks."""
 
-    def __init__(self, output='twist', robot=ROBOT, enabled=True, period_s=DT):
+    def __init__(self, output='twist', arm=ARM, enabled=True, period_s=DT):
         self.player = Player(
-            robot, output=output, period_s=period_s, max_joint_age_s=0.3, enabled=enabled
+            arm, output=output, period_s=period_s, max_joint_age_s=0.3, enabled=enabled
         )
         self.joints, self.now_s, self.steady_s = HOME.copy(), 100.0, 500.0
         self.follows, self.measures, self.clock_goes = True, True, True
@@ -111,10 +112,10 @@ def test_a_twist_is_that_of_the_action():
 
 def test_joint_targets_go_on_from_each_other():
     rig = Rig('trajectory')
-    start = forward(ROBOT, HOME[:7])
+    start = ARM.pose(HOME[:7])
     rig.offer([[0, 0, -0.2, 0, 0, 0.1, 1]] * 10)
     sent = commands(rig.run(0.6))
-    end = forward(ROBOT, sent[-1].positions)
+    end = ARM.pose(sent[-1].positions)
     np.testing.assert_allclose(end[:3, 3] - start[:3, 3], [0, 0, -0.04], atol=1e-3)
     turned = end[:3, :3] @ start[:3, :3].T
     assert np.arctan2(turned[1, 0], turned[0, 0]) == pytest.approx(0.1, abs=5e-3)
@@ -351,13 +352,13 @@ class TestChunks:
         assert len(commands(rig.run(2.0))) <= 4  # 0.5 s and the overrun
 
     def test_a_chunk_that_is_too_fast_is_played_slower_where_the_robot_allows(self):
-        franka = load_robot('franka')
-        rig = Rig('twist', robot=franka)
+        panda = load_robot('panda_servo')
+        rig = Rig('twist', arm=Arm(panda))
         rig.offer([[0.7, 0.7, 0.7, 0, 0, 0, 1]] * 10)
         steps = rig.run(2.0)
         sent = commands(steps)
         assert len(sent) == 20
-        assert all(np.linalg.norm(c.linear) <= franka.limits.linear_speed for c in sent)
+        assert all(np.linalg.norm(c.linear) <= panda.limits.linear_speed for c in sent)
         travelled = sum(c.linear for c in sent) * DT
         np.testing.assert_allclose(travelled, 10 * 0.014, rtol=1e-5)
         assert 'playing 2 times slower' in steps[0].message
@@ -372,7 +373,7 @@ def test_the_speed_is_that_of_the_action_at_every_rate(rate):
     rig.offer([LEFT] * 10, dt=period, scale=scale)
     sent = commands(rig.run(10 * period))
     assert len(sent) == 10
-    tips = [forward(ROBOT, c.positions)[1, 3] for c in sent]
+    tips = [ARM.pose(c.positions)[1, 3] for c in sent]
     np.testing.assert_allclose(np.diff(tips) / period, 0.2, atol=0.01)
 
 
@@ -384,7 +385,7 @@ def test_motion_ends_at_the_wall_and_the_status_says_so():
     assert 'kept inside the workspace' in steps[5].message
     assert steps[5].warn
     top = ROBOT.limits.workspace_maximum[2]
-    assert forward(ROBOT, rig.joints[:7])[2, 3] == pytest.approx(top, abs=2e-3)
+    assert ARM.pose(rig.joints[:7])[2, 3] == pytest.approx(top, abs=2e-3)
 
 
 chunks = st.tuples(
@@ -411,12 +412,12 @@ def test_whatever_chunks_come_no_command_passes_a_limit(stream, follows):
             if step is None or step.command is None:
                 continue
             positions = step.command.positions
-            tip = forward(ROBOT, positions)[:3, 3]
+            tip = ARM.pose(positions)[:3, 3]
             assert ((tip >= low - 1e-4) & (tip <= high + 1e-4)).all()
-            assert (positions >= np.array(ROBOT.joints.minimum) - 1e-4).all()
-            assert (positions <= np.array(ROBOT.joints.maximum) + 1e-4).all()
+            assert (positions >= ARM.minimum - 1e-4).all()
+            assert (positions <= ARM.maximum + 1e-4).all()
             assert np.abs(positions - measured).max() <= limits.joint_lag + 1e-4
             if follows:
-                step_m = np.linalg.norm(tip - forward(ROBOT, measured)[:3, 3])
+                step_m = np.linalg.norm(tip - ARM.pose(measured)[:3, 3])
                 assert step_m <= limits.linear_speed * DT * 1.001
                 assert (np.abs(positions - measured) <= 1.001 * DT * 2.61).all()

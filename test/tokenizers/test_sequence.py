@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from worldvla_ros.errors import CheckpointError, InstructionError
 from worldvla_ros.tokenizers.bins import action_tokenizer, state_tokenizer
 from worldvla_ros.tokenizers.image import ImageTokenizer
 from worldvla_ros.tokenizers.sequence import Prompts, SequenceBuilder
@@ -65,6 +66,19 @@ def test_past_actions_lie_behind_their_images_and_are_hidden_from_the_chunk(buil
     first = start + len(images)
     expected = [0] * first + [-1] * len(acted) + [0] * (len(images) + 1)
     assert prompt.roles.tolist() == expected
+
+
+def test_past_actions_follow_the_images_of_their_own_instant(builder):
+    instants = [[np.full((2, 2), 2 * i), np.full((2, 2), 2 * i + 1)] for i in range(3)]
+    codes = [code for instant in instants for code in instant]
+    past = [ACTIONS, -ACTIONS]
+    prompt = builder.action_prompt('wave', codes, STATE, past)
+    laid_out = []
+    for i, instant in enumerate(instants):
+        laid_out += [builder.image.encode(code) for code in instant]
+        laid_out += [builder.action.encode(past[i])] if i < len(past) else []
+    expected = joined(*laid_out, [VOCAB.sep])
+    assert prompt.ids.tolist()[-len(expected) :] == expected
 
 
 def test_images_that_do_not_divide_into_instants_are_refused(builder):
@@ -139,6 +153,23 @@ def test_wording_comes_from_the_prompts(builder):
     assert other.world_prompt([], ACTIONS).ids[1:].tolist() == joined(
         builder.text.encode('and then'), builder.action.encode(ACTIONS), [VOCAB.sep]
     )
+
+
+@pytest.mark.parametrize('action', ['go', 'go {place}', 'go {0}', 'go {', 'go {{task}}'])
+def test_wording_without_a_place_for_the_instruction_is_refused(action):
+    with pytest.raises(CheckpointError, match='wording of the action prompt') as caught:
+        Prompts(action=action)
+    assert repr(action) in str(caught.value)
+
+
+def test_the_name_of_an_id_that_is_no_text_is_refused(builder):
+    foreign = replace(builder, vocab=replace(VOCAB, text_size=260))
+    word = next(
+        w for w in ('the', 'robot') if max(builder.text.encode(w)) >= VOCAB.text_base + 260
+    )
+    with pytest.raises(InstructionError, match=f"the text '.*{word}.*' holds a token") as caught:
+        foreign.action_prompt(word, CODES, STATE)
+    assert 'got token id' in str(caught.value)
 
 
 def test_missing_state_is_refused(builder):

@@ -304,6 +304,47 @@ def test_ids_far_apart_count_as_all_between_them(text, tmp_path):
     assert TextTokenizer.load(written(text, tmp_path, model=model), 0).size == 2**31 + 1
 
 
+@pytest.mark.parametrize(
+    'parts',
+    [
+        {'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'NFC'}] * 31}},
+        {'normalizer': {'type': 'Prepend', 'prepend': '_' * 8}},
+        {'pre_tokenizer': split('a' * 1000)},
+    ],
+    ids=['32 parts', '8 letters', 'a pattern of 1000'],
+)
+def test_parts_at_their_limits_are_taken(text, tmp_path, parts):
+    assert TextTokenizer.load(written(text, tmp_path, **parts), 0).encode('pick')
+
+
+def test_a_model_without_a_type_is_a_byte_pair_encoding(text, tmp_path):
+    model = json.loads(written(text, tmp_path).read_text())['model']
+    del model['type']
+    loaded = TextTokenizer.load(written(text, tmp_path, model=model), TEXT_BASE)
+    assert loaded.encode('pick up') == text.encode('pick up')
+
+
+@pytest.mark.parametrize(
+    ('part', 'got'),
+    [
+        ({'type': 'Sequence', 'normalizers': {'type': 'Mine'}}, "'Mine'"),
+        ({'type': 'Replace', 'pattern': 'a', 'content': 'b'}, "Replace of 'a' by 'b'"),
+        ({'type': 'Mine'}, "got 'Mine'"),
+        (['Mine'], "got ['Mine']"),
+    ],
+)
+def test_odd_parts_are_refused_by_what_they_are(text, tmp_path, part, got):
+    with pytest.raises(CheckpointError) as caught:
+        TextTokenizer.load(written(text, tmp_path, normalizer=part), 0)
+    assert got in str(caught.value)
+
+
+@pytest.mark.parametrize('model', [{'type': 'Unigram'}, 'Unigram'])
+def test_another_model_is_refused_by_its_name(text, tmp_path, model):
+    with pytest.raises(CheckpointError, match="got 'Unigram'"):
+        TextTokenizer.load(written(text, tmp_path, model=model), 0)
+
+
 @pytest.mark.parametrize('content', ['{"model":' * 200_000, '[' * 200_000])
 def test_a_tokenizer_nested_without_end_is_damaged(tmp_path, content):
     (tmp_path / 'x.json').write_text(content)

@@ -22,6 +22,7 @@ import torch
 
 from worldvla_ros.checkpoint import published
 from worldvla_ros.checkpoint.hardware import choose_device
+from worldvla_ros.checkpoint.identity import codebook_identity
 from worldvla_ros.checkpoint.quantise import choose, is_quantised, quantiser
 from worldvla_ros.checkpoint.spec import ACT, SPEC_FILE, CheckpointSpec, read_spec_file
 from worldvla_ros.checkpoint.weights import (
@@ -35,6 +36,7 @@ from worldvla_ros.checkpoint.weights import (
     open_safetensors,
     read_network,
     stored_dtype,
+    without_memory,
 )
 from worldvla_ros.errors import CheckpointError
 from worldvla_ros.inference.engine import Engine
@@ -92,6 +94,11 @@ class Checkpoint:
     def images(self) -> ImageCodes:
         """Turns images into codes and back; one for all users, since it caches codes."""
         return ImageCodes(self.vqgan, self.spec.image_size, self.device)
+
+    @functools.cached_property
+    def codebook(self) -> str:
+        """Identity of the image tokenizer; whose codes have the same one, those are understood."""
+        return codebook_identity(self.vqgan)
 
 
 def sequence_builder(spec: CheckpointSpec, text: TextTokenizer) -> SequenceBuilder:
@@ -174,7 +181,7 @@ def empty_networks(opened: Opened) -> tuple[Transformer, VQGAN]:
     Raises:
         CheckpointError: Names or shapes of the tensors are not those of the networks.
     """
-    with torch.device('meta'):
+    with without_memory():
         model = Transformer(opened.spec.transformer, opened.spec.action_head)
         vqgan = VQGAN(opened.spec.vqgan)
     check_tensors(model, opened.transformer, opened.where)

@@ -5,7 +5,8 @@ tensor goes straight to its device and type, and its mapping is dropped before t
 host memory holds the weights once and one tensor more. Must not know what a tensor is for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 from dataclasses import dataclass
 import hashlib
 import os
@@ -17,6 +18,7 @@ import zipfile
 from safetensors import SafetensorError, safe_open
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from worldvla_ros.config import load_json, refuse_pointer, shown
 from worldvla_ros.errors import CheckpointError
@@ -185,6 +187,34 @@ def check_tensors(network: nn.Module, found: Tensors, where: object) -> None:
                 got=list(found[name].shape),
                 remedy='Use the weights that belong to this folder.',
             )
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves tensors as they are where a layer would draw its first weights."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the tensor itself in place of what `torch.nn.init` makes of it."""
+        given = kwargs or {}
+        if getattr(func, '__module__', '') == nn.init.__name__:
+            return given['tensor'] if 'tensor' in given else args[0]
+        return func(*args, **given)
+
+
+@contextlib.contextmanager
+def without_memory() -> Iterator[None]:
+    """Build networks whose tensors take no memory, for `read_network`.
+
+    Nothing is drawn: on the device without memory torch would import its compiler for that, which
+    takes a second and 100 MB.
+    """
+    with torch.device('meta'), _Undrawn():
+        yield
 
 
 def read_network(

@@ -23,6 +23,7 @@ from worldvla_ros.cli.parts import (
     print_figures,
     write_json,
 )
+from worldvla_ros.cli.robots import add_robots
 from worldvla_ros.errors import CheckpointError, WorldVLAError
 
 
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add_bench(verbs)
     _add_imagine(verbs)
     add_checkpoints(verbs)
+    add_robots(verbs)
     return top
 
 

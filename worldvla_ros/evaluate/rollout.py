@@ -24,7 +24,7 @@ import numpy as np
 
 from worldvla_ros.observation import ActionChunk, Observation
 from worldvla_ros.policy import Policy
-from worldvla_ros.robot.motion import ChunkPlayer
+from worldvla_ros.robot.chunk_player import ChunkPlayer
 from worldvla_ros.sim.libero import CONTROL_DT_S, SETTLE_ACTION, LiberoEnv
 
 SLACK_STEPS = 1e-6

@@ -32,7 +32,7 @@ from worldvla_ros.nodes.runtime import (
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.commands import JointCommand, TwistCommand
 from worldvla_ros.robot.description import RobotConfig, load_robot
-from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.player import OUTPUTS, STOP_REPEATS, Player
 from worldvla_ros.robot.safety import Mode
 
@@ -45,6 +45,7 @@ STANDING = TwistCommand(np.zeros(3), np.zeros(3), 0.0)
 class Configured:
     """What exists from configuring to cleaning up."""
 
+    arm: Arm
     robot: RobotConfig
     output: str
     period_s: float
@@ -73,6 +74,7 @@ class ActionPlayerNode(ManagedNode):
             WorldVLAError: The robot description cannot be used or a parameter is wrong.
         """
         robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        arm = Arm(robot)
         output = declare(self, 'output', 'twist', f'command to send: {" or ".join(OUTPUTS)}')
         if output not in OUTPUTS:
             raise ConfigError('parameter output', expected=' or '.join(OUTPUTS), got=repr(output))
@@ -86,9 +88,9 @@ class ActionPlayerNode(ManagedNode):
             self, 'enabled', not robot.dry_run, 'send commands; false is a dry run, see ~/enable'
         )
         player = Player(
-            robot, output=output, period_s=1 / rate, max_joint_age_s=age, enabled=enabled
+            arm, output=output, period_s=1 / rate, max_joint_age_s=age, enabled=enabled
         )
-        self._built = self._create_interfaces(robot, output, 1 / rate, player)
+        self._built = self._create_interfaces(arm, output, 1 / rate, player)
         self._report_mode('configured')
 
     def deactivate(self) -> None:
@@ -109,7 +111,7 @@ class ActionPlayerNode(ManagedNode):
         return self._built
 
     def _create_interfaces(
-        self, robot: RobotConfig, output: str, period_s: float, player: Player
+        self, arm: Arm, output: str, period_s: float, player: Player
     ) -> Configured:
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
@@ -117,7 +119,8 @@ class ActionPlayerNode(ManagedNode):
         self.serve(Trigger, '~/hold', self._on_hold)
         self.every(period_s / TICKS_PER_PERIOD, self._tick)
         return Configured(
-            robot=robot,
+            arm=arm,
+            robot=arm.robot,
             output=output,
             period_s=period_s,
             player=player,
@@ -219,7 +222,7 @@ class ActionPlayerNode(ManagedNode):
             joints = player.joints(self._now_s())
         except ObservationError:
             return  # the next tick holds and says why
-        start = forward(configured.robot, joints.positions)[:3, 3]
+        start = configured.arm.pose(joints.positions)[:3, 3]
         marker = path_marker(start, player.moves, configured.robot.gripper.close_above)
         marker.header.frame_id = configured.robot.base_frame
         marker.header.stamp = self.get_clock().now().to_msg()

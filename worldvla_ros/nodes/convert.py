@@ -1,10 +1,12 @@
-"""Messages ⇄ values: the one place where images, chunks and joint states change form.
+"""Messages ⇄ values: the one place where images, codes and chunks change form.
 
 cv_bridge is used for encodings that are not handled here, where it is installed. Must not know
 nodes.
 """
 
 from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
 import io
 from typing import TypeAlias
 
@@ -13,9 +15,11 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageOps
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk as ChunkMessage
+from worldvla_ros.msg import ImageTokens, TokenIds
 from worldvla_ros.observation import ActionChunk
 
 CHANNELS = {
@@ -30,6 +34,10 @@ CHANNELS = {
 """Encoding → which byte of a pixel is red, green, blue; `8UC3` is OpenCV's order."""
 MOST_PIXELS = 64_000_000
 """Few compressed bytes may hold many pixels; beyond this they are not decoded."""
+MOST_SCANS = 100
+"""A progressive JPEG has about ten; each may cost a pass over all pixels."""
+MOST_CODE = 0xFFFF
+START_OF_SCAN = b'\xff\xda'
 AnyImage: TypeAlias = Image | CompressedImage
 BYTES = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1, '8UC1': 1, '8UC3': 3}
 
@@ -48,14 +56,14 @@ def image_type(topic: str) -> type[AnyImage]:
     return CompressedImage if topic.rstrip('/').split('/')[-1] == 'compressed' else Image
 
 
-def to_array(message: AnyImage) -> np.ndarray:
+def to_array(message: AnyImage, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Return an image message of either type as uint8[h, w, 3] RGB.
 
     Raises:
-        ObservationError: It cannot be used.
+        ObservationError: It cannot be used, or is compressed and has more than `most_pixels`.
     """
     if isinstance(message, CompressedImage):
-        return compressed_to_array(message)
+        return compressed_to_array(message, most_pixels)
     return image_to_array(message)
 
 
@@ -92,16 +100,21 @@ def image_to_array(message: Image) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., CHANNELS[message.encoding]])
 
 
-def compressed_to_array(message: CompressedImage) -> np.ndarray:
+def compressed_to_array(message: CompressedImage, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Return a JPEG or PNG message as uint8[h, w, 3] RGB, turned as its EXIF data say.
 
+    Its size is read from its first bytes; nothing is decoded before that is accepted.
+
     Raises:
-        ObservationError: It cannot be decoded, or is larger than `MOST_PIXELS`.
+        ObservationError: It cannot be decoded, or has more than `most_pixels`.
     """
+    data = bytes(message.data)
     try:
-        with Picture.open(io.BytesIO(bytes(message.data)), formats=('JPEG', 'PNG')) as picture:
-            pixels = picture.width * picture.height
-            if pixels <= MOST_PIXELS:
+        with Picture.open(io.BytesIO(data), formats=('JPEG', 'PNG')) as picture:
+            width, height = picture.size
+            small = width * height <= min(most_pixels, MOST_PIXELS)
+            scans = data.count(START_OF_SCAN) if picture.format != 'PNG' else 1
+            if small and scans <= MOST_SCANS:
                 return _eight_bits(ImageOps.exif_transpose(picture))
     except Exception as error:  # a foreign library's boundary: Pillow raises many kinds
         raise ObservationError(
@@ -112,9 +125,9 @@ def compressed_to_array(message: CompressedImage) -> np.ndarray:
         ) from error
     raise ObservationError(
         'compressed image is too large',
-        expected=f'at most {MOST_PIXELS} pixels',
-        got=f'{pixels}',
-        remedy='Set the resolution in the camera driver.',
+        expected=f'at most {min(most_pixels, MOST_PIXELS)} pixels in {MOST_SCANS} scans',
+        got=f'{width} × {height} pixels in {scans} scans',
+        remedy='Set the resolution in the camera driver, as the robot description has it.',
     )
 
 
@@ -136,6 +149,83 @@ def array_to_image(image: np.ndarray, stamp_s: float, frame_id: str = '') -> Ima
     data.frombytes(np.ascontiguousarray(image).data)
     message.data = data
     return message
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the codes of one camera's images must be.
+
+    Attributes:
+        camera: The camera's name.
+        codebook: Identity of the image tokenizer.
+        entries: Codes lie in 0 … entries - 1.
+        rows: Codes per column of an image.
+        columns: Codes per row.
+    """
+
+    camera: str
+    codebook: str
+    entries: int
+    rows: int
+    columns: int
+
+
+def codes_to_message(codes: np.ndarray, header: Header, camera: str, codebook: str) -> ImageTokens:
+    """Return the codes int[rows, columns] of an image as a message, under the image's header.
+
+    Raises:
+        ObservationError: A code needs more than the 16 bits that a message has for it.
+    """
+    rows, columns = codes.shape
+    if codes.max() > MOST_CODE:
+        raise ObservationError(
+            'image codes', expected=f'at most {MOST_CODE}', got=codes.max(), remedy='Send images.'
+        )
+    flat = array('H', codes.ravel().tolist())
+    return ImageTokens(
+        header=header, camera=camera, codebook=codebook, rows=rows, columns=columns, codes=flat
+    )
+
+
+def message_to_codes(message: ImageTokens, grid: Grid) -> np.ndarray:
+    """Return a message as int64[rows, columns].
+
+    Raises:
+        ObservationError: It is of another codebook or camera, or no image of that camera.
+    """
+    for what, expected, got, remedy in (
+        ('codebook', grid.codebook, message.codebook, 'Give tokenizer and reader one checkpoint.'),
+        ('camera', grid.camera, message.camera, 'Check the remapping of topics.'),
+    ):
+        if expected != got:
+            raise ObservationError(
+                f'image tokens of another {what}', expected=expected, got=repr(got[:80]),
+                remedy=remedy,
+            )  # fmt: skip
+    shape, count = (message.rows, message.columns), len(message.codes)
+    if shape != (grid.rows, grid.columns) or count != grid.rows * grid.columns:
+        raise ObservationError(
+            f'image tokens of camera {grid.camera}',
+            expected=f'{grid.rows} × {grid.columns} codes',
+            got=f'{count} codes for {message.rows} × {message.columns}',
+            remedy='Give tokenizer and reader the same robot description and checkpoint.',
+        )
+    codes = np.array(message.codes, np.int64).reshape(shape)
+    if codes.max() >= grid.entries:
+        raise ObservationError(
+            f'image tokens of camera {grid.camera}',
+            expected=f'codes in 0 … {grid.entries - 1}',
+            got=codes.max(),
+            remedy='Check the publisher of the tokens.',
+        )
+    return codes
+
+
+def ids_to_message(
+    ids: Sequence[int], header: Header, kind: str, tokenizer: str, text: str = ''
+) -> TokenIds:
+    """Return token ids of a text or a state as a message; `kind` is one of `TokenIds.KIND_*`."""
+    return TokenIds(header=header, kind=kind, tokenizer=tokenizer, text=text, ids=array('I', ids))
 
 
 def chunk_to_message(chunk: ActionChunk, frame_id: str) -> ChunkMessage:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from worldvla_ros.checkpoint.folder import Checkpoint, demo_path, load
+from worldvla_ros.checkpoint.tokenizers import Tokenizers, load_tokenizers
 from worldvla_ros.errors import ConfigError, MemoryLimitError, WorldVLAError
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.worker import Task, Worker
@@ -32,18 +33,32 @@ class ModelHost:
             ConfigError: The device or the profile is not there, or the precision is not for it.
             MissingDependencyError: The precision needs torchao, which is not installed.
         """
-        path = declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
-        profile = declare(node, 'profile', '', 'name or YAML file of a renamed published folder')
-        device = declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0')
+        path, device, profile = self._chosen(node)
         dtype = declare(
             node, 'dtype', 'auto', 'auto, float32, bfloat16, float16, int8, int4 or float8'
         )
-        threads = declare(node, 'threads', 1, 'CPU threads of torch', 1, 256)
-        torch.set_num_threads(threads)
-        key = (path or str(demo_path()), device, dtype, profile)
+        key = (path, device, dtype, profile)
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = (key, load(key[0], _device(device), dtype, profile or None))
+            self._loaded = (key, load(path, _device(device), dtype, profile or None))
         return self._loaded[1]
+
+    def tokenizers(self, node: ManagedNode) -> Tokenizers:
+        """Return the tokenizers, and no more, of the checkpoint that a node's parameters name.
+
+        Raises:
+            CheckpointError: The folder is missing, damaged or foreign.
+            ConfigError: The device or the profile is not there.
+        """
+        path, device, profile = self._chosen(node)
+        return load_tokenizers(path, _device(device), profile or None)
+
+    def _chosen(self, node: ManagedNode) -> tuple[str, str, str]:
+        """Return folder, device and profile by a node's parameters, and set its threads."""
+        path = declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
+        profile = declare(node, 'profile', '', 'name or YAML file of a renamed published folder')
+        device = declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0')
+        torch.set_num_threads(declare(node, 'threads', 1, 'CPU threads of torch', 1, 256))
+        return path or str(demo_path()), device, profile
 
     def watch(self, on_death: Callable[[str], None]) -> None:
         """Call a node back with the traceback if the worker dies."""
@@ -65,17 +80,22 @@ class ModelNode(ManagedNode):
         super().__init__(name)
         self._host = host or ModelHost()
         self._host.watch(self._on_death)
-        self._task: Task | None = None
+        self._tasks: list[Task] = []
 
     def work(self, handler: Callable[[Any], Iterator[None]], *, urgent: bool) -> None:
-        """Let the worker handle this node's items until clean_up."""
-        self._task = self._host.worker.add(handler, self._on_item_error, urgent=urgent)
+        """Let the worker handle one kind of this node's items until clean_up."""
+        self._tasks.append(self._host.worker.add(handler, self._on_item_error, urgent=urgent))
         self._host.worker.start()
 
-    def hand_over(self, item: object) -> None:
-        """Leave an item for the worker, replacing one that still waits."""
-        if self._task is not None:
-            self._host.worker.put(self._task, item)
+    def hand_over(self, item: object, kind: int = 0) -> None:
+        """Leave an item for the worker, replacing one of its kind that still waits.
+
+        Args:
+            item: The item.
+            kind: Which kind of `work` it is, counted from 0 in the order of their calls.
+        """
+        if self._tasks:
+            self._host.worker.put(self._tasks[kind], item)
 
     def max_camera_skew(self) -> float:
         """Return the largest time between images of one instant [s], the same for all nodes.
@@ -95,8 +115,8 @@ class ModelNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Leave the worker, once its present step is done, and remove all interfaces."""
-        task, self._task = self._task, None
-        if task is not None and not self._host.worker.remove(task):
+        tasks, self._tasks = self._tasks, []
+        if not all([self._host.worker.remove(task) for task in tasks]):
             self.status.error('the worker did not end its present step in time')
         super().clean_up()
 

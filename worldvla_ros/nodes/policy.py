@@ -1,8 +1,8 @@
-"""The policy node: images, joint states and an instruction in, action chunks out.
+"""The policy node: images or image tokens, joint states and an instruction in, chunks out.
 
 Callbacks keep the newest messages; the worker converts, judges and acts. A refused observation
-gives a reason on ~/status and no chunk, so that the player holds. Must not know tokens or
-simulators.
+gives a reason on ~/status and no chunk, so that the player holds. Must not know token ids
+or simulators.
 
     executor's thread   Configured.images, joints, watch; Snapshot is handed over
     worker's thread     Configured.policy, frozen; chunks and status are published from here
@@ -21,16 +21,18 @@ from std_srvs.srv import SetBool
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.convert import AnyImage, chunk_to_message, image_type, to_array
+from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input
+from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.history import ImageHistory, Instant
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
-from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, SENSOR_QOS, declare, seconds
+from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.observation import Observation
+from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
-from worldvla_ros.robot.description import Camera, RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.description import check_fits, load_robot
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0
@@ -43,8 +45,8 @@ class Configured:
     """What configuring made; gone with clean_up.
 
     Attributes:
-        robot: The robot's description.
-        cameras: The checkpoint's cameras as the robot describes them, by name.
+        arm: The robot's arm.
+        cameras: The checkpoint's cameras as they are heard.
         spec: What the checkpoint means.
         policy: Acts.
         max_age_s: Oldest image that is answered [s].
@@ -57,14 +59,14 @@ class Configured:
         chunks: Where answers go.
     """
 
-    robot: RobotConfig
-    cameras: Mapping[str, Camera]
+    arm: Arm
+    cameras: CameraInput
     spec: CheckpointSpec
     policy: Policy
     max_age_s: float
     max_skew_s: float
     rate: RateLimit
-    images: ImageHistory[AnyImage]
+    images: ImageHistory[CameraMessage]
     joints: JointBuffer
     watch: StreamWatch
     frozen: Mapping[str, guards.FrozenCamera]
@@ -75,7 +77,7 @@ class Configured:
 class Snapshot:
     """The newest messages at one instant."""
 
-    instant: Instant[AnyImage]
+    instant: Instant[CameraMessage]
     joints: JointReading
     instruction: str
 
@@ -101,6 +103,7 @@ class PolicyNode(ModelNode):
                 wrong.
         """
         robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        arm = Arm(robot)
         max_age_s = declare(
             self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
         )
@@ -117,9 +120,9 @@ class PolicyNode(ModelNode):
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
-        cameras = {c.name: c for c in robot.cameras if c.name in spec.cameras}
+        cameras = camera_input(self, robot, checkpoint)
         configured = Configured(
-            robot=robot,
+            arm=arm,
             cameras=cameras,
             spec=spec,
             policy=Policy(checkpoint, None if decoding == 'auto' else decoding),
@@ -129,10 +132,11 @@ class PolicyNode(ModelNode):
             images=ImageHistory(
                 spec.cameras, spec.images_per_camera - 1, spec.action.dt, max_age_s
             ),
-            joints=JointBuffer(robot, max_joint_age_s),
-            watch=StreamWatch([*(c.topic for c in cameras.values()), 'joint_states'], SILENT_S),
+            joints=JointBuffer(arm, max_joint_age_s),
+            watch=StreamWatch([*cameras.topics.values(), 'joint_states'], SILENT_S),
             frozen={
-                name: guards.FrozenCamera(joint_age_s=max_joint_age_s) for name in spec.cameras
+                name: guards.FrozenCamera(joint_age_s=max_joint_age_s, seen=cameras.seen)
+                for name in spec.cameras
             },
             chunks=self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS),
         )
@@ -157,9 +161,7 @@ class PolicyNode(ModelNode):
         self._built = None
 
     def _listen(self, configured: Configured) -> None:
-        for name, camera in configured.cameras.items():
-            callback = self._image_callback(name)
-            self.subscribe(image_type(camera.topic), camera.topic, callback, SENSOR_QOS)
+        configured.cameras.listen(self, self._image_callback)
         self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
         self.subscribe_latched(String, 'instruction', self._on_instruction)
         self.serve(SetBool, '~/enable', self._on_enable)
@@ -173,10 +175,10 @@ class PolicyNode(ModelNode):
 
     # ---- callbacks, in the executor's thread
 
-    def _image_callback(self, camera: str) -> Callable[[AnyImage], None]:
-        topic = self._configured.cameras[camera].topic
+    def _image_callback(self, camera: str) -> Callable[[CameraMessage], None]:
+        topic = self._configured.cameras.topics[camera]
 
-        def on_image(message: AnyImage) -> None:
+        def on_image(message: CameraMessage) -> None:
             stamp_s = seconds(message.header.stamp)
             self._configured.watch.heard(topic, time.monotonic())
             if stamp_s <= 0:
@@ -251,7 +253,9 @@ class PolicyNode(ModelNode):
     def _waiting_for(self) -> str:
         missing = self._configured.images.missing()
         if missing:
-            return f'images of camera {missing} on topic {self._configured.cameras[missing].topic}'
+            return (
+                f'images of camera {missing} on topic {self._configured.cameras.topics[missing]}'
+            )
         if self._instruction is None:
             return 'an instruction'
         return '' if self._has_joints else 'joint states'
@@ -284,7 +288,7 @@ class PolicyNode(ModelNode):
         # by the clock of the stamps: transport, pairing and waiting count as well
         latency_s = max(0.0, self.now_s() - observation.stamp_s)
         message = chunk_to_message(
-            replace(chunk, actions=actions, latency_s=latency_s), configured.robot.base_frame
+            replace(chunk, actions=actions, latency_s=latency_s), configured.arm.robot.base_frame
         )
         message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
@@ -300,7 +304,7 @@ class PolicyNode(ModelNode):
 
 def observe(
     configured: Configured, snapshot: Snapshot, now_s: float
-) -> Observation | guards.Refusal:
+) -> Observation | EncodedObservation | guards.Refusal:
     """Convert and judge a snapshot.
 
     Raises:
@@ -315,9 +319,10 @@ def observe(
     )
     if refusal is not None:
         return refusal
-    images = _arrays(snapshot.instant.images)
+    cameras = configured.cameras
+    images = cameras.read_all(snapshot.instant.images)
     for name, image in images.items():
-        refusal = guards.image_size(image, configured.cameras[name], stamps_s[name]) or (
+        refusal = cameras.misfit(name, image, stamps_s[name]) or (
             configured.frozen[name].check(image, snapshot.joints, stamps_s[name])
         )
         if refusal is not None:
@@ -325,19 +330,10 @@ def observe(
     spec = configured.spec
     state = None
     if spec.state is not None:
-        state = robot_state(configured.robot, spec.state.recipe, snapshot.joints)
-    history = tuple(map(_arrays, snapshot.instant.history))
+        state = robot_state(configured.arm, spec.state.recipe, snapshot.joints)
+    history = tuple(map(cameras.read_all, snapshot.instant.history))
     stamp_s = stamps_s[spec.cameras[0]]
-    return Observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)
-
-
-def _arrays(messages: Mapping[str, AnyImage]) -> dict[str, np.ndarray]:
-    """Return the images of one instant: uint8[h, w, 3] per camera.
-
-    Raises:
-        ObservationError: A message cannot be used.
-    """
-    return {name: to_array(message) for name, message in messages.items()}
+    return cameras.observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)
 
 
 def main() -> int:

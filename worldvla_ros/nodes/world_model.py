@@ -1,15 +1,19 @@
-"""The world-model node: images and action chunks in, the images that follow out.
+"""The world-model node: images or image tokens and action chunks in, the images that follow out.
 
-    imagined_image   stamped with the time that it predicts
-    imagined_strip   observed | imagined | difference, published when that time has come
+    imagined_image    stamped with the time that it predicts
+    imagined_strip    observed | imagined | difference, published when that time has come
+    imagined_tokens   codes of the imagined image, where somebody listens
+
+Where cameras are heard as tokens nothing is decoded that nobody looks at: images and strips are
+then made where somebody listens to one of them.
 
 Imagining never delays acting: it yields to the policy between decoding steps where both share a
 process. When imagining is slower than time passes, images whose time is past are skipped:
 imagining then begins with the newest observed image of the chunk's way. ~/status says how long
-before or after its time each image came. Must not know tokens or simulators.
+before or after its time each image came. Must not know token ids or simulators.
 
-    executor's thread   Configured.images, times; chunks are judged, strips are made and published
-    worker's thread     Configured.world, `_takes_s`; images are imagined and published
+    executor's thread   Configured.images, times; chunks are judged, strips of images are made
+    worker's thread     Configured.world, `_takes_s`; images are imagined, strips of codes are made
     both                Configured.pending
 """
 
@@ -21,25 +25,25 @@ import numpy as np
 from PIL import Image as Picture
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from worldvla_ros.checkpoint.spec import CheckpointSpec
-from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.errors import ObservationError, WorldVLAError
 from worldvla_ros.metrics import psnr
-from worldvla_ros.msg import ActionChunk
+from worldvla_ros.msg import ActionChunk, ImageTokens
+from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, TokenInput, camera_input
 from worldvla_ros.nodes.convert import (
-    AnyImage,
     array_to_image,
-    image_type,
+    codes_to_message,
     message_to_chunk,
-    to_array,
+    time_message,
 )
 from worldvla_ros.nodes.history import CameraImages
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, SENSOR_QOS, declare, seconds
+from worldvla_ros.nodes.runtime import RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import ActionChunk as Chunk
-from worldvla_ros.observation import Observation
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
@@ -47,6 +51,8 @@ from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_S = 3.0
 """Images are compared with what was observed up to this long ago."""
+COMPARE, IMAGINE = 0, 1
+"""Kinds of work, the more urgent first."""
 MATCH_SHARE = 0.6
 """An observed image shows a predicted time within this share of dt."""
 
@@ -59,30 +65,45 @@ class Configured:
         robot: The robot's description.
         spec: What the checkpoint means.
         world: Imagines.
+        cameras: The checkpoint's cameras as they are heard.
         max_skew_s: Largest time between cameras, and between a chunk and its images [s].
         images: The newest images of each camera.
         times: When chunks are executed.
         pending: Imagined images that wait for their time.
         imagined: Where imagined images go.
+        tokens: Where codes of imagined images go.
         strips: Where comparisons go.
     """
 
     robot: RobotConfig
     spec: CheckpointSpec
     world: WorldModel
+    cameras: CameraInput
     max_skew_s: float
-    images: dict[str, CameraImages[AnyImage]]
+    images: dict[str, CameraImages[CameraMessage]]
     times: ChunkTimes
     pending: Pending
     imagined: Publisher
+    tokens: Publisher
     strips: Publisher
+
+    @property
+    def encoded(self) -> bool:
+        """Whether cameras are heard as tokens."""
+        return isinstance(self.cameras, TokenInput)
+
+    @property
+    def watched(self) -> bool:
+        """Whether imagined images are decoded: always beside images, on demand beside tokens."""
+        listeners = (p.get_subscription_count() for p in (self.imagined, self.strips))
+        return not self.encoded or any(listeners)
 
     @property
     def stride_s(self) -> float:
         """Time between imagined images [s]."""
         return self.spec.world.actions_per_image * self.spec.action.dt
 
-    def images_at(self, stamp_s: float) -> tuple[dict[str, AnyImage], str]:
+    def images_at(self, stamp_s: float) -> tuple[dict[str, CameraMessage], str]:
         """Return the images nearest to a time, by camera; and the first camera that has none."""
         near = {n: kept.nearest(stamp_s, self.max_skew_s) for n, kept in self.images.items()}
         missing = next((name for name, found in near.items() if found is None), '')
@@ -94,8 +115,8 @@ class Work:
     """A chunk to imagine: the images of its instant, and when its first action is executed."""
 
     chunk: Chunk
-    images: dict[str, AnyImage]
-    later: tuple[dict[str, AnyImage], ...]
+    images: dict[str, CameraMessage]
+    later: tuple[dict[str, CameraMessage], ...]
     start_s: float
 
 
@@ -129,21 +150,21 @@ class WorldModelNode(ModelNode):
             robot=robot,
             spec=spec,
             world=WorldModel(checkpoint),
+            cameras=camera_input(self, robot, checkpoint),
             max_skew_s=max_skew_s,
             images={name: CameraImages(REMEMBERED_S) for name in spec.cameras},
             times=ChunkTimes(),
             pending=Pending(MATCH_SHARE * spec.action.dt),
             imagined=self.publisher(Image, 'imagined_image', RELIABLE_QOS),
+            tokens=self.publisher(ImageTokens, 'imagined_tokens', RELIABLE_QOS),
             strips=self.publisher(Image, 'imagined_strip', RELIABLE_QOS),
         )
         if checkpoint.device.type == 'cuda':
             configured.world.warm_up()
         self._built = configured
-        topics = {c.name: c.topic for c in robot.cameras}
-        for name in spec.cameras:
-            callback = self._image_callback(name)
-            self.subscribe(image_type(topics[name]), topics[name], callback, SENSOR_QOS)
+        configured.cameras.listen(self, self._image_callback)
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
+        self.work(self._compare_each, urgent=False)
         self.work(self._imagine, urgent=False)
         self.status.keep(model=checkpoint.model_id)
         self.status.ok('configured')
@@ -165,8 +186,8 @@ class WorldModelNode(ModelNode):
 
     # ---- callbacks, in the executor's thread
 
-    def _image_callback(self, camera: str) -> Callable[[AnyImage], None]:
-        def on_image(message: AnyImage) -> None:
+    def _image_callback(self, camera: str) -> Callable[[CameraMessage], None]:
+        def on_image(message: CameraMessage) -> None:
             stamp_s = seconds(message.header.stamp)
             if self._image_clock.set_back(stamp_s):
                 self._forget()
@@ -203,28 +224,46 @@ class WorldModelNode(ModelNode):
                 key=f'no image {missing}',
             )
             return
-        later: list[dict[str, AnyImage]] = []
+        later: list[dict[str, CameraMessage]] = []
         while len(later) < chunk.horizon // configured.spec.world.actions_per_image - 1:
             due_s = start_s + (len(later) + 1) * configured.stride_s
             found, missing = configured.images_at(due_s)
             if due_s > now_s or missing:
                 break
             later.append(found)
-        self.hand_over(Work(chunk, images, tuple(later), start_s))
+        self.hand_over(Work(chunk, images, tuple(later), start_s), IMAGINE)
 
     def _compare(self) -> None:
-        """Publish the strips of images whose time has come."""
+        """Let the images whose time has come be compared with what was observed."""
         observed = self._configured.images[self._configured.spec.cameras[0]]
-        for imagined, message in self._configured.pending.due(observed):
+        due = self._configured.pending.due(observed)
+        if self._configured.encoded and due:
+            self.hand_over(due, COMPARE)  # what was observed is decoded first
+        elif due:
+            for _ in self._compare_each(due):
+                pass
+
+    def _compare_each(self, due: list[tuple[Imagined, CameraMessage]]) -> Iterator[None]:
+        """Publish the strip of each image; runs in the worker where cameras are heard as tokens.
+
+        Raises:
+            MemoryLimitError: Memory is short.
+        """
+        configured = self._configured
+        for imagined, message in due:
             try:
-                image = to_array(message)
-            except WorldVLAError as error:
+                image = configured.cameras.read(configured.spec.cameras[0], message)
+            except ObservationError as error:
                 self.status.warn(f'not compared: {error}', key=error.problem)
                 continue
+            if configured.encoded:
+                image = configured.world.decode(image)
             row, decibels = strip(image, imagined.image)
             self._psnr = f'{decibels:.1f} dB'
-            frame = self._configured.robot.base_frame
-            self._configured.strips.publish(array_to_image(row, imagined.stamp_s, frame))
+            if self.active:
+                frame = configured.robot.base_frame
+                configured.strips.publish(array_to_image(row, imagined.stamp_s, frame))
+            yield
 
     def _forget(self) -> None:
         """Drop all images, where work ends and where the clock was set back."""
@@ -247,24 +286,39 @@ class WorldModelNode(ModelNode):
         skip = strides_to_skip(work.start_s, stride_s, self.now_s(), self._takes_s)
         skip = min(skip, len(work.later))
         images = (work.images, *work.later)[skip]
-        arrays = {name: to_array(message) for name, message in images.items()}
-        observation = Observation(arrays, stamp_s=work.chunk.stamp_s)
+        cameras = self._configured.cameras
+        observation = cameras.observation(cameras.read_all(images), stamp_s=work.chunk.stamp_s)
         actions = work.chunk.actions[skip * spec.world.actions_per_image :]
         stamp_s, began_s = work.start_s + skip * stride_s, time.monotonic()
-        for image in self._configured.world.imagine_stepwise(observation, actions):
-            if image is not None:
+        for codes in self._configured.world.imagine_codes_stepwise(observation, actions):
+            if codes is not None:
                 stamp_s += stride_s
+                self._publish(codes, stamp_s)
                 self._takes_s, began_s = time.monotonic() - began_s, time.monotonic()
-                self._publish(image, stamp_s, skip)
+                self._report(stamp_s, skip)
             yield
 
-    def _publish(self, image: np.ndarray, stamp_s: float, skipped: int) -> None:
-        """Publish an imagined image uint8[h, w, 3], and say how it stands to its time."""
+    def _publish(self, codes: np.ndarray, stamp_s: float) -> None:
+        """Publish an imagined image int64[rows, columns], as codes and as pixels.
+
+        Raises:
+            MemoryLimitError: Memory is short.
+        """
+        configured = self._configured
+        frame = configured.robot.base_frame
+        if self.active and configured.tokens.get_subscription_count():
+            header = Header(stamp=time_message(stamp_s), frame_id=frame)
+            camera, codebook = configured.spec.cameras[0], configured.world.checkpoint.codebook
+            configured.tokens.publish(codes_to_message(codes, header, camera, codebook))
+        if self.active and configured.watched:
+            image = configured.world.decode(codes)
+            configured.imagined.publish(array_to_image(image, stamp_s, frame))
+            configured.pending.add(Imagined(image, stamp_s))
+
+    def _report(self, stamp_s: float, skipped: int) -> None:
+        """Say how an imagined image stands to its time."""
         if not self.active:
             return
-        frame = self._configured.robot.base_frame
-        self._configured.imagined.publish(array_to_image(image, stamp_s, frame))
-        self._configured.pending.add(Imagined(image, stamp_s))
         ahead_s = stamp_s - self.now_s()
         self._count += 1
         self._in_time += ahead_s >= 0

@@ -28,6 +28,8 @@ MODULES = {
     'policy': 'worldvla_ros.nodes.policy',
     'world_model': 'worldvla_ros.nodes.world_model',
     'model': 'worldvla_ros.nodes.model',
+    'tokenizer': 'worldvla_ros.nodes.tokenizer',
+    'detokenizer': 'worldvla_ros.nodes.detokenizer',
     'action_player': 'worldvla_ros.nodes.action_player',
     'sim': 'worldvla_ros.nodes.sim',
     'recorder': 'worldvla_ros.nodes.recorder',

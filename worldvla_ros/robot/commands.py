@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.kinematics import forward, rotation_matrix, rotation_vector, solve_ik
+from worldvla_ros.robot.kinematics import Arm, rotation_matrix, rotation_vector
 
 NOTICED_CLIP_M = 1e-4
 SPEED_SHARE = 0.999
@@ -67,43 +67,46 @@ def gripper_width(robot: RobotConfig, action: float) -> float:
 
 
 def twist_command(
-    robot: RobotConfig, joints: np.ndarray, action: np.ndarray, period_s: float
+    arm: Arm, joints: np.ndarray, action: np.ndarray, period_s: float
 ) -> TwistCommand:
     """Return the twist that makes an action in one control period.
 
     Args:
-        robot: The arm.
+        arm: The arm.
         joints: Measured positions, float[n] [rad].
         action: Displacement [m], rotation vector [rad] and gripper action: float[7].
         period_s: Time between commands [s].
     """
-    translation, clipped = _clip(robot, forward(robot, joints)[:3, 3], action[:3])
+    translation, clipped = _clip(arm.robot, arm.pose(joints)[:3, 3], action[:3])
     return TwistCommand(
-        translation / period_s, action[3:6] / period_s, gripper_width(robot, action[6]), clipped
+        translation / period_s,
+        action[3:6] / period_s,
+        gripper_width(arm.robot, action[6]),
+        clipped,
     )
 
 
 def joint_command(
-    robot: RobotConfig, start: np.ndarray, action: np.ndarray, duration_s: float
+    arm: Arm, start: np.ndarray, action: np.ndarray, duration_s: float
 ) -> JointCommand:
     """Return joint targets that make an action, or as much of it as speed limits allow.
 
     All joints are slowed by one factor, so that the tip keeps to its direction.
 
     Args:
-        robot: The arm.
+        arm: The arm.
         start: Where the joints were commanded before, float[n] [rad].
         action: Displacement [m], rotation vector [rad] and gripper action: float[7].
         duration_s: Time for this motion [s].
     """
-    pose = forward(robot, start)
-    translation, clipped = _clip(robot, pose[:3, 3], action[:3])
+    pose = arm.pose(start)
+    translation, clipped = _clip(arm.robot, pose[:3, 3], action[:3])
     target = pose.copy()
     target[:3, 3] += translation
     target[:3, :3] = rotation_matrix(action[3:6]) @ pose[:3, :3]
-    step = solve_ik(robot, start, target) - start
-    step = _slowed(robot, start, step, duration_s)
-    return JointCommand(start + step, gripper_width(robot, action[6]), clipped)
+    step = arm.solve(start, target).joints - start
+    step = _slowed(arm, start, step, duration_s)
+    return JointCommand(start + step, gripper_width(arm.robot, action[6]), clipped)
 
 
 def _clip(
@@ -119,15 +122,13 @@ def _clip(
     return kept, bool(np.abs(kept - translation).max() > NOTICED_CLIP_M)
 
 
-def _slowed(
-    robot: RobotConfig, start: np.ndarray, step: np.ndarray, duration_s: float
-) -> np.ndarray:
+def _slowed(arm: Arm, start: np.ndarray, step: np.ndarray, duration_s: float) -> np.ndarray:
     """Return a joint step shortened until joints and tip keep to their speed limits."""
-    limits, velocity = robot.limits, np.asarray(robot.joints.velocity)
-    ratios = np.abs(step) / (velocity * duration_s)
+    limits = arm.robot.limits
+    ratios = np.abs(step) / (arm.velocity * duration_s)
     step = step * min(1.0, SPEED_SHARE / max(float(ratios.max()), 1e-9))
     for _ in range(SHORTENINGS):  # the tip's path bends, so that one may not be enough
-        moved = tip_motion(robot, start, start + step)
+        moved = tip_motion(arm, start, start + step)
         needed_s = max(moved.linear / limits.linear_speed, moved.angular / limits.angular_speed)
         if needed_s <= duration_s:
             break
@@ -135,9 +136,9 @@ def _slowed(
     return step
 
 
-def tip_motion(robot: RobotConfig, start: np.ndarray, end: np.ndarray) -> TipSpeed:
+def tip_motion(arm: Arm, start: np.ndarray, end: np.ndarray) -> TipSpeed:
     """Return how far the tip goes [m] and turns [rad] between two joint positions."""
-    before, after = forward(robot, start), forward(robot, end)
+    before, after = arm.pose(start), arm.pose(end)
     turn = rotation_vector(after[:3, :3] @ before[:3, :3].T)
     distance = float(np.linalg.norm(after[:3, 3] - before[:3, 3]))
     return TipSpeed(distance, float(np.linalg.norm(turn)))

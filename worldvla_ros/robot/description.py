@@ -1,145 +1,113 @@
-"""The description of a robot: joints, kinematics, limits, action names and cameras.
+"""The description of a robot: what it is, what it may do, and what commands it.
 
 Knows the fields of `config/robots/*.yaml` and validates them. Must not know any middleware or
-checkpoint file.
+checkpoint file, nor what the URDF says: `kinematics.Arm` reads that.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 import math
 from pathlib import Path
 
 from worldvla_ros.config import from_mapping, load_yaml
 from worldvla_ros.errors import RobotError
 from worldvla_ros.package_files import share_folder
+from worldvla_ros.robot.schema import (
+    ACTION_KINDS,
+    CARTESIAN_NAMES,
+    CARTESIAN_UNITS,
+    CONTROLLER_TOPICS,
+    GRIPPER_OUTPUTS,
+    SPEED_UNITS,
+    ActionMeaning,
+    Camera,
+    Collision,
+    Controller,
+    Gripper,
+    GripperOutput,
+    Joints,
+    Limits,
+)
 
-ACTION_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
-ACTION_UNITS = ('m', 'm', 'm', 'rad', 'rad', 'rad', '1')
-"""What this package plays: the tip's displacement and rotation vector in the base frame, then the
-gripper. Joint-space actions are not supported."""
+__all__ = [
+    'URDF_TOPIC',
+    'ActionMeaning',
+    'Camera',
+    'Collision',
+    'Controller',
+    'Gripper',
+    'GripperOutput',
+    'Joints',
+    'Limits',
+    'RobotConfig',
+    'action_meaning',
+    'check_fits',
+    'load_robot',
+    'robots_folder',
+]
+
+URDF_TOPIC = 'topic'
+"""Instead of a file: the URDF comes on /robot_description."""
 ROTATIONS = (0, 90, 180, 270)
 SHOWN_CHARACTERS = 80
+LONGEST_PATH = 1024
 
 
-@dataclass(frozen=True)
-class Joints:
-    """The arm's joints: names, position limits [rad], velocity limits [rad/s]."""
+def action_meaning(kind: str, joints: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return names and units that actions of a kind must have.
 
-    names: tuple[str, ...]
-    minimum: tuple[float, ...]
-    maximum: tuple[float, ...]
-    velocity: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Kinematics:
-    """Modified Denavit-Hartenberg rows of the joints [m, rad], and the tool on the last one.
-
-    `base` is where the arm stands in the world that a checkpoint's state may refer to [m].
+    Args:
+        kind: One of `ACTION_KINDS`.
+        joints: Names of the arm's joints.
     """
-
-    a: tuple[float, ...]
-    d: tuple[float, ...]
-    alpha: tuple[float, ...]
-    tool_offset: float
-    tool_yaw: float
-    base: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Gripper:
-    """Finger joints, opening width [m], and the gripper action above which it closes.
-
-    `absolute_fingers`: the signs of finger positions do not count, as robosuite opens a gripper to
-    (+0.04, -0.04).
-    """
-
-    names: tuple[str, ...]
-    open_width: float
-    close_above: float = 0.0
-    absolute_fingers: bool = False
-
-
-@dataclass(frozen=True)
-class ActionMeaning:
-    """Names and SI units of the actions that the robot understands, and the range of each.
-
-    `minimum` and `maximum` are of the numbers that checkpoints speak, before they are scaled to SI
-    units; [-1, 1] where not given.
-    """
-
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    minimum: tuple[float, ...] = ()
-    maximum: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Fill in the range."""
-        for name, default in (('minimum', -1.0), ('maximum', 1.0)):
-            if not getattr(self, name):
-                object.__setattr__(self, name, (default,) * len(self.names))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may leave the player.
-
-    Attributes:
-        linear_speed: Of the tip [m/s].
-        angular_speed: Of the tip [rad/s].
-        workspace_minimum: Corner of the box that the tip stays in [m].
-        workspace_maximum: Opposite corner [m].
-        joint_lag: How far a joint may be from where it was commanded [rad]; beyond, the arm is
-            blocked or its controller does not follow.
-        chunk_duration: The longest chunk that is played [s].
-        max_slowdown: A chunk that is too fast is played up to this many times slower; with 1 it is
-            refused.
-    """
-
-    linear_speed: float
-    angular_speed: float
-    workspace_minimum: tuple[float, float, float]
-    workspace_maximum: tuple[float, float, float]
-    joint_lag: float = 0.3
-    chunk_duration: float = 2.0
-    max_slowdown: int = 1
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A camera: its name in checkpoints, its topic, its image size [px].
-
-    `rotation`: how far its images are turned against the raw ones [degrees]; checkpoints say what
-    they were trained on.
-    """
-
-    name: str
-    topic: str
-    width: int
-    height: int
-    rotation: int = 0
+    if kind == 'cartesian_delta':
+        return CARTESIAN_NAMES, CARTESIAN_UNITS
+    prefix = 'd_' if kind == 'joint_delta' else ''
+    names = tuple(f'{prefix}{name}' for name in joints)
+    return (*names, 'gripper'), (*('rad' for _ in joints), '1')
 
 
 @dataclass(frozen=True)
 class RobotConfig:
-    """A robot; see `config/robots/sim_panda.yaml` for units and comments."""
+    """A robot; see `config/robots/sim_panda.yaml` for units and comments.
+
+    Attributes:
+        name: Of the robot.
+        base_frame: Link of the URDF in whose axes everything is said.
+        tip_frame: Link of the URDF whose pose actions, workspace and twists mean.
+        dry_run: Whether chunks are judged only until ~/enable is called.
+        urdf: File of its URDF, or `topic`: it comes on /robot_description.
+        joints: Of the arm.
+        gripper: At its end.
+        action: What actions mean.
+        limits: What may leave the player.
+        controller: What takes the commands.
+        cameras: What it sees.
+        collision: What it must not touch.
+        world: Where the base stands in the world that a checkpoint's state may refer to [m].
+    """
 
     name: str
     base_frame: str
+    tip_frame: str
     dry_run: bool
+    urdf: str
     joints: Joints
-    kinematics: Kinematics
     gripper: Gripper
     action: ActionMeaning
     limits: Limits
+    controller: Controller
     cameras: tuple[Camera, ...]
+    collision: Collision = field(default_factory=Collision)
+    world: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         """Validate every field.
 
         Raises:
             RobotError: A number is not finite, lists differ in length, a range is empty, a name
-                is missing or occurs twice, or the actions are not those that are played here.
+                is missing or occurs twice, a kind is unknown, or the actions are not those of
+                their kind.
         """
         if not 0 < len(self.name) <= SHOWN_CHARACTERS:
             raise RobotError(
@@ -149,9 +117,12 @@ class RobotConfig:
             )
         self._check_finite()
         self._check_lists()
+        self._check_frames()
         self._check_joints()
+        self._check_gripper()
         self._check_action()
         self._check_limits()
+        self._check_controller()
         self._check_cameras()
 
     def _require(self, holds: bool, field: str, expected: str, got: object) -> None:
@@ -164,55 +135,107 @@ class RobotConfig:
             )
 
     def _check_finite(self) -> None:
-        for field, number in _numbers(self):
-            self._require(math.isfinite(number), field, 'a finite number', number)
+        for field_, number in _numbers(self):
+            self._require(math.isfinite(number), field_, 'a finite number', number)
 
     def _check_lists(self) -> None:
-        """Check that the lists of a group have one value for each name."""
-        joints, kinematics, action = self.joints, self.kinematics, self.action
-        groups = {
-            'joints': (joints.names, joints.minimum, joints.maximum, joints.velocity),
-            'kinematics': (joints.names, kinematics.a, kinematics.d, kinematics.alpha),
-            'action': (action.names, action.units, action.minimum, action.maximum),
-        }
-        for group, (names, *lists) in groups.items():
-            lengths = [len(values) for values in lists]
-            whole = all(length == len(names) for length in lengths)
-            self._require(whole, group, f'{len(names)} values in each list', lengths)
+        """Check that the lists of a group have one value for each name, or are left out."""
+        joints, action = self.joints, self.action
+        size, actions = len(joints.names), len(action.names)
+        for field_, values, optional in (
+            ('joints.acceleration', joints.acceleration, False),
+            ('joints.jerk', joints.jerk, False),
+            ('joints.minimum', joints.minimum, True),
+            ('joints.maximum', joints.maximum, True),
+            ('joints.velocity', joints.velocity, True),
+            ('joints.start', joints.start, True),
+        ):
+            whole = len(values) == size or (optional and not values)
+            self._require(whole, field_, f'{size} values', len(values))
+        for name in ('minimum', 'maximum'):
+            count = len(getattr(action, name))
+            self._require(count == actions, f'action.{name}', f'{actions} values', count)
 
     def _check_joints(self) -> None:
-        joints, gripper = self.joints, self.gripper
+        joints = self.joints
         self._check_names('joints.names', joints.names)
-        self._check_names('gripper.names', (*joints.names, *gripper.names))
-        ranges = zip(joints.minimum, joints.maximum, strict=True)
-        self._require(all(a < b for a, b in ranges), 'joints', 'minimum < maximum', joints)
-        slowest = min(joints.velocity)
-        self._require(slowest > 0, 'joints.velocity', 'more than 0 rad/s', slowest)
-        width = gripper.open_width
+        given = bool(joints.minimum) == bool(joints.maximum)
+        self._require(given, 'joints', 'minimum and maximum, or neither', 'one of them')
+        self._check_ranges('joints', joints.minimum, joints.maximum)
+        for name in ('velocity', 'acceleration', 'jerk'):
+            least = min(getattr(joints, name), default=1.0)
+            self._require(least > 0, f'joints.{name}', 'more than 0', least)
+        if joints.start and joints.minimum:
+            ranges = zip(joints.minimum, joints.start, joints.maximum, strict=True)
+            within = all(low <= start <= high for low, start, high in ranges)
+            self._require(within, 'joints.start', 'minimum to maximum', list(joints.start))
+
+    def _check_gripper(self) -> None:
+        gripper = self.gripper
+        output, width = gripper.output, gripper.open_width
+        kinds = ', '.join(GRIPPER_OUTPUTS)
+        known = output.kind in GRIPPER_OUTPUTS
+        self._require(known, 'gripper.output.kind', f'one of {kinds}', repr(output.kind))
+        if gripper.names or output.kind != 'none':
+            self._check_names('gripper.names', gripper.names)
+            self._check_names('gripper.names', (*self.joints.names, *gripper.names))
         self._require(width > 0, 'gripper.open_width', 'more than 0 m', width)
+        strong = min(output.speed, output.force)
+        self._require(strong > 0, 'gripper.output', 'speed and force more than 0', strong)
+        named = bool(output.name) or output.kind == 'none'
+        self._require(named, 'gripper.output.name', 'a topic or an action', repr(''))
+        one = not gripper.angular or len(gripper.names) == 1
+        expected = 'one joint where joint_closed and joint_open are given'
+        self._require(one, 'gripper.names', expected, list(gripper.names))
 
     def _check_action(self) -> None:
         action = self.action
-        for field, expected, got in (
-            ('action.names', ACTION_NAMES, action.names),
-            ('action.units', ACTION_UNITS, action.units),
+        kinds = ', '.join(ACTION_KINDS)
+        known = action.kind in ACTION_KINDS
+        self._require(known, 'action.kind', f'one of {kinds}', repr(action.kind))
+        names, units = action_meaning(action.kind, self.joints.names)
+        for field_, expected, got in (
+            ('action.names', names, action.names),
+            ('action.units', units, action.units),
         ):
-            self._require(got == expected, field, f'{list(expected)}', list(got))
-        ranges = zip(action.minimum, action.maximum, strict=True)
-        self._require(all(a < b for a, b in ranges), 'action', 'minimum < maximum', action)
+            self._require(got == expected, field_, f'{list(expected)}', list(got))
+        self._check_ranges('action', action.minimum, action.maximum)
 
     def _check_limits(self) -> None:
         limits = self.limits
-        box = zip(limits.workspace_minimum, limits.workspace_maximum, strict=True)
-        positive = (
-            limits.linear_speed,
-            limits.angular_speed,
-            limits.joint_lag,
-            limits.chunk_duration,
-        )
-        sensible = all(a < b for a, b in box) and min(positive) > 0 and limits.max_slowdown >= 1
-        expected = 'minimum < maximum, max_slowdown at least 1, all others > 0'
-        self._require(sensible, 'limits', expected, limits)
+        self._check_ranges('limits', limits.workspace_minimum, limits.workspace_maximum)
+        for limit in fields(limits):
+            if limit.type is float or limit.type == 'float':
+                value = getattr(limits, limit.name)
+                self._require(value > 0, f'limits.{limit.name}', 'more than 0', value)
+        slowest = limits.max_slowdown
+        self._require(slowest >= 1, 'limits.max_slowdown', 'at least 1', slowest)
+
+    def _check_controller(self) -> None:
+        controller = self.controller
+        for field_, got, known in (
+            ('controller.kind', controller.kind, tuple(CONTROLLER_TOPICS)),
+            ('controller.units', controller.units, SPEED_UNITS),
+        ):
+            self._require(got in known, field_, f'one of {", ".join(known)}', repr(got))
+        scale = min(controller.linear_scale, controller.angular_scale)
+        expected = 'linear_scale and angular_scale more than 0'
+        self._require(scale > 0, 'controller', expected, scale)
+
+    def _check_frames(self) -> None:
+        for field_, name in (
+            ('base_frame', self.base_frame),
+            ('tip_frame', self.tip_frame),
+            ('urdf', self.urdf),
+        ):
+            plain = 0 < len(name) <= LONGEST_PATH and name.isprintable()
+            self._require(plain, field_, 'a name', _shown(name))
+        apart = self.base_frame != self.tip_frame
+        self._require(apart, 'tip_frame', 'another link than base_frame', self.tip_frame)
+
+    def _check_ranges(self, group: str, low: tuple[float, ...], high: tuple[float, ...]) -> None:
+        sensible = all(a < b for a, b in zip(low, high, strict=True))
+        self._require(sensible, group, 'minimum < maximum', [list(low), list(high)])
 
     def _check_cameras(self) -> None:
         cameras = self.cameras
@@ -226,9 +249,9 @@ class RobotConfig:
             known = turned in ROTATIONS
             self._require(known, f'cameras[{i}].rotation', f'one of {ROTATIONS}', turned)
 
-    def _check_names(self, field: str, names: tuple[str, ...]) -> None:
+    def _check_names(self, field_: str, names: tuple[str, ...]) -> None:
         good = bool(names) and all(names) and len(set(names)) == len(names)
-        self._require(good, field, 'names that are all different', list(names))
+        self._require(good, field_, 'names that are all different', list(names))
 
 
 def _numbers(value: object, where: str = '') -> Iterator[tuple[str, float]]:
@@ -252,6 +275,9 @@ def robots_folder() -> Path:
 def load_robot(name_or_path: str | Path) -> RobotConfig:
     """Load a description by the name of a shipped one, or by path.
 
+    Its `urdf` becomes an absolute path: beside the description, or a shipped one, so that a copy
+    of a shipped description works wherever it lies.
+
     Raises:
         RobotError: There is no such description, or one of its fields cannot be used.
         ConfigError: A field is unknown, missing, of a wrong type or not finite.
@@ -266,7 +292,12 @@ def load_robot(name_or_path: str | Path) -> RobotConfig:
             expected=f'one of {", ".join(shipped)}, or the path of a YAML file',
             remedy=f'See {robots_folder() / "sim_panda.yaml"} for an example.',
         )
-    return from_mapping(RobotConfig, load_yaml(path), where=str(path))
+    robot = from_mapping(RobotConfig, load_yaml(path), where=str(path))
+    if robot.urdf == URDF_TOPIC:
+        return robot
+    beside, shipped_urdf = path.parent / robot.urdf, robots_folder() / robot.urdf
+    copied = not _is_file(beside) and _is_file(shipped_urdf)
+    return replace(robot, urdf=str((shipped_urdf if copied else beside).resolve()))
 
 
 def _is_file(path: Path) -> bool:
@@ -305,10 +336,10 @@ def check_fits(
         'action names': (robot.action.names, names),
         'action units': (robot.action.units, units),
     }
-    for field, (expected, got) in pairs.items():
+    for field_, (expected, got) in pairs.items():
         if expected != got:
             raise RobotError(
-                f'the checkpoint does not fit robot {robot.name}: {field}',
+                f'the checkpoint does not fit robot {robot.name}: {field_}',
                 expected=list(expected),
                 got=list(got),
                 remedy='Use a checkpoint for this robot, or the description of the robot that it '

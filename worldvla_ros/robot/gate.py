@@ -12,9 +12,8 @@ import math
 import numpy as np
 
 from worldvla_ros.robot.commands import JointCommand, TwistCommand, tip_motion
-from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.guards import Refusal
-from worldvla_ros.robot.kinematics import forward
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointReading
 
 SLACK = 1e-5
@@ -68,14 +67,14 @@ class Follower:
 class Gate:
     """Lets commands pass or refuses them; `admit` for each command, `reset` after a stop."""
 
-    def __init__(self, robot: RobotConfig, period_s: float) -> None:
+    def __init__(self, arm: Arm, period_s: float) -> None:
         """Start as after a stop.
 
         Args:
-            robot: Its limits hold here.
+            arm: Its limits hold here.
             period_s: Time between commands, and for which a command holds [s].
         """
-        self._robot = robot
+        self._arm, self._robot = arm, arm.robot
         self._period_s = period_s
         self._last: JointCommand | None = None
         self._last_s = -np.inf
@@ -140,7 +139,7 @@ class Gate:
         self, command: TwistCommand, joints: JointReading, now_s: float
     ) -> Refusal | None:
         """Judge speeds, and where the tip is when the next command comes."""
-        start = forward(self._robot, joints.positions)[:3, 3]
+        start = self._arm.pose(joints.positions)[:3, 3]
         linear, angular = (float(np.linalg.norm(v)) for v in (command.linear, command.angular))
         return self._speed(linear, angular, now_s) or self._workspace(
             start, start + command.linear * self._period_s, now_s
@@ -155,15 +154,15 @@ class Gate:
         if duration <= 0:
             value, limit = 'two commands at one time', 'one per control period'
             return Refusal('joint speed', value, limit, now_s, 'Check the clock.')
-        moved = tip_motion(self._robot, start, command.positions)
+        moved = tip_motion(self._arm, start, command.positions)
         return (
             self._lag(command, joints, now_s)
             or self._joint_positions(start, command.positions, now_s)
             or self._joint_speed((command.positions - start) / duration, now_s)
             or self._speed(moved.linear / duration, moved.angular / duration, now_s)
             or self._workspace(
-                forward(self._robot, start)[:3, 3],
-                forward(self._robot, command.positions)[:3, 3],
+                self._arm.pose(start)[:3, 3],
+                self._arm.pose(command.positions)[:3, 3],
                 now_s,
             )
         )
@@ -192,25 +191,23 @@ class Gate:
         return Refusal('workspace', value, limit, now_s, remedy)
 
     def _joint_positions(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Refusal | None:
-        joints = self._robot.joints
-        low, high = np.array(joints.minimum), np.array(joints.maximum)
+        low, high = self._arm.minimum, self._arm.maximum
         outside = _excess(end, low, high) > np.maximum(_excess(start, low, high), 0) + SLACK
         if not outside.any():
             return None
         place = int(np.flatnonzero(outside)[0])
-        value = f'joint {joints.names[place]} commanded to {end[place]:.3f} rad'
+        value = f'joint {self._arm.names[place]} commanded to {end[place]:.3f} rad'
         limit = f'{low[place]} to {high[place]} rad'
         remedy = 'Move the arm away from its joint limits.'
         return Refusal('joint position', value, limit, now_s, remedy)
 
     def _joint_speed(self, speeds: np.ndarray, now_s: float) -> Refusal | None:
-        joints = self._robot.joints
-        velocity = np.array(joints.velocity)
+        velocity = self._arm.velocity
         fast = np.abs(speeds) > velocity * (1 + SLACK)
         if not fast.any():
             return None
         place = int(np.flatnonzero(fast)[0])
-        value = f'joint {joints.names[place]} commanded at {speeds[place]:.3f} rad/s'
+        value = f'joint {self._arm.names[place]} commanded at {speeds[place]:.3f} rad/s'
         limit = f'joints.velocity {velocity[place]} rad/s'
         return Refusal('joint speed', value, limit, now_s, REPORT_DEFECT)
 
@@ -230,7 +227,7 @@ class Gate:
     ) -> None:
         if isinstance(command, JointCommand):
             start = joints.positions if self._last is None else self._last.positions
-            metres, radians = tip_motion(self._robot, start, command.positions)
+            metres, radians = tip_motion(self._arm, start, command.positions)
             self._last = command
         else:
             metres, radians = (

@@ -91,7 +91,11 @@ class FrozenCamera:
     """
 
     def __init__(
-        self, motion_limit: float = 0.05, still_s: float = 2.0, joint_age_s: float = 0.3
+        self,
+        motion_limit: float = 0.05,
+        still_s: float = 2.0,
+        joint_age_s: float = 0.3,
+        seen: str = 'pixels',
     ) -> None:
         """Set the limits.
 
@@ -99,8 +103,9 @@ class FrozenCamera:
             motion_limit: Joint motion under equal images that is allowed [rad].
             still_s: How long the robot must hold before motion is counted anew [s].
             joint_age_s: Joints older than the image by more than this say nothing about it [s].
+            seen: What an image consists of, for the refusal.
         """
-        self._limit = motion_limit
+        self._limit, self._seen = motion_limit, seen
         self._first_wait_s = self._wait_s = still_s
         self._joint_age_s = joint_age_s
         self._digest = b''
@@ -108,7 +113,7 @@ class FrozenCamera:
         self._refused: tuple[np.ndarray, float] | None = None  # joints and stamp when it was
 
     def check(self, image: np.ndarray, joints: JointReading, stamp_s: float) -> Refusal | None:
-        """Refuse an image uint8[h, w, 3] that did not change while joints did."""
+        """Refuse an image uint8[h, w, 3], or its codes, that did not change while joints did."""
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
         if digest != self._digest:
             self._digest, self._wait_s = digest, self._first_wait_s
@@ -127,7 +132,7 @@ class FrozenCamera:
             return None
         if self._refused is None or _distance(positions, self._refused[0]) > self._limit:
             self._refused = np.array(positions), stamp_s
-        value = f'same pixels while a joint moved {moved:.3f} rad'
+        value = f'same {self._seen} while a joint moved {moved:.3f} rad'
         remedy = (
             'Check the camera driver; after a hold without motion it is tried again '
             f'in {self._wait_s:.0f} s.'
@@ -247,7 +252,7 @@ def chunk_speed(chunk: ActionChunk, robot: RobotConfig, period_s: float) -> Refu
         ('angular speed', angular, limits.angular_speed, 'rad/s'),
     ):
         if not value <= slowest * limit * (1 + 1e-6):
-            told = f'limits.{guard.replace(" ", "_")} {limit} {unit}, max_slowdown {slowest}'
+            told = f'limits.{guard.replace(" ", "_")} {limit} {unit}, max_slowdown {slowest:g}'
             return Refusal(guard, f'action of {value:.3f} {unit}', told, chunk.stamp_s, remedy)
     return None
 

@@ -13,18 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worldvla_ros.errors import ObservationError
+from worldvla_ros.errors import ObservationError, RobotError
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.robot.chunk_player import ChunkPlayer
 from worldvla_ros.robot.commands import (
     JointCommand,
     TwistCommand,
     joint_command,
     twist_command,
 )
-from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.gate import Gate
 from worldvla_ros.robot.guards import judge_chunk, slowdown
-from worldvla_ros.robot.motion import ChunkPlayer
+from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.safety import ClockWatch, Mode, Pace, Safety
 from worldvla_ros.robot.state import JointBuffer, JointReading
 
@@ -76,7 +76,7 @@ class Player:
 
     def __init__(
         self,
-        robot: RobotConfig,
+        arm: Arm,
         *,
         output: str,
         period_s: float,
@@ -86,19 +86,28 @@ class Player:
         """Start with nothing to play.
 
         Args:
-            robot: The arm.
+            arm: The arm.
             output: Which command to make: one of `OUTPUTS`.
             period_s: Time between commands [s].
             max_joint_age_s: The oldest joint state that is acted on [s].
             enabled: False begins with a dry run.
+
+        Raises:
+            RobotError: Actions of this kind are not played.
         """
-        self._robot = robot
+        self._arm, self._robot = arm, arm.robot
+        if arm.robot.action.kind != 'cartesian_delta':
+            raise RobotError(
+                f'robot {arm.robot.name}: action.kind',
+                expected='cartesian_delta, the only one that is played here',
+                got=arm.robot.action.kind,
+            )
         self._output = output
         self._period_s = period_s
         self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
-        self._joints = JointBuffer(robot, max_joint_age_s)
+        self._joints = JointBuffer(arm, max_joint_age_s)
         self._chunks = ChunkPlayer()
-        self._gate = Gate(robot, period_s)
+        self._gate = Gate(arm, period_s)
         self._clock = ClockWatch()
         self._pace = Pace(period_s)
         self._why = NO_CHUNK
@@ -199,7 +208,7 @@ class Player:
     def _play(self, action: np.ndarray, joints: JointReading, now_s: float) -> Step:
         command = self._command(action, joints.positions, now_s)
         # a dry run asks a gate of its own, as nothing is sent that the next command goes on from
-        gate = self._gate if self._safety.enabled else Gate(self._robot, self._period_s)
+        gate = self._gate if self._safety.enabled else Gate(self._arm, self._period_s)
         refusal = gate.admit(command, joints, now_s)
         if refusal is not None:
             return self._hold(Reason(str(refusal), refusal.guard))
@@ -213,9 +222,9 @@ class Player:
         self, action: np.ndarray, measured: np.ndarray, now_s: float
     ) -> TwistCommand | JointCommand:
         if self._output == 'twist':
-            return twist_command(self._robot, measured, action, self._period_s)
+            return twist_command(self._arm, measured, action, self._period_s)
         start = measured if self._gate.joints is None else self._gate.joints
-        return joint_command(self._robot, start, action, self._gate.duration(now_s))
+        return joint_command(self._arm, start, action, self._gate.duration(now_s))
 
     def _playing(self, clipped: bool) -> str:
         words = 'playing'

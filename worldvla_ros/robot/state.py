@@ -11,8 +11,7 @@ import numpy as np
 
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot.clock import StampClock
-from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.kinematics import DOWN, forward, rotation_vector, tip_quaternion
+from worldvla_ros.robot.kinematics import DOWN, Arm, rotation_vector
 
 JOINT_MARGIN_RAD = 0.1
 """A real joint may rest a little beyond its limit; further beyond, the reading is not believed."""
@@ -44,16 +43,16 @@ class JointBuffer:
     another goes on.
     """
 
-    def __init__(self, robot: RobotConfig, max_age_s: float) -> None:
+    def __init__(self, arm: Arm, max_age_s: float) -> None:
         """Start empty.
 
         Args:
-            robot: Says which joints are needed and which positions are plausible.
+            arm: Says which joints are needed and which positions are plausible.
             max_age_s: The oldest position that `newest` returns [s].
         """
-        self._robot = robot
+        self._arm, self._robot = arm, arm.robot
         self._max_age_s = max_age_s
-        self._needed = (*robot.joints.names, *robot.gripper.names)
+        self._needed = (*arm.names, *arm.robot.gripper.names)
         self._values: dict[str, tuple[float, float]] = {}  # name: (position, stamp)
         self._clock = StampClock()
 
@@ -150,12 +149,17 @@ class JointBuffer:
 
     def _plausible(self, name: str) -> tuple[float, float, str, str]:
         """Return least, greatest, unit and remedy for one joint."""
-        joints, gripper = self._robot.joints, self._robot.gripper
-        if name in joints.names:
-            index = joints.names.index(name)
-            low, high = joints.minimum[index], joints.maximum[index]
+        arm, gripper = self._arm, self._robot.gripper
+        if name in arm.names:
+            index = arm.names.index(name)
+            low, high = float(arm.minimum[index]), float(arm.maximum[index])
             remedy = 'Publish radians, or correct joints.minimum and joints.maximum of the robot '
             return low - JOINT_MARGIN_RAD, high + JOINT_MARGIN_RAD, 'rad', remedy + 'description.'
+        if gripper.angular:
+            low, high = sorted((gripper.joint_closed, gripper.joint_open))
+            slack = WIDTH_MARGIN * (high - low)
+            remedy = 'Publish radians, or correct gripper.joint_closed and gripper.joint_open.'
+            return low - slack, high + slack, 'rad', remedy
         slack = WIDTH_MARGIN * gripper.open_width
         high = gripper.open_width + slack
         low = -high if gripper.absolute_fingers else -slack
@@ -189,7 +193,11 @@ class JointBuffer:
             ObservationError: The fingers together are wider than the gripper opens.
         """
         gripper = self._robot.gripper
-        arm, fingers = np.split(values, [len(self._robot.joints.names)])
+        arm, fingers = np.split(values, [len(self._arm.names)])
+        if gripper.angular:
+            closed, opened = gripper.joint_closed, gripper.joint_open
+            share = (float(fingers[0]) - closed) / (opened - closed)
+            return arm, gripper.open_width * min(max(share, 0.0), 1.0)
         width = float((np.abs(fingers) if gripper.absolute_fingers else fingers).sum())
         if width > (1 + WIDTH_MARGIN) * gripper.open_width:
             raise ObservationError(
@@ -217,24 +225,24 @@ def robosuite_axis_angle(quaternion: np.ndarray) -> np.ndarray:
     return np.asarray(np.array([x, y, z]) * 2.0 * np.arccos(w) / sine)
 
 
-def tcp_pose_width(robot: RobotConfig, joints: np.ndarray, width: float) -> np.ndarray:
+def tcp_pose_width(arm: Arm, joints: np.ndarray, width: float) -> np.ndarray:
     """Return the state recipe of that name: float32[7].
 
     Position of the tip [m], its rotation vector from straight down [rad], opening width [m].
     """
-    pose = forward(robot, joints)
+    pose = arm.pose(joints)
     turn = rotation_vector(pose[:3, :3] @ DOWN.T)
     return np.concatenate([pose[:3, 3], turn, [width]]).astype(np.float32)
 
 
-def libero_pose_fingers(robot: RobotConfig, joints: np.ndarray, width: float) -> np.ndarray:
+def libero_pose_fingers(arm: Arm, joints: np.ndarray, width: float) -> np.ndarray:
     """Return the state recipe of that name, LIBERO's: float32[8].
 
     Position of the tip in the world [m], robosuite's axis · angle of the hand [rad] (see
     `robosuite_axis_angle`), and the positions of both fingers, the second negative [m].
     """
-    position = forward(robot, joints)[:3, 3] + np.asarray(robot.kinematics.base)
-    turn = robosuite_axis_angle(np.roll(tip_quaternion(robot, joints), -1))
+    position = arm.pose(joints)[:3, 3] + np.asarray(arm.robot.world)
+    turn = robosuite_axis_angle(np.roll(arm.tip_quaternion(joints), -1))
     return np.concatenate([position, turn, [width / 2, -width / 2]]).astype(np.float32)
 
 
@@ -244,7 +252,7 @@ STATE_RECIPES = {
 }
 
 
-def robot_state(robot: RobotConfig, recipe: str, joints: JointReading) -> np.ndarray:
+def robot_state(arm: Arm, recipe: str, joints: JointReading) -> np.ndarray:
     """Return the robot state that a checkpoint asks for: float32[state_dim].
 
     Raises:
@@ -254,4 +262,4 @@ def robot_state(robot: RobotConfig, recipe: str, joints: JointReading) -> np.nda
         raise ObservationError(
             'state recipe', expected=f'one of {", ".join(STATE_RECIPES)}', got=repr(recipe)
         )
-    return STATE_RECIPES[recipe](robot, joints.positions, joints.width)
+    return STATE_RECIPES[recipe](arm, joints.positions, joints.width)

@@ -114,7 +114,7 @@ def fit_image(image: np.ndarray, target: int, patch: int) -> np.ndarray:
     if image.shape[0] == image.shape[1] == target:
         return image
     picture = Image.fromarray(image)
-    width, height = _best_size(picture.size, crop_sizes(target, patch))
+    width, height = fitted_size(picture.size, target, patch)
     while picture.width >= 2 * width and picture.height >= 2 * height:
         picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
     scale = max(width / picture.width, height / picture.height)
@@ -123,6 +123,15 @@ def fit_image(image: np.ndarray, target: int, patch: int) -> np.ndarray:
         picture = picture.resize(scaled, Image.Resampling.BICUBIC)
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
     return np.asarray(picture.crop((left, top, left + width, top + height)))
+
+
+def fitted_size(size: tuple[int, int], target: int, patch: int) -> tuple[int, int]:
+    """Return the (width, height) that `fit_image` gives an image of a (width, height) [px].
+
+    Raises:
+        ObservationError: `target` is below one patch.
+    """
+    return _best_size(size, crop_sizes(target, patch))
 
 
 def _best_size(size: tuple[int, int], candidates: list[tuple[int, int]]) -> tuple[int, int]:

@@ -24,6 +24,8 @@ from worldvla_ros.tokenizers.vocab import Vocabulary
 
 SHARED_ROLE = 0
 PAST_ACTION_ROLE = -1
+MARKER = '\0'
+"""In place of the instruction, where wording is checked; no sentence holds it."""
 UNDECIDED = -1
 """In place of an id that is decided only while decoding, see `Sequence.undecided`."""
 
@@ -46,7 +48,7 @@ class Prompts:
             CheckpointError: `{task}` is missing, or there is another place.
         """
         try:
-            fits = self.action.format(task='<task>') != self.action
+            fits = MARKER in self.action.format(task=MARKER) and MARKER not in self.action
         except (KeyError, IndexError, ValueError):
             fits = False
         if not fits:
@@ -122,7 +124,7 @@ class SequenceBuilder:
         if (state is None) != (self.state is None):
             raise ValueError('a state must be given exactly where the checkpoint has a recipe')
         parts: list[_Ids] = [[self.vocab.bos]]
-        parts.append(self._text(self.prompts.action.format(task=instruction)))
+        parts.append(self.text_ids(self.prompts.action.format(task=instruction)))
         if self.state is not None and state is not None:
             parts.append(self.state.encode(state))
         images = [self.image.encode(c) for c in codes]
@@ -160,12 +162,12 @@ class SequenceBuilder:
         ids = np.concatenate([*(self.image.encode(c) for c in codes), [self.vocab.sep]])
         return _append(prompt, ids, np.full(len(ids), SHARED_ROLE))
 
-    @functools.cached_property
-    def _world_words(self) -> list[int]:
-        """Ids of the wording of world prompts, which never changes."""
-        return self._text(self.prompts.world)
+    def text_ids(self, text: str) -> list[int]:
+        """Return the ids of a text, without any special token.
 
-    def _text(self, text: str) -> list[int]:
+        Raises:
+            InstructionError: It holds the name of a token that is not text.
+        """
         ids = self.text.encode(text)
         foreign = [i for i in ids if not self.vocab.is_text(i)]
         if foreign:
@@ -176,6 +178,11 @@ class SequenceBuilder:
                 remedy='Leave names in angle brackets such as <reserved08706> out.',
             )
         return ids
+
+    @functools.cached_property
+    def _world_words(self) -> list[int]:
+        """Ids of the wording of world prompts, which never changes."""
+        return self.text_ids(self.prompts.world)
 
 
 def _prompt(parts: list[_Ids], roles: list[int] | None = None) -> Sequence:

@@ -96,6 +96,11 @@ class TextTokenizer:
         text: str = self._tokenizer.decode([i - self._base for i in ids])
         return text
 
+    def content(self) -> str:
+        """Return what `save` writes."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def save(self, path: str | Path) -> None:
         """Write the tokenizer file."""
         self._tokenizer.save(str(path))
