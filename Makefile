@@ -1,7 +1,8 @@
 # make demo    set up and run the main job           make test    set up and run all tests
 # make lint    check style and spelling              make types   check types
 # make bench   time the demo model                   make mutants test the tests (hours; see CONTRIBUTING.md)
-# make faults  inject faults into the graph (15 min) make clean  remove what these made
+# make soak    run the graph for MINUTES (60)        make faults  inject faults into the graph (15 min)
+# make clean   remove what these made
 #
 # Set-up happens once and again only where something that it depends on has changed.
 # All paths are relative, so that the repository may lie in a folder with a space in its name.
@@ -14,7 +15,7 @@ unexport AMENT_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test lint types bench mutants faults clean setup
+.PHONY: demo test lint types bench mutants soak faults clean setup
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package
@@ -37,6 +38,10 @@ mutants: $(VENV)/.mutants
 
 bench: $(VENV)/.package
 	@$(BIN)/worldvla bench --against reference --threads 1
+
+MINUTES ?= 60
+soak: $(VENV)/.package
+	@$(BIN)/python studies/soak.py --minutes $(MINUTES) --out out/soak
 
 faults: $(VENV)/.package
 	@$(BIN)/python -m studies.faults.run --out out/faults

@@ -41,8 +41,9 @@ from worldvla_ros.checkpoint.identity import codebook_identity
 from worldvla_ros.checkpoint.tokenizers import load_tokenizers
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.msg import ActionChunk, ImageTokens
-from worldvla_ros.nodes.convert import array_to_image, compressed_to_array
+from worldvla_ros.nodes.convert import array_to_image
 from worldvla_ros.nodes.runtime import SENSOR_QOS
+from worldvla_ros.pixels import compressed_pixels
 from worldvla_ros.sim.experts import expert_action
 from worldvla_ros.sim.tabletop import TabletopEnv
 
@@ -209,7 +210,7 @@ def encoding(threads, repeats):
     demo = load_tokenizers(demo_path())
     for name, image in views().items():
         said = f'demo, {name}: encode {encode_ms(demo, image, repeats):.1f} ms'
-        decode = functools.partial(compressed_to_array, jpeg(image))
+        decode = functools.partial(compressed_pixels, jpeg(image))
         print(f'{said}; JPEG to pixels {median_ms(decode, repeats):.1f} ms')
     codes = demo.images.encode([image])[0]
     decode = functools.partial(demo.images.decode, codes)

@@ -173,3 +173,38 @@ def fake_libero(tmp_path, monkeypatch):
     yield plan
     for name in [name for name in sys.modules if name.split('.')[0] == 'libero']:
         del sys.modules[name]
+
+
+@pytest.fixture(scope='session')
+def lookalikes():
+    """Packages that look like moveit_msgs, control_msgs and franka_msgs, importable here.
+
+    Real ones that are installed win. Returns what child processes need in their environment.
+    """
+    import ctypes
+
+    import lookalike
+
+    lack = lookalike.lack()
+    if lack:
+        pytest.skip(lack)
+    packages, libraries = lookalike.build()
+    sys.path.append(str(packages))
+    left, tried = sorted(libraries.glob('*.so')), -1
+    while left and len(left) != tried:  # each needs others of them
+        tried = len(left)
+        for library in list(left):
+            try:
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+                left.remove(library)
+            except OSError:
+                continue
+    assert not left
+    return {
+        'PYTHONPATH': os.pathsep.join(
+            [*filter(None, [os.environ.get('PYTHONPATH')]), str(packages)]
+        ),
+        'LD_LIBRARY_PATH': os.pathsep.join(
+            [*filter(None, [os.environ.get('LD_LIBRARY_PATH')]), str(libraries)]
+        ),
+    }

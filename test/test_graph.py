@@ -1,5 +1,6 @@
 import importlib.util
 from pathlib import Path
+import re
 import sys
 import types
 
@@ -47,6 +48,25 @@ def test_tokenizers_are_told_whose_they_are():
         assert not {'dtype', 'input'} & set(node.parameters)
 
 
+def test_a_dry_run_is_the_robots_choice_unless_it_is_asked_for():
+    assert 'enabled' not in graph()['action_player'].parameters
+    assert graph(dry_run='true')['action_player'].parameters['enabled'] is False
+    assert graph(dry_run='false')['action_player'].parameters['enabled'] is True
+    assert 'enabled' not in graph(dry_run='true')['model'].parameters
+
+
+def test_compressed_images_are_heard_by_whoever_hears_images():
+    nodes = graph(image_transport='compressed', tokenizer='true', detokenizer='true')
+    told = [n for n, node in nodes.items() if node.parameters.get('image_transport')]
+    assert told == ['model', 'tokenizer']
+
+
+def test_the_nodes_of_two_arms_are_told_apart_by_their_namespaces():
+    labels = [n.label for side in ('left', '/right/') for n in describe({'namespace': side})]
+    assert labels == [f'{s}/{n}' for s in ('left', 'right') for n in names()]
+    assert [n.label for n in describe({})] == names()
+
+
 def test_the_precision_reaches_the_node_that_holds_the_weights():
     parameters = {node.executable: node.parameters for node in describe({'dtype': 'int8'})}
     assert parameters['model']['dtype'] == 'int8'
@@ -68,6 +88,15 @@ def test_a_first_sentence_is_said_by_a_node_of_its_own():
     assert 'say' not in names(instruction=' ')
 
 
+def test_a_shadow_starts_instead_of_what_commands():
+    for further in ({}, {'action_player': 'true'}, {'action_player': 'false'}):
+        started = names(shadow='true', **further)
+        assert 'shadow' in started
+        assert 'action_player' not in started
+    assert graph(shadow='true', robot='panda_servo')['shadow'].parameters['robot'] == 'panda_servo'
+    assert 'shadow' not in names()
+
+
 def test_recorder_and_rviz_start_on_request():
     assert names(record='bag', rviz='true')[-2:] == ['recorder', 'rviz2']
 
@@ -77,7 +106,7 @@ def test_recorder_and_rviz_start_on_request():
     [
         ({'robt': 'panda_servo'}, 'robt'),
         ({'input': 'pixels'}, 'images or tokens'),
-        ({'output': 'dance'}, 'twist or trajectory'),
+        ({'output': 'dance'}, 'nothing or twist or pose or trajectory'),
         ({'seed': 'high'}, "seed: expected a whole number, got 'high'"),
         ({'seed': '²'}, 'seed: expected a whole number'),
         ({'namespace': 'arm-1'}, "namespace: expected letters.*got 'arm-1'"),
@@ -138,9 +167,12 @@ def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
         'robot': 'fr3_jtc', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
         'max_rate': '7', 'control_rate': '12.5', 'output': 'trajectory', 'task': 'push',
         'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false', 'input': 'tokens',
+        'image_transport': 'compressed',
     }  # fmt: skip
     assert set(given) == {*COMMON, *(name for names in PARAMETERS.values() for name in names)}
-    nodes = graph(sim='true', tokenizer='true', detokenizer='true', **given)
+    nodes = graph(
+        sim='true', tokenizer='true', detokenizer='true', instruction_server='true', **given
+    )
     as_types = {**given, 'max_rate': 7.0, 'control_rate': 12.5, 'seed': 8001}
     as_types |= {'use_sim_time': True, 'autostart': False}
     for name, node in nodes.items():
@@ -204,6 +236,22 @@ def test_every_string_reaches_a_node_as_it_is(text):
         rclpy.shutdown(context=context)
 
 
+def test_what_a_parent_sets_wins_over_the_shipped_parameters():
+    """The launch system puts SetParameter of a parent after the ROS arguments of a node."""
+    rclpy = pytest.importorskip('rclpy')
+    line = command(graph(imagine='false')['policy'])
+    line += ['-p', 'max_rate:=2.5', '-p', 'qos_overrides./image.subscription.depth:=9']
+    context = rclpy.Context()
+    rclpy.init(args=line, context=context)
+    try:
+        node = rclpy.create_node('policy', context=context)
+        assert node.declare_parameter('max_rate', 1.0).value == 2.5
+        assert node.declare_parameter('max_image_age', 1.0).value == 0.5  # of the shipped file
+        assert node.declare_parameter('qos_overrides./image.subscription.depth', 1).value == 9
+    finally:
+        rclpy.shutdown(context=context)
+
+
 class Recorded:
     """What a stand-in of launch was created with, by keyword."""
 
@@ -244,12 +292,24 @@ def strict_launch():
             given = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
             super().__init__(**given)
 
+    class IncludeLaunchDescription(Recorded):
+        def __init__(self, launch_description_source, *, launch_arguments=None):
+            super().__init__(source=launch_description_source)
+
+    class PythonLaunchDescriptionSource:
+        def __init__(self, launch_file_path):
+            self.path = launch_file_path
+
     warnings = []
     log = types.SimpleNamespace(warning=warnings.append)
     parts = {
         'launch': {'LaunchDescription': LaunchDescription},
         'launch.actions': {
             'DeclareLaunchArgument': DeclareLaunchArgument, 'OpaqueFunction': OpaqueFunction,
+            'IncludeLaunchDescription': IncludeLaunchDescription,
+        },
+        'launch.launch_description_sources': {
+            'PythonLaunchDescriptionSource': PythonLaunchDescriptionSource,
         },
         'launch.logging': {'get_logger': lambda name: log},
         'launch.substitutions': {'LaunchConfiguration': LaunchConfiguration},
@@ -270,10 +330,8 @@ def fake_launch(monkeypatch):
     return warnings
 
 
-def launch_file():
-    spec = importlib.util.spec_from_file_location(
-        'policy_launch', ROOT / 'launch/policy.launch.py'
-    )
+def launch_file(path='launch/policy.launch.py'):
+    spec = importlib.util.spec_from_file_location('launch_file', ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -311,6 +369,76 @@ def test_the_launch_file_starts_the_very_nodes_of_the_graph(fake_launch):
         assert given['ros_arguments'] == node.ros_arguments()
         assert (given['on_exit'] is not None) == node.required
     assert fake_launch == []
+
+
+def included(name, **arguments):
+    """Return the arguments with which a thin launch file includes policy.launch.py."""
+    entities = launch_file(f'launch/{name}.launch.py').generate_launch_description().entities
+    *declared, include = [entity.given for entity in entities]
+    assert Path(include['source'].path) == ROOT / 'launch/policy.launch.py'
+    chosen = {}
+    for given in declared:
+        value = arguments.get(given['name'], given['default_value'])
+        if not isinstance(value, str):  # words and LaunchConfigurations
+            value = ''.join(chosen[p.name] if hasattr(p, 'name') else p for p in value)
+        assert given['choices'] is None or value in given['choices']
+        chosen[given['name']] = value
+    assert set(chosen) | set(arguments) <= {*ARGUMENTS, 'controller'}
+    return {k: v for k, v in (chosen | arguments).items() if k in ARGUMENTS}
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments', 'equal'),
+    [
+        ('sim', {}, {}),
+        ('sim', {'task': 'push'}, {'task': 'push'}),
+        ('franka', {}, {'robot': 'fr3_servo'}),
+        ('franka', {'controller': 'jtc'}, {'robot': 'fr3_jtc'}),
+        ('franka', {'controller': 'crisp'}, {'robot': 'fr3_crisp'}),
+        ('franka', {'robot': 'mine.yaml'}, {'robot': 'mine.yaml'}),
+        ('ur', {}, {'robot': 'ur5e_servo'}),
+        ('ur', {'controller': 'jtc'}, {'robot': 'ur5e_jtc'}),
+        ('moveit_servo', {'output': 'pose'}, {'robot': 'panda_servo', 'output': 'pose'}),
+        ('split_robot', {}, {'policy': 'false', 'tokenizer': 'true'}),
+        ('split_gpu', {'device': 'cpu'},
+         {'input': 'tokens', 'action_player': 'false', 'sim': 'false'}),
+        ('split_gpu', {}, {'input': 'tokens', 'action_player': 'false', 'sim': 'false',
+                           'device': 'cuda:0'}),
+    ],
+)  # fmt: skip
+def test_a_launch_file_is_policy_launch_with_other_defaults(fake_launch, name, arguments, equal):
+    assert describe(included(name, **arguments)) == describe(equal)
+
+
+def test_every_robot_of_the_launch_files_is_shipped(fake_launch):
+    shipped = {path.stem for path in (ROOT / 'config/robots').glob('*.yaml')}
+    for name in ('franka', 'ur'):
+        entities = launch_file(f'launch/{name}.launch.py').generate_launch_description().entities
+        for controller in entities[0].given['choices']:
+            assert included(name, controller=controller)['robot'] in shipped
+    assert included('moveit_servo')['robot'] in shipped
+
+
+DOCUMENTED = sorted(
+    {
+        (page.name, *line.split()[3:])
+        for page in (ROOT / 'docs').glob('*.md')
+        for line in re.findall(r'^ros2 launch worldvla_ros .*$', page.read_text(), re.M)
+    }
+)
+
+
+@pytest.mark.parametrize(('page', 'file', 'words'), [(d[0], d[1], d[2:]) for d in DOCUMENTED])
+def test_every_launch_command_of_the_documents_names_arguments_that_exist(page, file, words):
+    assert (ROOT / 'launch' / file).is_file()
+    given = [word.split(':=')[0] for word in words if ':=' in word]
+    assert set(given) <= {*ARGUMENTS, 'controller'}
+
+
+def test_two_machines_have_each_node_once(fake_launch):
+    here, there = (describe(included(n, robot='fr3_jtc')) for n in ('split_robot', 'split_gpu'))
+    assert [n.executable for n in here] == ['tokenizer', 'action_player']
+    assert [n.executable for n in there] == ['model']
 
 
 def test_a_parameter_file_comes_before_the_launch_arguments(fake_launch, tmp_path):
@@ -368,6 +496,7 @@ def test_the_real_launch_system_starts_the_nodes_of_the_graph():
 
 def test_booleans_are_told_from_words():
     assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
-        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'autostart',
-        'stop_together', 'use_sim_time', 'rviz',
+        'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'instruction_server',
+        'shadow',
+        'autostart', 'stop_together', 'use_sim_time', 'rviz',
     ]  # fmt: skip

@@ -22,6 +22,10 @@ LEVEL = {room: level for level, rooms in enumerate(TABLE) for room in rooms}
 
 LAUNCH = {'graph', 'processes'}
 NO_TORCH = {room for room in LEVEL if LEVEL[room] < LEVEL['model']} | LAUNCH
+SIMULATED = {
+    f'nodes.{name}'
+    for name in ('sim', 'sim_trajectory', 'mock_arm', 'mock_controller', 'mock_gripper')
+}
 ROS_ROOTS = {'rclpy', 'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'std_srvs'}
 MODULES = sorted(
     path for path in PACKAGE.rglob('*.py') if path.relative_to(PACKAGE).parts[0] not in GENERATED
@@ -49,7 +53,7 @@ def allowed(module, other):
         return False
     if own == 'nodes':
         hidden = {'model', 'data', 'learn', 'evaluate', 'benchmark'}
-        hidden |= set() if module == 'nodes.sim' else {'sim'}
+        hidden |= set() if module in SIMULATED else {'sim'}
         return other not in hidden and LEVEL[other] < LEVEL[own]
     if other in {'evaluate', 'benchmark', 'nodes'}:
         return own in {'cli', 'demo'}

@@ -75,7 +75,9 @@ ROSDEP_KEYS = {
     'torch': 'python3-pytorch-pip', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
 }  # fmt: skip
 """rosdep's names of the packages that are imported here (rosdistro, rosdep/python.yaml)."""
-WITHOUT_KEY = {'safetensors', 'tokenizers', 'mcap', 'huggingface_hub', 'torchao', 'libero'}
+WITHOUT_KEY = {
+    'safetensors', 'tokenizers', 'mcap', 'mcap_ros2', 'huggingface_hub', 'torchao', 'libero',
+}  # fmt: skip
 
 
 def imported_roots():

@@ -4,7 +4,7 @@ A room imports only rooms above it, or beside it on its line, never in a circle;
 __init__ says what it must not know. test/test_imports.py reads this table, and holds the imports
 and README's tree to it.
 
-    errors, observation, config, package_files, metrics, pictures    words and values
+    errors, observation, config, package_files, metrics, pixels, pictures    words and values
     tokenizers     values to ids and back; no torch, no ROS
     robot          descriptions, kinematics, guards, motion; no torch, no ROS
     model          mathematics in torch

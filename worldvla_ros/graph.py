@@ -25,26 +25,29 @@ class Argument:
 
 
 BOOLEAN = ('true', 'false')
+OUTPUTS = ('twist', 'pose', 'trajectory', 'position', 'velocity')
 TOPICS = {
     'image': 'front camera',
     'wrist_image': 'wrist camera',
     'joint_states': 'joint states',
     'instruction': 'instructions',
-    'delta_twist_cmds': 'twist commands (output:=twist)',
-    'joint_trajectory': 'trajectory commands (output:=trajectory)',
+    'delta_twist_cmds': 'twist commands, where the robot description names none',
+    'joint_trajectory': 'trajectory commands, where the robot description names none',
     'gripper_command': 'gripper commands',
 }
 """Topics that a launch may rename, and what they carry."""
 COMMON = ('use_sim_time', 'autostart')
 TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device')
-MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input')
+MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input', 'image_transport')
 PARAMETERS = {
     'sim': ('task', 'seed'),
-    'tokenizer': TOKENIZERS,
+    'tokenizer': (*TOKENIZERS, 'image_transport'),
     'detokenizer': TOKENIZERS,
     'model': MODEL,
     'policy': MODEL,
     'action_player': ('robot', 'output', 'control_rate'),
+    'shadow': ('robot',),
+    'instruction_server': (),
     'recorder': (),
 }
 """Arguments that become parameters of a node under the same name.
@@ -77,16 +80,38 @@ ARGUMENTS: dict[str, Argument] = {
         'What policy and world model take: camera images, or the image_tokens of a tokenizer.',
         ('images', 'tokens'),
     ),
+    'image_transport': Argument(
+        'raw',
+        'How camera images come: on the topic of the camera, or on topic/compressed.',
+        ('raw', 'compressed'),
+    ),
     'tokenizer': Argument('false', 'Start the tokenizer: camera images to image_tokens.', BOOLEAN),
     'detokenizer': Argument('false', 'Start the detokenizer: image_tokens to images.', BOOLEAN),
     'action_player': Argument(
         'true', 'Start the action player; false leaves it to another machine.', BOOLEAN
     ),
-    'output': Argument('twist', 'Command that the player sends.', ('twist', 'trajectory')),
+    'output': Argument(
+        '',
+        'Kind of command that the player sends; empty: as the robot description says.',
+        ('', *OUTPUTS),
+    ),
+    'dry_run': Argument(
+        'auto',
+        'Judge chunks and send nothing until ~/enable; auto: as the robot description says.',
+        ('auto', *BOOLEAN),
+    ),
+    'instruction_server': Argument(
+        'false', 'Start the server of the action execute_instruction.', BOOLEAN
+    ),
     'device': Argument('cpu', 'Torch device of the model, for example cpu or cuda:0.'),
     'dtype': Argument('auto', 'Precision of the weights, for example bfloat16 or int8.'),
     'task': Argument('pick', 'Task of the first simulated scene.', ('pick', 'push', 'put')),
     'seed': Argument('8000', 'Seed of the first simulated scene.'),
+    'shadow': Argument(
+        'false',
+        'Start, instead of the player, what compares chunks with another controller.',
+        BOOLEAN,
+    ),
     'record': Argument('', 'Folder for an MCAP bag of the run; empty records nothing.'),
     'params_file': Argument(
         '',
@@ -102,6 +127,9 @@ ARGUMENTS: dict[str, Argument] = {
         'true', 'Stop the launch with an error where one of its nodes ends.', BOOLEAN
     ),
     'namespace': Argument('', 'Namespace of all nodes.'),
+    'enclaves': Argument(
+        '', 'Where the SROS2 enclaves of the executables lie, such as /worldvla; empty uses none.'
+    ),
     **{
         f'{topic}_topic': Argument(topic, f'Topic of the {carries}.')
         for topic, carries in TOPICS.items()
@@ -117,6 +145,7 @@ ARGUMENTS: dict[str, Argument] = {
 }
 NAME = r'[A-Za-z_][A-Za-z0-9_]*'
 NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
+ENCLAVES = re.compile(rf'(/{NAME})+/?')
 TOPIC = re.compile(rf'/?{NAME}(/{NAME})*')
 POSITIVE = re.compile(r'(?=.*[1-9])[0-9]{1,6}(\.[0-9]{1,6})?')
 
@@ -136,6 +165,7 @@ class NodeSpec:
         remappings: (from, to) pairs.
         arguments: Further command-line arguments.
         log_level: Log level, empty for that of the program.
+        enclave: SROS2 enclave of the process, see config/security; empty for none.
         required: Whether the graph ends when this node does.
     """
 
@@ -149,11 +179,18 @@ class NodeSpec:
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
     log_level: str = ''
+    enclave: str = ''
     required: bool = True
+
+    @property
+    def label(self) -> str:
+        """What tells the node from others of a graph: its executable, after its namespace."""
+        return '/'.join(part for part in (self.namespace.strip('/'), self.executable) if part)
 
     def ros_arguments(self) -> list[str]:
         """Return the ROS arguments that come before all others, so that any other value wins."""
         level = ['--log-level', self.log_level] if self.log_level else []
+        level += ['--enclave', self.enclave] if self.enclave else []
         return level + (['--params-file', self.defaults_file] if self.defaults_file else [])
 
 
@@ -170,7 +207,7 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
             )
         choices = ARGUMENTS[name].choices
         if choices and value not in choices:
-            raise _refusal(name, ' or '.join(choices), value)
+            raise _refusal(name, ' or '.join(c or 'nothing' for c in choices), value)
     chosen = {name: argument.default for name, argument in ARGUMENTS.items()} | dict(arguments)
     _check_values(chosen)
     return chosen
@@ -186,6 +223,8 @@ def _check_values(chosen: Mapping[str, str]) -> None:
     words = 'letters, digits and underscores, none beginning with a digit, joined by slashes'
     if not NAMESPACE.fullmatch(chosen['namespace']):
         raise _refusal('namespace', words, chosen['namespace'])
+    if chosen['enclaves'] and not ENCLAVES.fullmatch(chosen['enclaves']):
+        raise _refusal('enclaves', 'a path such as /worldvla', chosen['enclaves'])
     for topic in TOPICS:
         if not TOPIC.fullmatch(chosen[f'{topic}_topic']):
             raise _refusal(f'{topic}_topic', words, chosen[f'{topic}_topic'])
@@ -207,7 +246,9 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     nodes = [_sim(chosen)] if _simulated(chosen) else []
     if chosen['policy'] == 'true':
         nodes.append(_model(chosen))
-    for executable in ('tokenizer', 'detokenizer', 'action_player'):
+    # a shadow commands nothing: it and a player never start together
+    last = 'shadow' if chosen['shadow'] == 'true' else 'action_player'
+    for executable in ('tokenizer', 'detokenizer', last, 'instruction_server'):
         if chosen[executable] == 'true':
             nodes.append(_managed(executable, chosen))
     if chosen['instruction'].strip():
@@ -252,6 +293,8 @@ def _managed(executable: str, chosen: Mapping[str, str], **further: object) -> N
     """Return a life-cycle node with its parameters and their files."""
     common = {'end_on_failure': True} if chosen['stop_together'] == 'true' else {}
     own = _parameters((*COMMON, *PARAMETERS[executable]), chosen)
+    if executable == 'action_player' and chosen['dry_run'] != 'auto':
+        own['enabled'] = chosen['dry_run'] == 'false'
     return replace(
         _plain(executable, chosen),
         parameters=common | own | further,
@@ -269,6 +312,7 @@ def _plain(executable: str, chosen: Mapping[str, str]) -> NodeSpec:
         namespace=chosen['namespace'],
         remappings=tuple((topic, target) for topic, target in renamed if topic != target),
         log_level='' if chosen['log_level'] == 'info' else chosen['log_level'],
+        enclave=f'{chosen["enclaves"].rstrip("/")}/{executable}' if chosen['enclaves'] else '',
         required=chosen['stop_together'] == 'true',
     )
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def test_a_bag_grows_from_flush_to_flush(tmp_path):
         summary = make_reader(stream).get_summary()
     assert summary.statistics.message_count == 20
     assert len(summary.chunk_indexes) == 18
+    assert not any(index.message_index_offsets for index in summary.chunk_indexes)
 
 
 def test_times_topic_and_type_are_those_given(tmp_path):
@@ -227,3 +229,105 @@ def test_the_end_of_a_file_is_what_the_format_asks_for():
     assert END[13] == 0x02  # footer
     assert END.endswith(b'\x89MCAP0\r\n')
     assert len(END) == 50
+
+
+@pytest.mark.parametrize('how', ['removed', 'renamed', 'file alone'])
+@pytest.mark.parametrize('closed', [False, True])
+def test_a_bag_that_is_removed_goes_on_elsewhere_with_all_that_it_held(tmp_path, how, closed):
+    bag = filled(tmp_path / 'bag')
+    if how == 'removed':
+        shutil.rmtree(bag.folder)
+    elif how == 'renamed':
+        bag.folder.rename(tmp_path / 'other')
+    else:
+        (bag.folder / 'bag_0.mcap').unlink()
+    bag.write('/words', b'3', 103, 93)
+    assert not bag.in_place
+    bag.close() if closed else bag.flush()
+    if not closed:
+        assert bag.in_place
+        bag.write('/words', b'4', 104, 94)
+        bag.flush()
+    # where metadata.yaml is still there, another folder
+    assert bag.folder == tmp_path / ('bag_1' if how == 'file alone' else 'bag')
+    assert messages(bag.folder) == [b'0', b'1', b'2', b'3', *([] if closed else [b'4'])]
+    assert information(bag.folder)['topics_with_message_count'][0]['topic_metadata']['name']
+
+
+def test_a_removed_bag_that_cannot_be_written_again_says_so(tmp_path):
+    bag = filled(tmp_path / 'in/bag')
+    shutil.rmtree(tmp_path / 'in')
+    (tmp_path / 'in').write_text('no folder any more')
+    bag.write('/words', b'3', 103, 93)
+    with pytest.raises(OSError, match='in/bag'):
+        bag.flush()
+    assert not bag.in_place
+
+
+def test_a_move_that_fails_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    file = EndedFile(tmp_path / 'a')
+    file.write(b'x' * 100)
+    file.flush()
+    (tmp_path / 'b').write_text('precious')
+    with pytest.raises(FileExistsError):
+        file.move(tmp_path / 'b')
+    assert (tmp_path / 'b').read_text() == 'precious'
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, 'copyfileobj', full)
+    with pytest.raises(OSError, match='No space left'):
+        file.move(tmp_path / 'c')
+    assert not (tmp_path / 'c').exists()
+    assert file.in_place
+    assert (tmp_path / 'a').read_bytes() == b'x' * 100 + END
+
+
+@pytest.mark.parametrize('limit', [3_000, 40_000, 70_000, 100_000])
+def test_a_file_as_large_as_the_system_allows_can_be_read(tmp_path, limit):
+    """RLIMIT_FSIZE, as a quota has it: a write takes a part, the next one fails."""
+    code = f"""
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+from worldvla_ros.nodes.bag import Bag
+bag = Bag({str(tmp_path / 'bag')!r})
+bag.add('/words', 'std_msgs/msg/String', 'string data')
+try:
+    for number in range(1000):
+        bag.write('/words', str(number).encode() + os.urandom(500), number + 1, number + 1)
+        bag.flush()
+        print(number, flush=True)
+except OSError as error:
+    bag.abandon()
+    print(error.strerror)
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    *numbers, problem = done.stdout.split('\n')[:-1]
+    assert problem == 'File too large', done.stderr
+    assert len(messages(tmp_path / 'bag')) == len(numbers)
+    assert (tmp_path / 'bag/bag_0.mcap').stat().st_size <= limit
+    assert information(tmp_path / 'bag')['storage_identifier'] == 'mcap'
+    assert not list((tmp_path / 'bag').glob('.*')), 'no half-written metadata stays'
+
+
+def test_half_a_last_write_over_the_old_end_is_put_right(tmp_path, monkeypatch):
+    """A file system that copies on write may refuse to overwrite as well."""
+    bag = filled(tmp_path)
+    real, left = os.pwrite, [3]
+
+    def pwrite(file, data, place):
+        left[0] -= 1
+        if left[0] == 0:  # the third write of a flush is that over the old end
+            real(file, data[:20], place)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data, place)
+
+    monkeypatch.setattr(os, 'pwrite', pwrite)
+    bag.write('/words', b'x' * 1000, 200, 200)
+    with pytest.raises(OSError, match='No space left'):
+        bag.flush()
+    bag.abandon()
+    assert messages(tmp_path) == [b'0', b'1', b'2']

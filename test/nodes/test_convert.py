@@ -14,12 +14,10 @@ from std_msgs.msg import Header
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import TokenIds
 from worldvla_ros.nodes.convert import (
-    MOST_SCANS,
     Grid,
     array_to_image,
     chunk_to_message,
     codes_to_message,
-    compressed_to_array,
     ids_to_message,
     image_to_array,
     image_type,
@@ -29,6 +27,7 @@ from worldvla_ros.nodes.convert import (
     to_array,
 )
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.pixels import MOST_SCANS, compressed_pixels
 
 
 def message(encoding, rows, step, width, height):
@@ -83,9 +82,9 @@ def test_png_is_decoded_and_garbage_refused(picture):
     stream = io.BytesIO()
     Picture.fromarray(picture).save(stream, 'PNG')
     good = CompressedImage(format='png', data=stream.getvalue())
-    np.testing.assert_array_equal(compressed_to_array(good), picture)
+    np.testing.assert_array_equal(compressed_pixels(good), picture)
     with pytest.raises(ObservationError, match='JPEG or PNG'):
-        compressed_to_array(CompressedImage(format='jpeg', data=b'no picture'))
+        compressed_pixels(CompressedImage(format='jpeg', data=b'no picture'))
 
 
 def png(picture, **how):
@@ -103,14 +102,14 @@ def test_the_name_of_a_topic_says_whether_its_images_are_compressed(picture):
 
 def test_a_16_bit_png_keeps_its_upper_bits():
     grey = np.array([[0, 256, 65535]], np.uint16)
-    found = compressed_to_array(png(Picture.fromarray(grey)))
+    found = compressed_pixels(png(Picture.fromarray(grey)))
     assert found[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
 
 
 def test_a_picture_is_turned_as_its_exif_data_say(picture):
     exif = Picture.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    found = compressed_to_array(png(Picture.fromarray(picture), exif=exif))
+    found = compressed_pixels(png(Picture.fromarray(picture), exif=exif))
     np.testing.assert_array_equal(found, np.rot90(picture, -1))
 
 
@@ -118,26 +117,26 @@ def test_a_picture_of_too_many_pixels_is_not_decoded():
     huge = png(Picture.new('1', (70000, 1000)))
     assert len(huge.data) < 100_000
     with pytest.raises(ObservationError, match='too large'):
-        compressed_to_array(huge)
+        compressed_pixels(huge)
 
 
 def test_a_picture_larger_than_the_camera_is_not_decoded(picture, monkeypatch):
     whole = png(Picture.fromarray(picture))
-    assert compressed_to_array(whole, 64 * 48).shape == (48, 64, 3)
+    assert compressed_pixels(whole, 64 * 48).shape == (48, 64, 3)
     monkeypatch.setattr(Picture.Image, 'load', None)
     with pytest.raises(ObservationError, match='at most 3071 pixels .* got 64 × 48'):
-        compressed_to_array(whole, 64 * 48 - 1)
+        compressed_pixels(whole, 64 * 48 - 1)
 
 
 def test_a_progressive_picture_of_endless_scans_is_not_decoded(picture):
     stream = io.BytesIO()
     Picture.fromarray(picture).save(stream, 'JPEG', progressive=True)
     few = CompressedImage(format='jpeg', data=stream.getvalue())
-    assert compressed_to_array(few).shape == (48, 64, 3)
+    assert compressed_pixels(few).shape == (48, 64, 3)
     scan = stream.getvalue()[stream.getvalue().index(b'\xff\xda') : -2]
     many = CompressedImage(format='jpeg', data=stream.getvalue()[:-2] + scan * MOST_SCANS)
     with pytest.raises(ObservationError, match=f'in {MOST_SCANS} scans'):
-        compressed_to_array(many)
+        compressed_pixels(many)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_a_progressive_picture_of_endless_scans_is_not_decoded(picture):
 )
 def test_bytes_that_are_no_picture_are_refused(data):
     with pytest.raises(ObservationError, match="cannot be decoded.*'jpeg'"):
-        compressed_to_array(CompressedImage(format='jpeg', data=data))
+        compressed_pixels(CompressedImage(format='jpeg', data=data))
 
 
 @pytest.mark.parametrize('cut', [10, 20, 30, 100, 1000])
@@ -153,7 +152,7 @@ def test_a_picture_that_is_cut_off_is_refused(picture, cut):
     whole = png(Picture.fromarray(picture))
     whole.data = whole.data[:cut]
     with pytest.raises(ObservationError, match='cannot be decoded'):
-        compressed_to_array(whole)
+        compressed_pixels(whole)
 
 
 def test_the_last_row_may_lack_its_padding(picture):

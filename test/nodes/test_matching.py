@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from worldvla_ros.nodes.history import CameraImages
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
 from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.chunk_player import ChunkPlayer
+from worldvla_ros.robot.pairing import CameraImages
 
 DT = 0.05
 

@@ -332,7 +332,7 @@ def test_a_signal_ends_a_node_cleanly(node, number, tiny_folder, tmp_path, monke
         ('policy', {'device': 'abacus'}, 'parameter device'),
         ('policy', {'dtype': 'int9'}, 'precision int9'),
         ('policy', {'robot': 'r2d2'}, "no robot description 'r2d2'"),
-        ('action_player', {'output': 'dance'}, 'twist or trajectory'),
+        ('action_player', {'output': 'dance'}, 'expected one of twist, pose, trajectory'),
         ('action_player', {'control_rate': 'fast'}, 'parameter control_rate'),
         ('sim', {'image_size': 7}, 'parameter image_size'),
     ],

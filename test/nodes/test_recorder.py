@@ -2,7 +2,9 @@
 
 import errno
 import os
+import shutil
 import signal
+import subprocess
 import time
 
 from mcap.reader import NonSeekingReader, make_reader
@@ -248,6 +250,62 @@ def test_a_disk_that_is_full_at_the_end_is_reported_without_a_traceback(bench, m
     assert 'the end of the recording is lost: No space left' in bench.message()
     assert 'Traceback' not in ''.join(capfd.readouterr())
     assert words(bench.folder) == ['kept']
+
+
+def test_a_removed_bag_is_said_and_goes_on_with_all_that_was_recorded(bench):
+    bench.start()
+    talker = bench.publisher(RELIABLE_QOS)
+    bench.say(talker, 'kept')
+    shutil.rmtree(bench.folder)
+    talker.publish(String(data='later'))
+    bench.until(lambda: 'the bag was removed' in bench.message(), 'the warning')
+    assert f'{bench.folder} has all of it' in bench.message()
+    bench.until(lambda: words(bench.folder) == ['kept', 'later'], 'both words')
+
+
+def test_a_removed_bag_that_cannot_be_made_again_is_an_error(bench):
+    bench.start()
+    bench.say(bench.publisher(RELIABLE_QOS), 'gone')
+    shutil.rmtree(bench.folder)
+    bench.folder.write_text('no folder any more')
+    bench.until(lambda: 'recording ended' in bench.message(), 'the error')
+    assert f'{bench.folder} was removed with what it held' in bench.message()
+    assert bench.recorder.active
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    place = tmp_path / 'disk'
+    place.mkdir()
+    mounted = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(place)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip('a tmpfs may be mounted by root only')
+    yield place
+    subprocess.run(['umount', '-l', str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_is_said_and_the_bag_can_be_read(probe, small_disk):
+    given = {'folder': str(small_disk / 'bag')}
+    with running(NodeSpec('recorder', parameters=given)) as processes:
+        probe.status('recorder', 'recording')
+        pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+        probe.listen(DiagnosticArray, 'recorder/status', LATCHED_QOS)
+
+        def full():
+            probe.say(array_to_image(pixels, 1.0, 'camera'), 'image', RELIABLE_QOS)
+            said = [s.message for a in probe.heard['recorder/status'] for s in a.status]
+            return next((m for m in said if 'recording ended' in m), '')
+
+        message = probe.until(full, 'the disk to be full')
+        assert 'No space left on device' in message
+        assert 'can be read up to here' in message
+        assert processes.children['recorder'].poll() is None
+    assert len(read(small_disk / 'bag')) > 3
+    assert 'Traceback' not in processes.output.getvalue()
+    assert information(small_disk / 'bag')['storage_identifier'] == 'mcap'
 
 
 def test_configuring_again_begins_another_bag(bench):

@@ -1,5 +1,6 @@
 """What all nodes share: parameters, status, life cycle, failures, and the spin of a process."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -45,11 +46,15 @@ class Node(ManagedNode):
         if name in self.raises:
             raise self.raises[name]
 
-    def configure(self):
+    def read_parameters(self):
         self.rate = declare(self, 'rate', 2.0, 'events per second [Hz]', 0.1, 10.0)
         self.count = declare(self, 'count', 3, 'how many', 0, 9)
         self.topics = declare(self, 'topics', ['image'], 'names')
         self.word = declare(self, 'word', 'a', 'a word')
+        self.twice = declare(self, 'twice', 2 * self.count, 'twice count, if nothing else')
+
+    def configure(self):
+        self.read_parameters()
         self.out = self.publisher(String, 'out', RELIABLE_QOS)
         self.subscribe(String, 'in', self.on_in, RELIABLE_QOS)
         self.serve(SetBool, '~/ask', self.on_ask)
@@ -142,6 +147,138 @@ def test_a_parameter_is_set_while_unconfigured_and_read_when_configured(bench):
     assert set_parameter(node, 'rate', 4).successful
     node.trigger_configure()
     assert node.rate == 4.0
+
+
+def test_a_parameter_is_set_before_the_node_was_ever_configured(bench):
+    on = bench(autostart=False)
+    node = on.nodes[0]
+    assert {'rate', 'count', 'topics', 'word'} <= {p.name for p in node._parameters.values()}
+    request = SetParameters.Request(parameters=[Parameter('rate', value=5).to_parameter_msg()])
+    assert on.call(SetParameters, 'node/set_parameters', request).results[0].successful
+    assert not set_parameter(node, 'rate', 99.0).successful
+    node.trigger_configure()
+    assert node.rate == 5.0
+
+
+def test_a_wrong_value_from_a_file_hides_no_other_parameter_and_can_be_corrected(bench):
+    on = bench(autostart=False, rate=99.0)
+    node = on.nodes[0]
+    assert node.has_parameter('word')
+    node.trigger_configure()
+    assert 'parameter rate' in on.message()
+    assert set_parameter(node, 'rate', 5.0).successful
+    node.trigger_configure()
+    assert node.status.state == 'inactive'
+
+
+@pytest.mark.parametrize(('given', 'twice'), [({}, 8), ({'twice': 6}, 6), ({'twice': 5}, 5)])
+def test_a_default_follows_what_it_depends_on_unless_a_value_was_given(bench, given, twice):
+    on = bench(autostart=False, **given)
+    node = on.nodes[0]
+    assert node.get_parameter('twice').value == given.get('twice', 6)
+    assert set_parameter(node, 'count', 4).successful
+    node.trigger_configure()
+    assert node.twice == twice
+
+
+NODES = ('policy', 'world_model', 'tokenizer', 'detokenizer', 'action_player', 'sim', 'recorder')
+
+
+@pytest.mark.parametrize('name', NODES)
+def test_every_node_declares_its_parameters_before_it_is_configured(bench, name, tmp_path):
+    module = importlib.import_module(f'worldvla_ros.nodes.{name}')
+    factory = getattr(module, f'{name.title().replace("_", "")}Node')
+    on = bench(factory, autostart=False, folder=str(tmp_path / 'bag'), robot='sim_panda')
+    node = on.nodes[0]
+    before = set(node._parameters)
+    node.trigger_configure()
+    assert node.status.state == 'inactive', on.message()
+    after = {n for n in node._parameters if not n.startswith('qos_overrides.')}
+    assert after == before
+
+
+# ---- QoS
+
+
+def test_qos_is_overridden_by_parameters_of_the_topic(bench):
+    _, node = active(bench, **{
+        'qos_overrides./in.subscription.reliability': 'best_effort',
+        'qos_overrides./in.subscription.depth': 7,
+        'qos_overrides./out.publisher.durability': 'transient_local',
+    })  # fmt: skip
+    (heard,) = node.get_subscriptions_info_by_topic('/in')
+    assert heard.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+    assert node.get_parameter('qos_overrides./in.subscription.depth').value == 7
+    assert node.out.get_info if False else True
+    (said,) = node.get_publishers_info_by_topic('/out')
+    assert said.qos_profile.durability == LATCHED_QOS.durability
+    # the profiles that other topics share are as they were
+    assert (RELIABLE_QOS.depth, RELIABLE_QOS.reliability) == (1, QoSReliabilityPolicy.RELIABLE)
+    assert RELIABLE_QOS.durability == QoSProfile(depth=1).durability
+
+
+def test_an_overridden_qos_outlives_a_clean_up(bench):
+    _, node = active(bench, **{'qos_overrides./in.subscription.reliability': 'best_effort'})
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    node.trigger_configure()
+    (heard,) = node.get_subscriptions_info_by_topic('/in')
+    assert heard.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+
+
+@pytest.mark.parametrize(
+    ('given', 'first'), [({}, 'reliable'), ({'reliability': 'best_effort'}, 'best_effort')]
+)
+def test_a_second_subscription_of_a_topic_keeps_its_own_qos(bench, given, first):
+    class Listener(ManagedNode):
+        def configure(self):
+            self.subscribe_latched(String, 'stop', lambda m: None)
+            self.subscribe(String, 'stop', lambda m: None, SENSOR_QOS)
+
+    parameters = {f'qos_overrides./stop.subscription.{k}': v for k, v in given.items()}
+    _, node = active(bench, factory=lambda: Listener('node'), **parameters)
+    for _ in range(2):
+        infos = node.get_subscriptions_info_by_topic('/stop')
+        heard = sorted(i.qos_profile.reliability.name.lower() for i in infos)
+        assert heard == sorted(['reliable', first, 'best_effort'])
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        node.trigger_configure()
+
+
+@pytest.mark.parametrize(
+    ('policy', 'value'), [('reliability', 'perhaps'), ('depth', 'deep'), ('history', 3)]
+)
+def test_a_wrong_override_is_named_and_leaves_the_node_unconfigured(bench, policy, value):
+    on = bench(**{f'qos_overrides./in.subscription.{policy}': value})
+    said = on.wait_message('not configured: ')
+    assert 'parameter qos_overrides./in' in said
+    assert 'transient_local' in said
+    assert on.nodes[0].status.state == 'unconfigured'
+
+
+def test_a_sentence_is_heard_from_plain_and_latched_publishers_and_what_was_latched(bench):
+    class Listener(ManagedNode):
+        def __init__(self):
+            self.words = []
+            super().__init__('listener')
+
+        def configure(self):
+            self.subscribe_latched(String, 'words', lambda m: self.words.append(m.data))
+
+    on = bench(Listener, autostart=False)
+    node = on.nodes[0]
+    on.node.create_publisher(String, 'words', LATCHED_QOS).publish(String(data='before'))
+    node.trigger_configure()
+    on.until(lambda: 'before' in node.words, 'what was latched')
+    for word, profile in (('plain', QoSProfile(depth=10)), ('latched', LATCHED_QOS)):
+        publisher = on.node.create_publisher(String, 'words', profile)
+
+        def heard(word=word, publisher=publisher):
+            publisher.publish(String(data=word))
+            return word in node.words
+
+        on.until(heard, f'a {word} publisher')
 
 
 def test_the_clock_of_a_running_node_cannot_be_exchanged(bench):

@@ -3,16 +3,19 @@
 import contextlib
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from worldvla_ros.nodes import sim
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import RELIABLE_QOS, SENSOR_QOS, STATES_QOS
 from worldvla_ros.nodes.sim import SimNode
 from worldvla_ros.srv import ResetScene
 
@@ -218,3 +221,86 @@ def test_an_instruction_of_a_plain_publisher_is_heard(running, qos):
         return running.node._scene == ('push', 'push the blue cube to the left')
 
     running.until(heard, 'the new sentence')
+
+
+def joint_message(*points, names=sim.JOINTS):
+    """A trajectory of joint positions: (time [s], positions) each."""
+    message = JointTrajectory(joint_names=list(names))
+    for time_s, positions in points:
+        point = JointTrajectoryPoint(positions=[float(q) for q in positions])
+        point.time_from_start.nanosec = round(time_s * 1e9)
+        message.points.append(point)
+    return message
+
+
+def hear_states(world):
+    states = []
+    world.user.create_subscription(JointState, 'joint_states', states.append, STATES_QOS)
+    world.until(lambda: states, 'joint states')
+    return states
+
+
+def first_joint(states):
+    return np.array([m.position[0] for m in states])
+
+
+def test_joint_states_are_reliable_and_have_velocities(running):
+    states = hear_states(running)
+    assert len(states[0].velocity) == len(states[0].position) == len(states[0].name) == 9
+    [publisher] = running.user.get_publishers_info_by_topic('joint_states')
+    assert publisher.qos_profile.reliability.name == 'RELIABLE'
+    running.node._on_trajectory(joint_message((0.5, np.array(states[-1].position[:7]) + 0.1)))
+    running.until(lambda: states[-1].velocity[0] > 0.05, 'a velocity')
+
+
+def test_a_trajectory_is_played_in_its_time(running):
+    states = hear_states(running)
+    start = np.array(states[-1].position[:7])
+    running.node._on_trajectory(joint_message((0.4, start + 0.1), (0.8, start)))
+    begun = len(states)
+    running.until(lambda: first_joint(states).max() > start[0] + 0.06, 'the way there')
+    running.until(lambda: states[-1].position[0] < start[0] + 0.01, 'the way back')
+    way = first_joint(states)[begun:]
+    assert np.abs(np.diff(way)).max() < 0.1 / 0.4 * sim.CONTROL_DT_S * 2.5
+    assert len(way) >= 0.8 / sim.CONTROL_DT_S * 0.5
+
+
+def test_a_trajectory_that_the_real_controller_drops_is_refused(running):
+    states = hear_states(running)
+    start = np.array(states[-1].position[:7])
+    running.node._on_trajectory(joint_message((0.4, start + 0.1), (0.4, start)))
+    running.until(
+        lambda: 'times out of order' in running.node.status._present.message, 'a refusal'
+    )
+    running.steps(5)
+    assert states[-1].position[0] == pytest.approx(start[0], abs=2e-3)
+
+
+def test_setpoints_of_a_controller_outside_are_followed(running):
+    states = hear_states(running)
+    start = np.array(states[-1].position[:7])
+    ramp = [(0.0, start + 0.002 * (i + 1)) for i in range(2 * sim.SETPOINTS_PER_PERIOD)]
+    running.node._on_setpoints(joint_message(*ramp))
+    running.until(lambda: states[-1].position[0] > start[0] + 0.03, 'the arm to follow')
+    running.steps(6)
+    assert states[-1].position[0] == pytest.approx(start[0] + 0.04, abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    ('names', 'value', 'words'),
+    [(sim.JOINTS[::-1], 0.0, 'expected positions of'), (sim.JOINTS, np.nan, 'not finite')],
+)
+def test_setpoints_that_make_no_sense_are_refused(running, names, value, words):
+    running.node._on_setpoints(joint_message((0.0, np.full(7, value)), names=names))
+    assert words in running.node.status._present.message
+    assert running.node._moved_by == 'twist'
+
+
+def test_a_reset_forgets_trajectories_and_setpoints(running):
+    states = hear_states(running)
+    start = np.array(states[-1].position[:7])
+    running.node._on_trajectory(joint_message((0.9, start + 0.5)))
+    running.until(lambda: states[-1].position[0] > start[0] + 0.02, 'the arm to move')
+    assert running.reset().success
+    running.steps(8)
+    assert states[-1].position[0] == pytest.approx(0.0, abs=0.05)

@@ -33,8 +33,8 @@ def with_value(chunk, value):
 def expect(refusal, guard, value):
     """Assert that a guard refused, for this value, naming the stamp."""
     assert refusal is not None
-    assert refusal.guard == guard
-    assert value in refusal.value
+    assert refusal.code == guard
+    assert value in refusal.text
     assert refusal.stamp_s == STAMP
 
 
@@ -80,7 +80,7 @@ def test_a_fresh_image_passes(age):
 
 @pytest.mark.parametrize(('age', 'value'), [(-0.2, '0.20 s ahead'), (0.6, '0.60 s old')])
 def test_an_old_or_future_image_is_refused(age, value):
-    expect(guards.image_age(STAMP, STAMP + age, 0.5), 'image age', value)
+    expect(guards.image_age(STAMP, STAMP + age, 0.5), 'image_age', value)
 
 
 def test_an_image_without_a_finite_stamp_is_refused():
@@ -93,7 +93,7 @@ def test_images_of_one_instant_pass():
 
 
 def test_images_too_far_apart_are_refused():
-    expect(guards.camera_skew([STAMP, STAMP - 0.25], 0.05), 'camera skew', '0.25 s apart')
+    expect(guards.camera_skew([STAMP, STAMP - 0.25], 0.05), 'camera_skew', '0.25 s apart')
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (5, 7), (96, 128), (128, 127), (256, 256)])
@@ -101,8 +101,8 @@ def test_an_image_of_another_size_than_described_is_refused(shape):
     camera = ROBOT.cameras[0]
     assert guards.image_size(np.zeros((128, 128, 3), np.uint8), camera, STAMP) is None
     refusal = guards.image_size(np.zeros((*shape, 3), np.uint8), camera, STAMP)
-    expect(refusal, 'image size', f'camera front has {shape[1]} x {shape[0]} px')
-    assert '128 x 128' in refusal.limit
+    expect(refusal, 'image_size', f'camera front has {shape[1]} x {shape[0]} px')
+    assert '128 x 128' in refusal.text
 
 
 def reading(positions, stamp_s=STAMP):
@@ -128,7 +128,7 @@ class TestFrozenCamera:
 
     def test_equal_images_of_a_moving_robot_are_refused(self, camera, picture):
         joints = reading([0, 0, -0.3, 0, 0, 0, 0])
-        expect(camera.check(picture.copy(), joints, STAMP), 'frozen camera', 'moved 0.300 rad')
+        expect(camera.check(picture.copy(), joints, STAMP), 'frozen_camera', 'moved 0.300 rad')
 
     def test_slow_motion_adds_up(self, camera, picture):
         found = [camera.check(picture, turned(s), STAMP) for s in (0.02, 0.04, 0.06)]
@@ -207,28 +207,26 @@ class TestFrozenCamera:
 def test_a_good_chunk_passes_every_guard(chunk):
     assert guards.chunk_values(chunk, ROBOT) is None
     assert guards.chunk_meaning(chunk, ROBOT) is None
-    assert guards.chunk_period(chunk, 0.05) is None
     assert guards.chunk_duration(chunk, ROBOT) is None
     assert guards.chunk_late(chunk, STAMP + 0.2) is None
     assert guards.slow_inference(chunk) is None
-    assert guards.chunk_speed(chunk, ROBOT, 0.05) is None
-    assert guards.judge_chunk(chunk, ROBOT, 0.05, STAMP + 0.2) is None
+    assert guards.judge_chunk(chunk, ROBOT, STAMP + 0.2) is None
 
 
 @pytest.mark.parametrize('shape', [(0, 7), (7,), (0,), (2, 0)])
 def test_a_chunk_without_actions_is_refused(chunk, shape):
     empty = replace(chunk, actions=np.zeros(shape, np.float32))
-    expect(guards.chunk_meaning(empty, ROBOT), 'chunk size', str(list(shape)))
+    expect(guards.chunk_meaning(empty, ROBOT), 'chunk_size', str(list(shape)))
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_is_refused(chunk, value):
-    expect(guards.chunk_values(with_value(chunk, value), ROBOT), 'chunk values', 'not finite')
+    expect(guards.chunk_values(with_value(chunk, value), ROBOT), 'chunk_values', 'not finite')
 
 
 @pytest.mark.parametrize('value', [1.1, -1.1])
 def test_a_value_out_of_range_is_refused(chunk, value):
-    expect(guards.chunk_values(with_value(chunk, value), ROBOT), 'chunk values', f'{value:.3f}')
+    expect(guards.chunk_values(with_value(chunk, value), ROBOT), 'chunk_values', f'{value:.3f}')
 
 
 def test_each_number_has_the_range_of_the_robots_description(chunk):
@@ -241,44 +239,46 @@ def test_each_number_has_the_range_of_the_robots_description(chunk):
     assert guards.chunk_values(replace(chunk, actions=actions), robot) is None
     actions[1, 2], actions[0, 1] = 40.1, 0.0
     refusal = guards.chunk_values(replace(chunk, actions=actions), robot)
-    expect(refusal, 'chunk values', f'{chunk.names[2]} 40.100')
-    assert refusal.limit == '-30.0 to 40.0'
+    expect(refusal, 'chunk_values', f'{chunk.names[2]} 40.100')
+    assert refusal.text.endswith('(-30.0 to 40.0)')
+    assert refusal.limit == 40.0
+    assert refusal.value == pytest.approx(40.1)
 
 
 def test_names_in_another_order_are_refused(chunk):
     names = ('dy', 'dx', *chunk.names[2:])
-    expect(guards.chunk_meaning(replace(chunk, names=names), ROBOT), 'chunk meaning', 'dy[m] dx')
+    expect(guards.chunk_meaning(replace(chunk, names=names), ROBOT), 'chunk_meaning', 'dy[m] dx')
 
 
 def test_other_units_are_refused(chunk):
     units = ('mm', *chunk.units[1:])
-    expect(guards.chunk_meaning(replace(chunk, units=units), ROBOT), 'chunk meaning', 'dx[mm]')
+    expect(guards.chunk_meaning(replace(chunk, units=units), ROBOT), 'chunk_meaning', 'dx[mm]')
 
 
 def test_nameless_actions_are_refused(chunk):
-    expect(guards.chunk_meaning(replace(chunk, names=()), ROBOT), 'chunk meaning', 'without names')
+    expect(guards.chunk_meaning(replace(chunk, names=()), ROBOT), 'chunk_meaning', 'without names')
 
 
 def test_values_and_scales_must_be_as_many_as_names(chunk):
     narrow = replace(chunk, actions=chunk.actions[:, :6])
-    expect(guards.chunk_meaning(narrow, ROBOT), 'chunk meaning', '6 values and 7 scales')
+    expect(guards.chunk_meaning(narrow, ROBOT), 'chunk_meaning', '6 values and 7 scales')
     unscaled = replace(chunk, scale=SCALE[:3])
-    expect(guards.chunk_meaning(unscaled, ROBOT), 'chunk meaning', '7 values and 3 scales')
+    expect(guards.chunk_meaning(unscaled, ROBOT), 'chunk_meaning', '7 values and 3 scales')
 
 
 @pytest.mark.parametrize('dt', [0.0, -0.05, np.nan, np.inf])
 def test_an_absurd_dt_is_refused(chunk, dt):
-    expect(guards.chunk_meaning(replace(chunk, dt=dt), ROBOT), 'chunk meaning', f'dt {dt}')
+    expect(guards.chunk_meaning(replace(chunk, dt=dt), ROBOT), 'chunk_meaning', f'dt {dt}')
 
 
 def test_a_scale_that_is_not_finite_is_refused(chunk):
     broken = replace(chunk, scale=SCALE * np.nan)
-    expect(guards.chunk_meaning(broken, ROBOT), 'chunk meaning', 'nan')
+    expect(guards.chunk_meaning(broken, ROBOT), 'chunk_meaning', 'nan')
 
 
 @pytest.mark.parametrize(('age', 'value'), [(-0.2, '0.200 s ahead'), (0.51, '0.510 s old')])
 def test_a_chunk_that_is_over_or_from_the_future_is_refused(chunk, age, value):
-    expect(guards.chunk_late(chunk, STAMP + age), 'chunk late', value)
+    expect(guards.chunk_late(chunk, STAMP + age), 'chunk_late', value)
 
 
 def test_what_is_said_of_a_chunk_of_another_time(chunk):
@@ -310,100 +310,34 @@ def test_a_slowed_chunk_lasts_longer(chunk):
 
 def test_a_chunk_that_took_longer_than_it_lasts_is_refused(chunk):
     slow = replace(chunk, latency_s=0.75)
-    expect(guards.slow_inference(slow), 'inference latency', '0.750 s')
+    expect(guards.slow_inference(slow), 'inference_latency', '0.750 s')
     for latency in (float('nan'), -0.1):
         assert guards.slow_inference(replace(chunk, latency_s=latency)) is not None
-
-
-@pytest.mark.parametrize('dt', [0.051, 0.04, 0.01, 10.0, 1e-3])
-def test_a_chunk_of_another_period_is_refused_and_says_which_rate_it_needs(chunk, dt):
-    refusal = guards.chunk_period(replace(chunk, dt=dt), 0.05)
-    expect(refusal, 'chunk period', f'dt {dt:g} s')
-    assert refusal.limit.startswith('control_rate 20 Hz')
-    assert f'control_rate of action_player to {1 / dt:.6g}' in refusal.remedy
 
 
 def test_a_forged_long_chunk_is_refused(chunk):
     actions = np.zeros((41, 7), np.float32)
     expect(
-        guards.chunk_duration(replace(chunk, actions=actions), ROBOT), 'chunk duration', '2.050 s'
+        guards.chunk_duration(replace(chunk, actions=actions), ROBOT), 'chunk_duration', '2.050 s'
     )
     assert guards.chunk_duration(replace(chunk, actions=actions[:40]), ROBOT) is None
-
-
-def test_the_fastest_action_passes_in_simulation_and_not_where_it_may_not_be_slowed(chunk):
-    actions = np.zeros((10, 7), np.float32)
-    actions[5, :3] = 1.0
-    fast, panda = replace(chunk, actions=actions), load_robot('panda_servo')
-    assert guards.chunk_speed(fast, ROBOT, 0.05) is None
-    assert guards.slowdown(fast, ROBOT, 0.05) == 1
-    never = replace(panda, limits=replace(panda.limits, max_slowdown=1))
-    refusal = guards.chunk_speed(fast, never, 0.05)
-    expect(refusal, 'linear speed', '0.693 m/s')
-    assert 'max_slowdown' in str(refusal)
-
-
-def test_a_real_robot_plays_the_demo_checkpoints_fastest_action_slower(chunk):
-    actions = np.zeros((10, 7), np.float32)
-    actions[5, :3] = 1.0
-    fast, panda = replace(chunk, actions=actions), load_robot('panda_servo')
-    assert guards.judge_chunk(fast, panda, 0.05, STAMP + 0.2) is None
-    assert guards.slowdown(fast, panda, 0.05) == 3  # 0.693 / 0.25
-
-
-def test_a_slowdown_is_for_the_faster_of_both_speeds(chunk):
-    limits = replace(ROBOT.limits, linear_speed=0.4, angular_speed=0.5, max_slowdown=9)
-    robot = replace(ROBOT, limits=limits)
-    actions = np.zeros((10, 7), np.float32)
-    actions[3, 4] = 1.0  # 2 rad/s
-    assert guards.slowdown(replace(chunk, actions=actions), robot, 0.05) == 4
-    actions[4, 0] = -1.0  # 0.4 m/s
-    assert guards.slowdown(replace(chunk, actions=actions), robot, 0.05) == 4
-
-
-def test_linear_speed_is_that_of_the_fastest_action_in_one_control_period(chunk):
-    fast = replace(chunk, actions=np.eye(10, 7, dtype=np.float32) * 3)
-    expect(guards.chunk_speed(fast, ROBOT, 0.05), 'linear speed', '1.200 m/s')
-    expect(guards.chunk_speed(fast, ROBOT, 0.025), 'linear speed', '2.400 m/s')
-
-
-@pytest.mark.parametrize('axis', [3, 4, 5])
-def test_angular_speed_is_limited(chunk, axis):
-    actions = np.zeros((10, 7), np.float32)
-    actions[9, axis] = -2.0
-    fast = replace(chunk, actions=actions)
-    expect(guards.chunk_speed(fast, ROBOT, 0.05), 'angular speed', '4.000 rad/s')
-
-
-def test_a_scale_beyond_all_numbers_is_too_fast(chunk):
-    huge = replace(chunk, scale=np.full(7, 3e38, np.float32))
-    assert guards.judge_chunk(huge, ROBOT, 0.05, STAMP).guard == 'linear speed'
-
-
-def test_the_gripper_has_no_speed_limit(chunk):
-    actions = np.zeros((10, 7), np.float32)
-    actions[:, 6] = 1.0
-    assert guards.chunk_speed(replace(chunk, actions=actions), ROBOT, 0.05) is None
 
 
 @pytest.mark.parametrize(
     ('changes', 'guard'),
     [
-        ({'names': ()}, 'chunk meaning'),
-        ({'actions': np.zeros((0, 7), np.float32)}, 'chunk size'),
-        ({'actions': np.full((4, 7), 1.1, np.float32)}, 'chunk values'),
-        ({'actions': np.full((4, 7), np.nan, np.float32)}, 'chunk values'),
-        ({'dt': 0.1}, 'chunk period'),
-        ({'actions': np.zeros((400, 7), np.float32)}, 'chunk duration'),
-        ({'scale': SCALE * 3}, 'linear speed'),
-        ({'scale': SCALE * np.float32([1, 1, 1, 9, 9, 9, 1])}, 'angular speed'),
-        ({'stamp_s': STAMP - 5}, 'chunk late'),
-        ({'latency_s': 9.0}, 'inference latency'),
+        ({'names': ()}, 'chunk_meaning'),
+        ({'actions': np.zeros((0, 7), np.float32)}, 'chunk_size'),
+        ({'actions': np.full((4, 7), 1.1, np.float32)}, 'chunk_values'),
+        ({'actions': np.full((4, 7), np.nan, np.float32)}, 'chunk_values'),
+        ({'actions': np.zeros((400, 7), np.float32)}, 'chunk_duration'),
+        ({'stamp_s': STAMP - 5}, 'chunk_late'),
+        ({'latency_s': 9.0}, 'inference_latency'),
     ],
 )
 def test_a_chunk_is_judged_by_every_guard(chunk, changes, guard):
-    refusal = guards.judge_chunk(replace(chunk, **changes), ROBOT, 0.05, STAMP + 0.2)
-    assert refusal.guard == guard
+    refusal = guards.judge_chunk(replace(chunk, **changes), ROBOT, STAMP + 0.2)
+    assert refusal.code == guard
     assert refusal.remedy.endswith('.')
 
 
@@ -415,10 +349,21 @@ def test_what_is_said_of_a_chunk_that_lasts_too_long(chunk):
     )
 
 
-def test_what_is_said_of_a_chunk_that_is_too_fast(chunk):
-    actions = np.zeros((10, 7), np.float32)
-    actions[0, 0] = 100
-    assert str(guards.chunk_speed(replace(chunk, actions=actions), ROBOT, 0.05)) == (
-        'action of 40.000 m/s (limits.linear_speed 0.75 m/s, max_slowdown 1). '
-        'Raise the limit or limits.max_slowdown of the robot description.'
-    )
+@pytest.mark.parametrize('frame', ['', ROBOT.base_frame])
+def test_actions_in_the_base_frame_pass(chunk, frame):
+    assert guards.judge_chunk(chunk, ROBOT, STAMP, frame) is None
+
+
+def test_actions_in_another_frame_are_refused(chunk):
+    reason = guards.judge_chunk(chunk, ROBOT, STAMP, 'tool')
+    expect(reason, 'chunk_frame', "actions in frame 'tool' (base_frame panda_link0)")
+    assert len(guards.chunk_frame(chunk, ROBOT, 'x' * 9999).text) < 200
+
+
+def test_a_chunk_that_may_be_played_slower_lasts_longer(chunk):
+    slower = replace(ROBOT, limits=replace(ROBOT.limits, max_slowdown=2.0))
+    assert guards.judge_chunk(chunk, ROBOT, STAMP + 0.9).code == 'chunk_late'
+    assert guards.judge_chunk(chunk, slower, STAMP + 0.9) is None
+    late = replace(chunk, latency_s=0.9)
+    assert guards.judge_chunk(late, ROBOT, STAMP).code == 'inference_latency'
+    assert guards.judge_chunk(late, slower, STAMP) is None

@@ -10,7 +10,7 @@ import pytest
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.state import JointBuffer, robot_state
+from worldvla_ros.robot.state import JointBuffer, JointError, robot_state
 
 ROBOT = load_robot('sim_panda')
 PANDA = Arm(ROBOT)
@@ -200,3 +200,78 @@ def test_a_reading_gives_the_state_of_a_recipe(filled):
     assert state[6] == pytest.approx(0.07)
     with pytest.raises(ObservationError, match="expected one of .*, got 'joints'"):
         robot_state(PANDA, 'joints', filled.newest(NOW))
+
+
+def test_a_reading_is_the_same_until_a_newer_one_comes_or_it_is_too_old(filled):
+    reading = filled.newest(NOW)
+    assert filled.newest(NOW + 0.3) is reading
+    filled.put(ARM, HOME[:7] + 0.01, NOW + 0.1)
+    newer = filled.newest(NOW + 0.2)
+    assert newer is not reading
+    assert newer.positions[0] == pytest.approx(0.01)
+    assert filled.newest(NOW + 0.29) is newer  # the fingers are of NOW
+    with pytest.raises(JointError, match='panda_finger_joint1 is too old'):
+        filled.newest(NOW + 0.31)
+    with pytest.raises(JointError, match='stamped in the future'):
+        filled.newest(NOW - 0.01)
+    filled.clear()
+    with pytest.raises(JointError, match='is missing'):
+        filled.newest(NOW)
+
+
+class TestReasons:
+    """What is wrong with joint states, for programs."""
+
+    def reason(self, act):
+        with pytest.raises(JointError) as caught:
+            act()
+        assert str(caught.value.reason) == str(caught.value)
+        return caught.value.reason
+
+    def test_a_missing_joint(self, buffer):
+        reason = self.reason(lambda: buffer.newest(NOW))
+        assert reason.code == 'joints_missing'
+        assert reason.text.startswith('joint panda_joint1 is missing from the joint states: ')
+        assert reason.remedy.startswith('Publish all joints')
+
+    def test_an_old_one(self, filled):
+        reason = self.reason(lambda: filled.newest(NOW + 0.5))
+        assert (reason.code, reason.value, reason.limit, reason.unit) == (
+            'joints_old', pytest.approx(0.5), 0.3, 's',
+        )  # fmt: skip
+
+    def test_one_from_the_future(self, filled):
+        reason = self.reason(lambda: filled.newest(NOW - 0.5))
+        assert (reason.code, reason.value, reason.limit, reason.unit) == (
+            'joints_old', pytest.approx(-0.5), -0.1, 's',
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(('value', 'limit'), [(9.0, 2.9973), (-9.0, -2.9973)])
+    def test_one_that_cannot_be(self, buffer, value, limit):
+        reason = self.reason(lambda: buffer.put(NAMES, changed(0, value), NOW))
+        assert (reason.code, reason.value, reason.limit, reason.unit) == (
+            'joints_invalid', value, pytest.approx(limit), 'rad',
+        )  # fmt: skip
+
+    def test_a_gripper_that_is_too_wide(self, buffer):
+        positions = changed(7, 0.09)
+        positions[8] = 0.03
+        buffer.put(NAMES, positions, NOW)
+        reason = self.reason(lambda: buffer.newest(NOW))
+        assert (reason.code, reason.value, reason.limit, reason.unit) == (
+            'joints_invalid', pytest.approx(0.12), 0.08, 'm',
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ('names', 'positions', 'stamp'),
+        [
+            (NAMES, HOME, 0.0),
+            (NAMES, HOME[:3], NOW),
+            ([*NAMES, ARM[0]], np.append(HOME, 0.0), NOW),
+            (NAMES, changed(2, np.nan), NOW),
+        ],
+    )
+    def test_messages_that_make_no_sense(self, buffer, names, positions, stamp):
+        reason = self.reason(lambda: buffer.put(names, positions, stamp))
+        assert reason.code == 'joints_invalid'
+        assert np.isnan(reason.value)

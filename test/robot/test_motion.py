@@ -173,8 +173,8 @@ class TestSplicing:
         run(motion, 0.0, 0.7)
         path = motion.path
         refusal = motion.offer(chunk(along_x(0.01), stamp_s=0.1, number=1), 0.7, reading())
-        assert refusal.guard == 'chunk late'
-        assert '12.0 actions are done' in refusal.value
+        assert refusal.code == 'chunk_late'
+        assert '12.0 actions are done' in refusal.text
         assert motion.path is path
 
     def test_a_slower_dt_counts_its_own_actions(self):
@@ -235,9 +235,9 @@ class TestSpeed:
     def test_one_that_is_too_fast_even_so_is_refused(self):
         motion = tip_motion(max_slowdown=1.4)
         refusal = motion.offer(chunk(along_x(0.03)), 0.0, reading())
-        assert refusal.guard == 'speed'
-        assert '1.50 times' in refusal.value
-        assert 'limits.max_slowdown 1.4' in refusal.limit
+        assert refusal.code == 'chunk_speed'
+        assert '1.50 times' in refusal.text
+        assert 'limits.max_slowdown 1.4' in refusal.text
         assert motion.path is None
 
     def test_a_slow_chunk_counts_actions_not_time(self):
@@ -263,6 +263,20 @@ class TestSpeed:
         assert motion.slowdown > 1.2
         _, points = run(motion, 0.0, 5.0)
         assert max(np.linalg.norm(point.tip.linear) for point in points) <= SPEED
+
+    def test_joints_may_slow_down_a_chunk_whose_tip_is_slow_enough(self):
+        arm = FakeArm(max_slowdown=1.0)
+        arm.velocity = np.full(6, 0.15)
+        motion = Motion(arm, output='position')
+        assert motion.offer(chunk(along_x(0.01)), 0.0, reading()) is None
+        assert motion.slowdown == pytest.approx(0.2 / 0.15, rel=1e-3)
+        _, points = run(motion, 0.0, 4.0)
+        assert place(points)[0] == pytest.approx(0.6, abs=1e-3)
+        assert max(abs(point.joints.velocities).max() for point in points) <= 0.15
+        arm.velocity = np.full(6, 0.09)
+        refusal = motion.offer(chunk(along_x(-0.01), 4.0, number=1), 4.0, reading(HOME))
+        assert refusal.code == 'chunk_speed'
+        assert 'limits.max_slowdown 1' in refusal.text
 
     def test_an_override_plays_slower_from_now_on(self):
         motion = tip_motion()
@@ -324,7 +338,7 @@ class TestBounds:
     def test_joint_paths_that_leave_the_workspace_are_refused_by_name(self):
         motion = Motion(FakeArm('joint_delta'), output='position')
         refusal = motion.offer(chunk(along_x(0.018, 20), kind='joint_delta'), 0.0, reading())
-        assert refusal.guard == 'workspace'
+        assert refusal.code == 'workspace'
         assert motion.path is None
 
     def test_joint_paths_on_which_links_touch_are_refused_by_name(self):
@@ -338,8 +352,8 @@ class TestBounds:
         arm.touching = [('hand', 'table')]
         motion = Motion(arm, output='position')
         refusal = motion.offer(chunk(along_x(0.01), kind='joint_delta'), 0.0, reading())
-        assert refusal.guard == 'collision'
-        assert 'hand touches table' in refusal.value
+        assert refusal.code == 'table'
+        assert 'hand touches table' in refusal.text
 
     def test_what_the_arm_cannot_reach_is_left_out(self):
         arm = FakeArm()
@@ -350,7 +364,7 @@ class TestBounds:
         assert place(points)[0] == pytest.approx(0.55, abs=1e-3)
         arm.reach = 0.5
         refusal = motion.offer(chunk(along_x(0.01), 3.0, number=1), 3.0, reading(HOME + 0.05))
-        assert refusal.guard == 'reach'
+        assert refusal.code == 'chunk_path'
 
 
 class TestGripper:
@@ -451,9 +465,9 @@ class TestStopping:
 
     def test_a_single_step_needs_a_pause_and_a_chunk(self):
         motion = tip_motion()
-        assert motion.step(0.0).value == 'not paused'
+        assert motion.step(0.0).text.startswith('not paused')
         motion.pause(0.0)
-        assert motion.step(0.0).value == 'no chunk'
+        assert motion.step(0.0).text.startswith('no chunk')
 
 
 class TestClocks:
@@ -520,11 +534,11 @@ class TestRamp:
     def test_refuses_chunks_and_needs_rest(self):
         motion = tip_motion()
         motion.go_to(HOME + 0.1, 0.0, reading(), 1.0)
-        assert motion.offer(chunk(along_x(0.01)), 0.1, reading()).guard == 'ramp'
-        assert motion.go_to(HOME, 0.2, reading(), 1.0).value == 'the arm moves'
+        assert motion.offer(chunk(along_x(0.01)), 0.1, reading()).code == 'going_to_start'
+        assert motion.go_to(HOME, 0.2, reading(), 1.0).text.startswith('the arm moves')
 
     def test_that_leaves_the_workspace_is_refused(self):
         motion = Motion(FakeArm(), output='position')
         refusal = motion.go_to(HOME + [0.5, 0, 0, 0, 0, 0], 0.0, reading(), 0.5)
-        assert refusal.guard == 'workspace'
+        assert refusal.code == 'workspace'
         assert motion.path is None

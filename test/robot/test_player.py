@@ -2,27 +2,34 @@
 
 from dataclasses import replace
 
+from follower import Follower
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 import numpy as np
 import pytest
 
-from worldvla_ros.errors import ObservationError
+from worldvla_ros.errors import RobotError
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.commands import TwistCommand
+from worldvla_ros.robot.commander import KINDS
+from worldvla_ros.robot.commands import PositionCommand, TrajectoryCommand, TwistCommand
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.player import STOP_REPEATS, Player
+from worldvla_ros.robot.player import Player
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
+from worldvla_ros.robot.state import JointError
+from worldvla_ros.robot.view import DRY_RUN
 
-ROBOT = load_robot('sim_panda')
-ARM = Arm(ROBOT)
+PANDA = Arm(load_robot('sim_panda'))
+ROBOT, LIMITS = PANDA.robot, PANDA.robot.limits
 NAMES = [*ROBOT.joints.names, *ROBOT.gripper.names]
-HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4, 0.04, 0.04])
+HOME = np.array([0.0, -0.2, 0.0, -2.4, 0.0, 2.2, np.pi / 4])
 SCALE = np.array([0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], np.float32)
 DT = 0.05
+PERIOD = 0.01
 LEFT = [0, 0.5, 0, 0, 0, 0, 1]  # 0.2 m/s
+LOW, HIGH = np.array(LIMITS.workspace_minimum), np.array(LIMITS.workspace_maximum)
 
 
 def chunk(stamp_s, actions=(LEFT,) * 10, **changes):
@@ -34,18 +41,25 @@ def chunk(stamp_s, actions=(LEFT,) * 10, **changes):
 class Rig:
     """A player with an arm that follows its commands, and both clocks."""
 
-    def __init__(self, output='twist', arm=ARM, enabled=True, period_s=DT):
+    def __init__(self, output='twist', arm=PANDA, enabled=True, period_s=PERIOD, **changes):
+        self.period_s = period_s
         self.player = Player(
-            arm, output=output, period_s=period_s, max_joint_age_s=0.3, enabled=enabled
+            arm, output=output, period_s=period_s, max_joint_age_s=0.3, enabled=enabled, **changes
         )
-        self.joints, self.now_s, self.steady_s = HOME.copy(), 100.0, 500.0
+        self.arm = Follower(arm, HOME)
+        self.now_s, self.steady_s = 100.0, 500.0
         self.follows, self.measures, self.clock_goes = True, True, True
-        self.tick_s = period_s / 2
+        self.trembles = 0.0
+        self.halts = 0
+        self.steps = []
         self.measure()
+        self.tick()
 
     def measure(self):
         if self.measures:
-            self.player.put_joints(NAMES, self.joints, self.now_s)
+            self.trembles = -self.trembles
+            positions = [*(self.arm.joints + self.trembles), 0.04, 0.04]
+            self.player.put_joints(NAMES, np.array(positions), self.now_s)
 
     def offer(self, actions=(LEFT,) * 10, **changes):
         return self.player.offer(chunk(self.now_s, actions, **changes), self.now_s)
@@ -53,371 +67,699 @@ class Rig:
     def tick(self):
         self.measure()
         step = self.player.step(self.now_s, self.steady_s)
-        if step is not None and step.command is not None:
-            self.move(step.command)
-        self.steady_s += self.tick_s
+        self.halts += step.halt
+        if step.command is not None and self.follows:
+            self.arm.take(step.command)
+        elif step.command is None and not self.player.moving:
+            self.arm.stand()
+        self.steady_s += self.period_s
         if self.clock_goes:
-            self.now_s += self.tick_s
+            self.now_s += self.period_s
+        if self.follows:
+            self.arm.advance(self.now_s, self.period_s)
+        self.steps.append(step)
         return step
 
-    def move(self, command):
-        if not self.follows:
-            return
-        if isinstance(command, TwistCommand):
-            self.joints[:7] += 0.01  # somewhere else; twists are of the tip
-        else:
-            self.joints[:7] = command.positions
-
     def run(self, seconds):
-        steps = (self.tick() for _ in range(round(seconds / self.tick_s)))
-        return [step for step in steps if step is not None]
+        start = len(self.steps)
+        for _ in range(round(seconds / self.period_s)):
+            self.tick()
+        return self.steps[start:]
+
+    def says(self):
+        return self.player.view().message
+
+    def codes(self):
+        return [reason.code for reason in self.player.view().reasons]
+
+    def enable(self, on=True):
+        return self.player.enable(on, self.now_s, self.steady_s)
+
+    def hold(self):
+        self.player.hold(self.now_s)
+
+    def stop(self):
+        self.player.halt(self.now_s)
+
+    def tip(self):
+        return PANDA.pose(self.arm.joints)[:3, 3]
 
 
 def commands(steps):
     return [step.command for step in steps if step.command is not None]
 
 
-@pytest.fixture(params=['twist', 'trajectory'])
+@pytest.fixture(params=KINDS)
 def rig(request):
     return Rig(request.param)
 
 
-def test_a_chunk_is_played_once_then_stopped_then_silent(rig):
-    assert rig.offer() is None
-    steps = rig.run(1.0)
-    assert len(commands(steps)) == 10
-    assert [s.message for s in steps[:10]] == ['playing'] * 10
-    assert [s.stop for s in steps[10:]] == [True] * STOP_REPEATS + [False] * 5
-    assert steps[-1].message.startswith('holding: the chunk has ended and no newer one came')
-    assert steps[-1].warn
+@pytest.fixture
+def joints():
+    return Rig('position')
 
 
-def test_before_the_first_chunk_it_holds_without_sending_anything(rig):
-    steps = rig.run(0.5)
-    assert not commands(steps)
-    assert not any(step.stop for step in steps)
-    assert {s.message for s in steps} == {
-        'holding: no action chunk. Start the policy and give it an instruction.'
-    }
+class TestPlaying:
+    def test_a_chunk_is_played_whole_then_it_rests(self, rig):
+        start = rig.tip()
+        assert rig.offer() is None
+        steps = rig.run(0.3)
+        assert commands(steps)
+        assert rig.says() == 'playing'
+        rig.run(1.2)
+        assert not commands(rig.run(0.5))
+        assert rig.says() == (
+            'holding: the chunk has ended and no newer one came. Check the policy.'
+        )
+        assert rig.player.view().warn
+        np.testing.assert_allclose(rig.tip() - start, [0, 0.1, 0], atol=0.01)
+
+    def test_before_the_first_chunk_it_holds_without_sending_anything(self, rig):
+        assert not commands(rig.run(0.5))
+        assert rig.says() == (
+            'holding: no action chunk. Start the policy and give it an instruction.'
+        )
+        assert not rig.player.view().warn
+        assert rig.codes() == ['no_chunk']
+
+    @pytest.mark.parametrize('rate', [20.0, 100.0, 500.0])
+    def test_motion_is_the_same_at_every_control_rate(self, rate):
+        rig = Rig('position', period_s=1 / rate)
+        start = rig.tip()
+        rig.offer([LEFT] * 20)
+        rig.run(0.5)
+        sent = commands(rig.run(0.25))
+        assert len(sent) == pytest.approx(0.25 * rate, abs=1)
+        tips = np.array([PANDA.pose(c.positions)[:3, 3] for c in sent])
+        speeds = np.diff(tips[:, 1]) * rate
+        assert speeds == pytest.approx(0.2, abs=0.02)
+        rig.run(1.5)
+        assert rig.tip()[1] - start[1] == pytest.approx(0.2, abs=5e-3)
+
+    def test_the_gripper_opens_and_closes_with_its_actions(self, rig):
+        rig.offer([[0, 0.1, 0, 0, 0, 0, -1]] * 5 + [[0, 0.1, 0, 0, 0, 0, 1]] * 5)
+        widths = [step.width for step in rig.run(0.5) if step.width is not None]
+        changes = [i for i in range(1, len(widths)) if widths[i] != widths[i - 1]]
+        assert (widths[0], widths[-1]) == (0.08, 0.0)
+        assert changes == [pytest.approx(25, abs=2)]
+
+    def test_a_newer_chunk_goes_on_where_the_one_before_has_come(self, joints):
+        start, stamp = joints.tip(), joints.now_s
+        joints.offer([LEFT] * 20)
+        joints.run(0.5)
+        late = chunk(stamp + 0.25, [LEFT] * 20)  # answers what was seen a quarter second ago
+        assert joints.player.offer(late, joints.now_s) is None
+        joints.run(2.5)
+        assert joints.tip()[1] - start[1] == pytest.approx(0.05 + 0.2, abs=6e-3)
+
+    def test_a_chunk_faster_than_the_arm_is_played_slower_and_said_so(self):
+        real = Arm(load_robot('panda_servo'))
+        rig = Rig('twist', arm=real)
+        start = rig.tip()
+        assert rig.offer([[0, 0.9, 0, 0, 0, 0, 1]] * 10) is None  # 0.36 m/s, 0.25 allowed
+        rig.run(0.4)
+        assert rig.says().startswith('playing 1.')
+        assert 'times slower, as the chunk is faster than the limits' in rig.says()
+        assert rig.player.view().slowdown > 1.4
+        speeds = [np.linalg.norm(c.linear) for c in commands(rig.run(1.5))]
+        assert max(speeds) <= real.robot.limits.linear_speed * 1.0001
+        assert rig.tip()[1] - start[1] == pytest.approx(0.18, abs=8e-3)
+
+    def test_motion_ends_at_the_wall_and_the_status_says_so(self, joints):
+        said = set()
+        for _ in range(4):
+            joints.offer([[0, 0, 1, 0, 0, 0, 0]] * 10)
+            joints.run(0.3)
+            said.add(joints.says())
+            joints.run(0.7)
+        assert any('kept inside the workspace' in words for words in said)
+        assert HIGH[2] - 0.006 < joints.tip()[2] < HIGH[2]
+
+    def test_every_command_of_joints_continues_the_one_before(self, joints):
+        joints.offer([LEFT] * 10)
+        sent = commands(joints.run(0.25))
+        joints.offer([[0.5, 0, 0, 0, 0, 0, 1]] * 10)
+        sent += commands(joints.run(2.0))
+        places = np.array([c.positions for c in sent])
+        gains = np.diff(places, n=2, axis=0) / PERIOD**2
+        assert (np.abs(gains) <= PANDA.acceleration * 1.02).all()
 
 
-def test_a_twist_is_that_of_the_action():
-    rig = Rig('twist')
-    rig.offer([[0.5, -0.25, 0.1, 0.2, -0.1, 0.3, -1]] * 3)
-    command = commands(rig.run(0.2))[0]
-    np.testing.assert_allclose(command.linear, [0.2, -0.1, 0.04], rtol=1e-6)
-    np.testing.assert_allclose(command.angular, [0.4, -0.2, 0.6], rtol=1e-6)
-    assert command.width == 0.08
+@pytest.mark.parametrize('output', ['twist', 'velocity'])
+def test_speeds_change_within_limits_up_to_their_very_end(output):
+    rig = Rig(output)
+    rig.offer()
+    sent = []
+    for _ in range(150):
+        command = rig.tick().command
+        rig.arm.joints = HOME + 0.5 * (rig.arm.joints - HOME)  # it never gets there
+        if command is not None:
+            sent.append(command)
+    if output == 'twist':
+        speeds = np.array([c.linear for c in sent])
+        changes = np.linalg.norm(np.diff(speeds, axis=0), axis=1)
+        assert (changes <= LIMITS.linear_acceleration * PERIOD * 1.001).all()
+    else:
+        speeds = np.array([c.velocities for c in sent])
+        assert (np.abs(np.diff(speeds, axis=0)) <= PANDA.acceleration * PERIOD * 1.001).all()
+    assert not speeds[-1].any()
 
 
-def test_joint_targets_go_on_from_each_other():
-    rig = Rig('trajectory')
-    start = ARM.pose(HOME[:7])
-    rig.offer([[0, 0, -0.2, 0, 0, 0.1, 1]] * 10)
-    sent = commands(rig.run(0.6))
-    end = ARM.pose(sent[-1].positions)
-    np.testing.assert_allclose(end[:3, 3] - start[:3, 3], [0, 0, -0.04], atol=1e-3)
-    turned = end[:3, :3] @ start[:3, :3].T
-    assert np.arctan2(turned[1, 0], turned[0, 0]) == pytest.approx(0.1, abs=5e-3)
+class TestRefusedChunks:
+    @pytest.mark.parametrize(
+        ('changes', 'code', 'words'),
+        [
+            ({'actions': np.zeros((400, 7), np.float32)}, 'chunk_duration', 'chunk_duration'),
+            ({'dt': 1e9}, 'chunk_duration', 'limits.chunk_duration'),
+            ({'scale': SCALE * 3}, 'chunk_speed', 'limits.max_slowdown'),
+            ({'dt': 0.001}, 'chunk_speed', 'times as fast as the arm may be'),
+            ({'names': ('q1',) * 7}, 'chunk_meaning', 'q1[m]'),
+            ({'actions': np.full((4, 7), 2, np.float32)}, 'chunk_values', 'dx 2.000'),
+            ({'actions': np.full((4, 7), np.nan, np.float32)}, 'chunk_values', 'not finite'),
+            ({'latency_s': 7.0}, 'inference_latency', 'inference took 7.000 s'),
+            ({'stamp_s': 90.0}, 'chunk_late', '10.0'),
+            ({'stamp_s': 101.0}, 'chunk_late', 'ahead'),
+        ],
+    )
+    def test_are_named_and_move_nothing(self, rig, changes, code, words):
+        reason = (
+            rig.offer(**({'actions': [[1, 1, 1, 0, 0, 0, 1]] * 4} | changes))
+            if ('stamp_s' not in changes)
+            else rig.player.offer(chunk(changes['stamp_s']), rig.now_s)
+        )
+        assert reason.code == code
+        assert reason.text.startswith('chunk refused: ')
+        assert words in str(reason)
+        assert not commands(rig.run(0.3))
+        assert words in rig.says()
+        assert rig.codes() == [code, 'no_chunk']
+        assert rig.player.refused_chunks == 1
+
+    def test_actions_in_another_frame_are_refused_by_name(self, rig):
+        reason = rig.player.offer(chunk(rig.now_s), rig.now_s, frame='camera')
+        assert reason.code == 'chunk_frame'
+        assert "frame 'camera' (base_frame panda_link0)" in reason.text
+        assert rig.player.offer(chunk(rig.now_s), rig.now_s, frame='panda_link0') is None
+
+    def test_the_chunk_before_is_played_on(self, rig):
+        start = rig.tip()
+        rig.offer()
+        rig.run(0.2)
+        assert rig.offer([LEFT] * 10, names=()) is not None
+        assert rig.says() == 'playing'
+        rig.run(2.0)
+        assert rig.tip()[1] - start[1] == pytest.approx(0.1, abs=0.01)
+
+    def test_a_good_one_ends_the_reason(self, rig):
+        rig.offer(names=())
+        rig.offer()
+        assert rig.codes() == []
+
+    @pytest.mark.parametrize('output', ['twist', 'pose'])
+    def test_actions_of_joints_need_an_output_of_joints(self, output):
+        action = replace(
+            ROBOT.action,
+            kind='joint_delta',
+            names=(*(f'd_{name}' for name in ROBOT.joints.names), 'gripper'),
+            units=('rad',) * 7 + ('1',),
+            minimum=(),
+            maximum=(),
+        )
+        arm = Arm(replace(ROBOT, action=action))
+        with pytest.raises(RobotError, match=f'joint_delta cannot be played as {output}'):
+            Rig(output, arm=arm)
 
 
 class TestDryRun:
-    def test_nothing_leaves(self, rig):
-        rig.player.enable(False)
+    def test_nothing_is_sent_and_the_view_says_so(self, rig):
+        rig.enable(False)
         rig.offer()
-        steps = rig.run(1.0)
-        assert not commands(steps)
-        assert not any(step.stop for step in steps)
-
-    def test_it_is_called_a_dry_run(self, rig):
-        rig.player.enable(False)
-        rig.offer()
-        messages = [step.message for step in rig.run(1.0)]
-        assert messages[0] == 'dry run: nothing is sent. Call ~/enable with true to move the arm.'
-        assert messages[-1].startswith('dry run: would hold: the chunk has ended')
-        assert not any('playing' in message for message in messages)
-
-    def test_nothing_is_integrated_that_the_first_command_would_jump_to(self):
-        rig = Rig('trajectory', enabled=False)
-        for _ in range(8):
-            rig.offer()
-            rig.run(0.5)  # 4 s and 0.8 m of chunks, with an arm that stands still
-        rig.player.enable(True)
-        rig.offer()
-        first = commands(rig.run(0.1))[0]
-        assert np.abs(first.positions - HOME[:7]).max() < 0.05
-
-    def test_an_arm_that_rightly_stands_still_is_no_reason_to_hold(self, rig):
-        rig.player.enable(False)
-        rig.offer([LEFT] * 40)
-        assert {step.message[:8] for step in rig.run(2.0)} == {'dry run:'}
-        rig.offer([LEFT] * 40)
-        assert not any('would hold' in step.message for step in rig.run(1.9))
-
-    def test_what_was_offered_before_enabling_is_not_played(self, rig):
-        rig.player.enable(False)
-        rig.offer()
-        rig.player.enable(True)
         assert not commands(rig.run(0.3))
+        assert rig.says() == DRY_RUN
+        rig.run(1.5)
+        assert rig.says().startswith('dry run: would hold: the chunk has ended')
+        assert rig.player.mode is Mode.DRY_RUN
 
-    def test_disabling_stops_the_arm(self, rig):
-        rig.offer()
-        rig.run(0.2)
-        rig.player.enable(False)
-        steps = rig.run(0.5)
-        assert not commands(steps)
-        assert sum(step.stop for step in steps) == STOP_REPEATS
+    def test_it_does_not_drift_so_that_enabling_makes_no_jump(self, rig):
+        rig.enable(False)
+        for _ in range(20):
+            assert rig.offer([LEFT] * 10) is None
+            rig.run(0.2)
+        start = rig.arm.joints.copy()
+        np.testing.assert_array_equal(start, HOME)
+        rig.offer([LEFT] * 10)
+        rig.enable(True)
+        assert not commands(rig.run(0.2))  # nothing of the dry run is played
+        rig.offer([LEFT] * 10)
+        first = commands(rig.run(0.05))[0]
+        if isinstance(first, PositionCommand):
+            assert np.abs(first.positions - start).max() < 1e-3
+        if isinstance(first, TrajectoryCommand):
+            assert np.abs(first.positions[0] - start).max() < 0.02
 
-    def test_it_says_what_would_not_pass(self, rig):
-        rig.player.enable(False)
-        rig.measures = False
-        rig.offer()
-        rig.now_s += 1.0
-        assert 'dry run: would hold: the position of joint' in rig.tick().message
+    def test_each_chunk_is_shown_from_where_the_arm_is(self, rig):
+        rig.enable(False)
+        for _ in range(5):
+            rig.offer([LEFT] * 10)
+            rig.run(0.2)
+            assert len(rig.player.actions_left) in (6, 7)
 
 
 class TestHold:
-    def test_it_stays_until_it_is_released(self, rig):
+    def test_it_brakes_within_limits_and_stays_until_enabled(self, joints):
+        joints.offer([LEFT] * 30)
+        joints.run(0.5)
+        joints.hold()
+        sent = [joints.steps[-1].command, *commands(joints.run(1.0))]
+        assert len(sent) > 5  # along a path, not at once
+        places = np.array([c.positions for c in sent])
+        gains = np.diff(places, n=2, axis=0) / PERIOD**2
+        assert (np.abs(gains) <= PANDA.acceleration * 1.02).all()
+        assert not joints.halts
+        assert joints.says() == 'holding: ~/hold was called. Call ~/enable with true to go on.'
+        for _ in range(3):
+            assert joints.offer() is None
+            assert not commands(joints.run(0.3))
+        assert joints.enable() is None
+        assert not commands(joints.run(0.3))  # no chunk of the hold is played
+        joints.offer()
+        assert commands(joints.run(0.3))
+
+    def test_it_stops_every_kind_of_arm(self, rig):
+        rig.offer([LEFT] * 30)
+        rig.run(0.5)
+        rig.hold()
+        rig.run(0.6)
+        stopped = rig.tip()
+        assert not commands(rig.run(1.0))
+        np.testing.assert_allclose(rig.tip(), stopped, atol=1e-6)
+        assert not rig.player.moving
+
+    def test_the_gripper_is_told_nothing_while_it_brakes(self, rig):
+        rig.offer([LEFT] * 30)
+        rig.run(0.5)
+        rig.hold()
+        assert {step.width for step in rig.run(1.0)} == {None}
+
+    def test_a_dry_run_can_be_held(self, rig):
+        rig.enable(False)
+        rig.hold()
+        assert rig.player.mode is Mode.HELD
+
+    def test_disabling_brakes_too(self, rig):
+        rig.offer([LEFT] * 30)
+        rig.run(0.5)
+        rig.enable(False)
+        rig.run(0.6)
+        stopped = rig.tip()
+        rig.offer([LEFT] * 30)
+        rig.run(0.5)
+        np.testing.assert_allclose(rig.tip(), stopped, atol=1e-6)
+
+    def test_a_stop_of_the_node_does_not_release_it(self, rig):
+        rig.hold()
+        rig.player.stop(rig.now_s)
+        assert rig.player.mode is Mode.HELD
+
+
+class TestStop:
+    def test_it_lasts_until_false_and_then_true(self, rig):
+        rig.offer([LEFT] * 30)
+        rig.run(0.5)
+        rig.stop()
+        rig.run(1.0)
+        stopped = rig.tip()
+        refused = rig.enable(True)
+        assert refused.code == 'operator_stop'
+        assert rig.player.mode is Mode.STOPPED
         rig.offer()
-        rig.run(0.2)
-        rig.player.hold()
-        for _ in range(10):
-            assert rig.offer() is None
-            steps = rig.run(0.5)
-            assert not commands(steps)
-            assert steps[-1].message == (
-                'holding: ~/hold was called. Call ~/enable with true to go on.'
-            )
-        rig.player.enable(True)
-        assert not commands(rig.run(0.3))  # no chunk of the hold is played
+        assert not commands(rig.run(0.3))
+        assert rig.says().startswith('holding: the stop topic said true')
+        assert rig.player.view().warn
+        np.testing.assert_allclose(rig.tip(), stopped, atol=1e-6)
+        assert rig.enable(False) is None
+        assert rig.enable(True) is None
         rig.offer()
         assert commands(rig.run(0.3))
 
-    def test_it_stops_the_arm(self, rig):
-        rig.offer()
-        rig.run(0.2)
-        assert rig.player.stopping
-        rig.player.hold()
-        assert sum(step.stop for step in rig.run(1.0)) == STOP_REPEATS
-        assert not rig.player.stopping
+    def test_a_missing_heartbeat_stops_and_refuses_to_enable(self):
+        rig = Rig('twist', heartbeat_timeout_s=0.2)
+        rig.run(0.1)
+        assert rig.player.mode is Mode.STOPPED
+        assert rig.codes()[0] == 'heartbeat'
+        rig.enable(False)
+        assert rig.enable(True).code == 'heartbeat'
+        assert rig.player.mode is Mode.DRY_RUN
+        rig.player.beat(rig.steady_s)
+        assert rig.enable(True) is None
+        rig.offer([LEFT] * 30)
+        assert commands(rig.run(0.19))
+        rig.run(0.5)
+        assert rig.player.mode is Mode.STOPPED
+        assert not rig.player.moving
+        assert rig.says().startswith('holding: heartbeat silent for 0.2')
 
-    def test_a_dry_run_can_be_held(self, rig):
-        rig.player.enable(False)
-        rig.player.hold()
-        assert rig.player.mode is Mode.HELD
-
-    def test_a_stop_of_the_node_does_not_release_it(self, rig):
-        rig.player.hold()
-        rig.player.stop()
-        assert rig.player.mode is Mode.HELD
+    def test_a_dry_run_needs_no_heartbeat(self):
+        rig = Rig('twist', enabled=False, heartbeat_timeout_s=0.2)
+        rig.run(1.0)
+        assert rig.player.mode is Mode.DRY_RUN
 
 
-def test_joint_targets_begin_where_the_arm_is_after_every_hold():
-    rig = Rig('trajectory')
-    rig.offer()
-    rig.run(0.3)
-    rig.player.hold()
-    rig.joints = HOME + np.array([0.4, 0, 0, 0, 0, 0, 0, 0, 0])  # moved by hand
-    rig.run(0.2)
-    rig.player.enable(True)
-    rig.offer()
-    first = commands(rig.run(0.1))[0]
-    np.testing.assert_allclose(first.positions, rig.joints[:7], atol=0.06)
+class TestOperator:
+    def test_a_pause_brakes_and_what_is_left_is_played_after_it(self, joints):
+        start = joints.tip()
+        joints.offer([LEFT] * 20)
+        joints.run(0.4)
+        joints.player.pause(True, joints.now_s)
+        joints.run(0.6)
+        assert not joints.player.moving
+        assert joints.says() == 'holding: ~/pause was called. Call ~/pause with false to go on.'
+        assert not joints.player.view().warn
+        assert joints.player.pause(False, joints.now_s) is None
+        joints.run(2.0)
+        assert joints.tip()[1] - start[1] == pytest.approx(0.2, abs=8e-3)
+
+    def test_a_single_step_plays_one_action(self, joints):
+        joints.player.pause(True, joints.now_s)
+        assert joints.player.single_step(joints.now_s).code == 'no_step'
+        joints.offer([LEFT] * 20)
+        assert not commands(joints.run(0.3))
+        start = joints.tip()
+        assert joints.player.single_step(joints.now_s) is None
+        joints.run(1.0)
+        assert joints.tip()[1] - start[1] == pytest.approx(0.01, abs=2e-3)
+        assert joints.says().startswith('holding: ~/pause was called')
+
+    def test_a_single_step_needs_an_enabled_arm(self, joints):
+        joints.enable(False)
+        assert joints.player.single_step(joints.now_s).code == 'not_enabled'
+
+    @pytest.mark.parametrize('share', [0.25, 0.5])
+    def test_a_speed_override_slows_motion_down(self, joints, share):
+        assert joints.player.set_speed(share, joints.now_s) is None
+        joints.offer([LEFT] * 20)
+        joints.run(0.6)
+        tips = [PANDA.pose(c.positions)[1, 3] for c in commands(joints.run(0.2))]
+        assert np.diff(tips) / PERIOD == pytest.approx(0.2 * share, abs=0.015)
+        assert joints.says() == f'playing at {share:.0%} of full speed'
+        assert joints.player.view().speed == share
+
+    def test_speed_override_and_pause_outlast_a_dry_run(self, joints):
+        joints.player.set_speed(0.5, joints.now_s)
+        joints.player.pause(True, joints.now_s)
+        joints.enable(False)
+        joints.offer()
+        joints.enable(True)
+        assert joints.player.view().speed == 0.5
+        joints.offer()
+        assert not commands(joints.run(0.3))
+
+    def test_it_goes_to_the_start_pose_slowly_and_ignores_chunks_meanwhile(self, joints):
+        joints.arm.joints = HOME + 0.2
+        joints.run(0.1)
+        assert joints.player.go_to_start(joints.now_s) is None
+        assert joints.says() == 'moving: going to the start pose. Wait, or call ~/hold.'
+        sent = commands(joints.run(0.5))
+        assert joints.offer() is None
+        sent += commands(joints.run(6.0))
+        places = np.array([c.positions for c in sent])
+        speeds = np.abs(np.diff(places, axis=0)) / PERIOD
+        assert (speeds <= 0.26 * PANDA.velocity).all()
+        np.testing.assert_allclose(joints.arm.joints, PANDA.start, atol=1e-3)
+        joints.offer()
+        assert commands(joints.run(0.2))
+
+    def test_a_hold_ends_the_way_to_the_start(self, joints):
+        joints.arm.joints = HOME + 0.2
+        joints.run(0.1)
+        joints.player.go_to_start(joints.now_s)
+        joints.run(0.5)
+        joints.hold()
+        joints.run(1.0)
+        assert np.abs(joints.arm.joints - PANDA.start).max() > 0.05
+        assert not joints.player.moving
+
+    def test_the_way_to_the_start_needs_an_enabled_arm_at_rest_and_a_start(self, joints):
+        joints.offer([LEFT] * 30)
+        joints.run(0.3)
+        assert joints.player.go_to_start(joints.now_s).code == 'moving'
+        joints.enable(False)
+        assert joints.player.go_to_start(joints.now_s).code == 'not_enabled'
+        nowhere = replace(ROBOT, joints=replace(ROBOT.joints, start=()))
+        assert Rig('position', Arm(nowhere)).player.go_to_start(100.0).code == 'no_start'
+        blind = Rig('position')
+        blind.measures = False
+        blind.run(0.5)
+        assert blind.player.go_to_start(blind.now_s).code == 'joints_old'
 
 
 class TestJoints:
     def test_without_joint_states_it_holds_and_names_the_joint(self, rig):
-        rig.player.stop()
+        rig.player.stop(rig.now_s)
         rig.measures = False
         rig.offer()
-        steps = rig.run(0.2)
-        assert not commands(steps)
-        assert 'holding: joint panda_joint1 is missing' in steps[0].message
-        assert steps[0].warn
+        assert not commands(rig.run(0.2))
+        assert 'holding: joint panda_joint1 is missing' in rig.says()
+        assert rig.codes() == ['joints_missing', 'no_chunk']
 
-    def test_when_they_stop_the_chunk_is_not_resumed(self, rig):
+    def test_when_they_stop_it_brakes_and_the_chunk_is_not_resumed(self, rig):
         rig.offer([LEFT] * 40)
-        rig.run(0.2)
+        rig.run(0.3)
         rig.measures = False
-        steps = rig.run(0.5)
-        assert 'panda_joint1 is too old' in steps[-1].message
-        assert 'max_joint_age' in steps[-1].message
+        rig.run(1.5)
+        assert not rig.player.moving
+        assert 'panda_joint1 is too old' in rig.says()
         rig.measures = True
-        after = rig.run(0.3)
-        assert not commands(after)
-        assert 'the chunk has ended and no newer one came' in after[-1].message
-        assert after[-1].kind == 'holding: chunk ended'
+        assert not commands(rig.run(0.3))
+        assert 'the chunk has ended and no newer one came' in rig.says()
 
     def test_one_part_that_stops_is_enough(self, rig):
         rig.offer([LEFT] * 40)
         rig.run(0.2)
         rig.measures = False
-        for _ in range(20):
-            rig.player.put_joints(NAMES[:7], rig.joints[:7], rig.now_s)
+        for _ in range(150):
+            rig.player.put_joints(NAMES[:7], rig.arm.joints, rig.now_s)
             rig.tick()
-        steps = rig.run(0.2)
-        assert 'panda_finger_joint1 is too old' in steps[-1].message
-        assert not commands(steps)
+        assert 'panda_finger_joint1 is too old' in rig.says()
+        assert not commands(rig.run(0.2))
 
-    def test_a_reason_that_has_gone_is_not_said_any_more(self, rig):
-        rig.measures = False
-        rig.player.stop()
-        assert 'is missing' in rig.run(0.2)[-1].message
-        rig.measures = True
-        assert 'no action chunk' in rig.run(0.2)[-1].message
+    @pytest.mark.parametrize(('index', 'value'), [(0, np.nan), (3, -0.1 + np.pi * 3), (8, 100.0)])
+    def test_one_that_cannot_be_true_is_a_reason_for_a_second(self, rig, index, value):
+        positions = np.append(HOME, [0.04, 0.04])
+        positions[index] = value
+        with pytest.raises(JointError):
+            rig.player.put_joints(NAMES, positions, rig.now_s)
+        assert rig.codes()[0] == 'joints_invalid'
+        assert rig.player.refused_joints == 1
+        rig.run(0.9)
+        assert rig.codes()[0] == 'joints_invalid'
+        rig.run(0.3)
+        assert rig.codes() == ['no_chunk']
 
-    def test_a_joint_state_that_is_refused_moves_nothing(self, rig):
-        with pytest.raises(ObservationError):
-            rig.player.put_joints(NAMES, np.append(HOME[:8], np.nan), rig.now_s)
+
+class TestAnArmThatDoesSomethingElse:
+    def drive(self, rig, seconds, action=LEFT):
+        """Play chunks one after another; return how many commands left."""
+        sent = 0
+        for _ in range(round(seconds / 0.25)):
+            rig.offer([action] * 10)
+            sent += len(commands(rig.run(0.25)))
+        return sent
+
+    def test_frozen_joint_states_hold_until_the_operator_enables(self, rig):
+        rig.follows = False
+        self.drive(rig, 3.0)
+        assert rig.player.mode is Mode.HELD
+        assert rig.codes()[0] in ('command_not_applied', 'tip_lag')
+        assert not commands(rig.run(1.0))
+        rig.follows = True
+        rig.offer()
+        assert not commands(rig.run(0.3))
+        rig.enable(True)
+        rig.offer([LEFT] * 4)
+        assert commands(rig.run(0.2))
+
+    def test_so_does_an_arm_that_is_told_to_move_slowly(self, rig):
+        rig.follows = False
+        self.drive(rig, 6.0, [0, 0.02, 0, 0, 0, 0, 1])  # 8 mm/s
+        assert rig.player.mode is Mode.HELD
+        assert rig.codes()[0] == 'command_not_applied'
+
+    def test_a_blocked_arm_that_trembles_is_not_wound_up(self, joints):
+        joints.follows = False
+        joints.trembles = 0.0015
+        sent = []
+        for _ in range(12):
+            joints.offer()
+            sent += commands(joints.run(0.25))
+        far = max(np.abs(c.positions - HOME).max() for c in sent)
+        assert far <= LIMITS.joint_lag + 0.01
+        assert joints.player.mode is Mode.HELD
+
+    def test_an_arm_moved_by_another_is_noticed(self, rig):
+        rig.offer([LEFT] * 40)
+        rig.run(0.2)
+        rig.follows = False
+        for _ in range(30):
+            rig.arm.joints[0] += 4.0 * PERIOD
+            rig.tick()
+        assert set(rig.codes()) & {'measured_speed', 'tip_lag', 'joint_lag', 'measured_workspace'}
+        rig.run(1.0)
+        assert not rig.player.moving
+
+    def test_the_following_error_is_measured(self, joints):
+        joints.offer([LEFT] * 20)
+        joints.run(0.5)
+        assert joints.player.view().following_error_m < 5e-3
+        joints.follows = False
+        joints.run(0.1)
+        assert joints.player.view().following_error_m > 5e-3
+        joints.run(3.0)
+        assert np.isnan(joints.player.view().following_error_m)
 
 
-def test_frozen_joint_states_under_motion_hold_until_enabled(rig):
-    rig.follows = False
-    sent, messages = 0, set()
-    for _ in range(8):
-        rig.offer([[0, 0.1, 0, 0, 0, 0, 1]] * 20)  # 0.04 m/s: 2 mm a period
-        steps = rig.run(1.0)
-        sent += len(commands(steps))
-        messages |= {step.message for step in steps}
-    assert any('joints stand still though' in message for message in messages)
-    assert sent < 40  # of 160
-    rig.player.enable(True)
-    rig.offer([LEFT] * 4)
+class TestClocks:
+    def test_one_that_stands_still_stops_at_once_and_is_named(self, rig):
+        rig.offer([LEFT] * 40)
+        rig.run(0.2)
+        rig.clock_goes = False
+        rig.run(2.0)
+        assert rig.halts == 1
+        assert rig.says().startswith('holding: ROS time stands still')
+        rig.clock_goes = True
+        assert not commands(rig.run(0.3))
+        rig.offer()
+        assert commands(rig.run(0.3))
+
+    def test_one_that_goes_in_steps_or_slowly_is_no_reason(self, joints):
+        joints.offer([LEFT] * 20)
+        start = joints.tip()
+        for _ in range(200):
+            joints.clock_goes = False
+            joints.run(0.03)
+            joints.clock_goes = True
+            joints.tick()
+        assert joints.tip()[1] - start[1] == pytest.approx(0.2, abs=5e-3)
+
+    def test_one_that_is_set_back_stops(self, rig):
+        rig.offer([LEFT] * 40)
+        rig.run(0.2)
+        rig.now_s = 20.0
+        rig.run(1.0)
+        assert not rig.player.moving
+
+
+def test_an_absent_controller_stops_at_once_and_chunks_wait(rig):
+    rig.offer([LEFT] * 40)
+    rig.run(0.2)
+    rig.player.controller(Reason('servo_halted', 'Servo halted', 'Free it.'))
+    assert rig.tick().halt
+    assert rig.codes()[0] == 'servo_halted'
+    rig.offer()
+    assert not commands(rig.run(0.2))
+    rig.player.controller(None)
+    rig.offer()
     assert commands(rig.run(0.2))
 
 
-def test_a_blocked_arm_is_not_wound_up():
-    rig = Rig('trajectory')
-    rig.follows = False
-    sent = []
-    for _ in range(8):
-        rig.offer()
-        rig.joints[0] = 0.003 - rig.joints[0]  # it trembles, so that it is not taken for frozen
-        sent += commands(rig.run(0.5))
-    lag = max(np.abs(c.positions - HOME[:7]).max() for c in sent)
-    assert lag <= ROBOT.limits.joint_lag + 0.01
-
-
-def test_a_clock_that_stands_still_holds_stops_and_is_named(rig):
-    rig.offer([LEFT] * 40)
-    rig.run(0.2)
-    rig.clock_goes = False
-    steps = rig.run(2.0)
-    assert len(commands(steps)) <= 1
-    assert steps[-1].message.startswith('holding: ROS time stands still')
-    assert sum(step.stop for step in steps) == STOP_REPEATS
-    rig.clock_goes = True
-    assert not commands(rig.run(0.3))
+def test_a_controller_that_is_absent_is_no_matter_in_a_dry_run(rig):
+    rig.player.controller(Reason('servo_absent', 'Servo does not answer', 'Start it.'))
+    assert rig.codes()[0] == 'servo_absent'
+    rig.enable(False)
+    rig.player.controller(Reason('servo_absent', 'Servo does not answer', 'Start it.'))
+    assert rig.codes() == ['no_chunk']
     rig.offer()
-    assert commands(rig.run(0.3))
+    rig.run(0.1)
+    assert rig.says() == DRY_RUN
 
 
-def test_a_clock_that_is_set_back_holds(rig):
-    rig.offer([LEFT] * 40)
-    rig.run(0.2)
-    rig.now_s = 20.0
+def test_a_gripper_that_is_absent_is_a_reason_and_does_not_stop_the_arm(rig):
+    rig.player.gripper(Reason('gripper_absent', 'nobody answers', 'Start it.'))
+    rig.offer()
+    assert commands(rig.run(0.2))
+    assert rig.codes() == ['gripper_absent']
+
+
+def test_a_trajectory_that_must_end_at_once_ends_with_a_planned_stop():
+    rig = Rig('trajectory')
+    rig.offer([LEFT] * 30)
+    rig.run(0.4)
+    rig.player.controller(Reason('servo_halted', 'halted', 'Free it.'))
+    step = rig.tick()
+    assert step.halt
+    assert step.brake.times_s[-1] < 0.6
+    assert not step.brake.velocities[-1].any()
+
+
+def test_a_stop_of_the_node_plans_the_end_of_a_trajectory():
+    rig = Rig('trajectory')
+    assert rig.player.stop(rig.now_s) is None
+    rig.measure()
+    rig.offer([LEFT] * 30)
+    rig.run(0.5)
+    brake = rig.player.stop(rig.now_s)
+    assert isinstance(brake, TrajectoryCommand)
+    assert not brake.velocities[-1].any()
     assert not commands(rig.run(0.2))
 
 
-class TestChunks:
-    @pytest.mark.parametrize(
-        ('changes', 'words'),
-        [
-            ({'dt': 0.01}, 'Set control_rate of action_player to 100'),
-            ({'actions': np.zeros((400, 7), np.float32)}, 'limits.chunk_duration'),
-            ({'scale': SCALE * 2}, 'limits.linear_speed'),
-            ({'names': ('q1',) * 7}, 'q1[m]'),
-            ({'actions': np.full((4, 7), 2, np.float32)}, 'dx 2.000'),
-            ({'latency_s': 7.0}, 'inference took 7.000 s'),
-        ],
-    )
-    def test_a_chunk_that_must_not_be_played_is_refused(self, rig, changes, words):
-        reason = rig.offer(**({'actions': [[1, 1, 1, 0, 0, 0, 1]] * 4} | changes))
-        assert reason.text.startswith('chunk refused: ')
-        assert words in reason.text
-        steps = rig.run(0.3)
-        assert not commands(steps)
-        assert words in steps[-1].message  # it stays on the status
-
-    def test_the_chunk_before_is_played_on(self, rig):
-        rig.offer([LEFT] * 10)
-        rig.run(0.2)
-        assert rig.offer([LEFT] * 10, dt=1.0) is not None
-        assert len(commands(rig.run(0.5))) == 6
-
-    def test_a_chunk_is_not_played_beyond_its_end_by_a_slow_loop(self):
-        rig = Rig()
-        rig.offer()
-        rig.tick_s = 0.2
-        assert len(commands(rig.run(2.0))) <= 4  # 0.5 s and the overrun
-
-    def test_a_chunk_that_is_too_fast_is_played_slower_where_the_robot_allows(self):
-        panda = load_robot('panda_servo')
-        rig = Rig('twist', arm=Arm(panda))
-        rig.offer([[0.7, 0.7, 0.7, 0, 0, 0, 1]] * 10)
-        steps = rig.run(2.0)
-        sent = commands(steps)
-        assert len(sent) == 20
-        assert all(np.linalg.norm(c.linear) <= panda.limits.linear_speed for c in sent)
-        travelled = sum(c.linear for c in sent) * DT
-        np.testing.assert_allclose(travelled, 10 * 0.014, rtol=1e-5)
-        assert 'playing 2 times slower' in steps[0].message
-        assert {c.width for c in sent} == {0.0}
+def test_news_have_another_version(rig):
+    before = rig.player.version
+    rig.run(0.3)
+    assert rig.player.version == before
+    rig.offer()
+    rig.tick()
+    playing = rig.player.version
+    assert playing > before
+    rig.run(0.2)
+    assert rig.player.version == playing
+    rig.hold()
+    assert rig.player.version > playing
 
 
-@pytest.mark.parametrize('rate', [10.0, 20.0, 100.0])
-def test_the_speed_is_that_of_the_action_at_every_rate(rate):
-    period = 1 / rate
-    rig = Rig('trajectory', period_s=period)
-    scale = SCALE * np.float32(period / DT)
-    rig.offer([LEFT] * 10, dt=period, scale=scale)
-    sent = commands(rig.run(10 * period))
-    assert len(sent) == 10
-    tips = [ARM.pose(c.positions)[1, 3] for c in sent]
-    np.testing.assert_allclose(np.diff(tips) / period, 0.2, atol=0.01)
-
-
-def test_motion_ends_at_the_wall_and_the_status_says_so():
-    rig = Rig('trajectory')
-    for _ in range(4):
-        rig.offer([[0, 0, 1, 0, 0, 0, 0]] * 10)
-        steps = rig.run(0.5)
-    assert 'kept inside the workspace' in steps[5].message
-    assert steps[5].warn
-    top = ROBOT.limits.workspace_maximum[2]
-    assert ARM.pose(rig.joints[:7])[2, 3] == pytest.approx(top, abs=2e-3)
-
-
-chunks = st.tuples(
-    arrays(np.float32, (10, 7), elements=st.sampled_from([-1.0, -0.3, 0.0, 1.0])),
-    st.integers(1, 12),
-    st.floats(0.0, 0.04),
+stream = st.lists(
+    st.tuples(
+        arrays(np.float32, (10, 7), elements=st.sampled_from([-1.0, -0.3, 0.0, 1.0])),
+        st.integers(1, 40),
+        st.floats(0.0, 0.03),
+        st.sampled_from(['', '', '', 'hold', 'block', 'pause']),
+    ),
+    max_size=5,
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(chunks, max_size=6), st.sampled_from([True, False]))
-def test_whatever_chunks_come_no_command_passes_a_limit(stream, follows):
-    rig, limits = Rig('trajectory'), ROBOT.limits
-    rig.follows = follows
-    low, high = np.array(limits.workspace_minimum), np.array(limits.workspace_maximum)
-    for actions, ticks, late in stream:
+@settings(max_examples=15, deadline=None)
+@given(stream, st.sampled_from(['twist', 'position']))
+def test_whatever_comes_no_command_passes_a_limit(chunks, output):
+    rig = Rig(output)
+    last = None
+    for actions, ticks, late, event in chunks:
         rig.offer(actions)
+        rig.follows = event != 'block'
         for _ in range(ticks):
             rig.now_s += late
             rig.steady_s += late
-            rig.measure()
-            measured = rig.joints[:7].copy()
             step = rig.tick()
-            if step is None or step.command is None:
-                continue
-            positions = step.command.positions
-            tip = ARM.pose(positions)[:3, 3]
-            assert ((tip >= low - 1e-4) & (tip <= high + 1e-4)).all()
-            assert (positions >= ARM.minimum - 1e-4).all()
-            assert (positions <= ARM.maximum + 1e-4).all()
-            assert np.abs(positions - measured).max() <= limits.joint_lag + 1e-4
-            if follows:
-                step_m = np.linalg.norm(tip - ARM.pose(measured)[:3, 3])
-                assert step_m <= limits.linear_speed * DT * 1.001
-                assert (np.abs(positions - measured) <= 1.001 * DT * 2.61).all()
+            command = step.command
+            if isinstance(command, TwistCommand):
+                assert np.linalg.norm(command.linear) <= LIMITS.linear_speed * 1.0001
+                assert np.linalg.norm(command.angular) <= LIMITS.angular_speed * 1.0001
+            if isinstance(command, PositionCommand):
+                tip = PANDA.pose(command.positions)[:3, 3]
+                assert ((tip >= LOW - 1e-4) & (tip <= HIGH + 1e-4)).all()
+                assert (command.positions >= PANDA.minimum - 1e-4).all()
+                assert (command.positions <= PANDA.maximum + 1e-4).all()
+                assert np.abs(command.positions - rig.arm.joints).max() <= LIMITS.joint_lag + 0.1
+                if last is not None:
+                    moved = np.abs(command.positions - last)
+                    assert (moved <= PANDA.velocity * (PERIOD + late) * 1.001).all()
+            last = command.positions if isinstance(command, PositionCommand) else None
+        if event == 'hold':
+            rig.hold()
+            rig.run(0.1)
+            rig.enable()
+        if event == 'pause':
+            rig.player.pause(True, rig.now_s)
+            rig.run(0.1)
+            rig.player.pause(False, rig.now_s)
+        last = None

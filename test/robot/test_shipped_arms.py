@@ -59,8 +59,11 @@ def test_a_ur5e_upright_has_its_flange_on_top():
 def test_a_franka_arm_in_its_ready_pose_points_straight_down(name):
     arm = Arm(load_robot(name))
     pose = arm.pose(arm.start)
-    # the flange is 0.307 m ahead and 0.590 m up, as franka_ros states for this pose
-    np.testing.assert_allclose(pose[:3, 3], [0.30689, 0.0, 0.59028 - 0.1034], atol=1e-4)
+    # by hand: the upper arm leans back by 45 degrees, the forearm is level, the hand hangs down
+    slant = np.sqrt(0.5)
+    x = (0.0825 - 0.316) * slant + 0.384 + 0.088
+    z = 0.333 + (0.0825 + 0.316) * slant + 0.0825 - 0.107 - 0.1034
+    np.testing.assert_allclose(pose[:3, 3], [x, 0.0, z], atol=1e-9)
     np.testing.assert_allclose(rotation_vector(pose[:3, :3] @ np.diag([1, -1, -1])), 0, atol=1e-9)
 
 

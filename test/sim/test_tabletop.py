@@ -436,3 +436,50 @@ def test_the_expert_serves_a_goal_given_midway(blind):
         *_, truncated, info = blind.step(expert_action(blind))
     assert info['success']
     assert info['moved'] == other
+
+
+def test_setpoints_at_a_high_rate_are_followed_from_one_to_the_next(blind, monkeypatch):
+    blind.reset(seed=8000)
+    start = blind.data.ctrl[:7].copy()
+    applied = []
+    step = tabletop.mujoco.mj_step
+
+    def watched(model, data):
+        applied.append(data.ctrl[:7] - start)
+        step(model, data)
+
+    monkeypatch.setattr(tabletop.mujoco, 'mj_step', watched)
+    ways = np.array([0.01, 0.02, 0.0, -0.01])
+    blind.advance(start + ways[:, None] * np.ones(7))
+    found = np.array(applied)[:, 0]
+    assert len(found) == 20
+    np.testing.assert_allclose(found[4::5], ways, atol=1e-12)
+    np.testing.assert_allclose(found[:5], 0.01 * np.arange(1, 6) / 5, atol=1e-12)
+
+
+def test_setpoints_are_clipped_and_the_last_one_stays(blind):
+    blind.reset(seed=8000)
+    low, high = blind.model.actuator_ctrlrange[:7].T
+    start = blind.data.ctrl[:7].copy()
+    blind.advance(np.full((10, 7), 99.0))
+    np.testing.assert_array_equal(blind.data.ctrl[:7], high)
+    blind.reset(seed=8000)
+    blind.advance(np.stack([start + 0.001, start + 0.002]))
+    blind.advance()
+    np.testing.assert_allclose(blind.data.ctrl[:7], start + 0.002)
+
+
+def test_without_setpoints_a_command_is_gone_to_in_half_of_the_period(blind, monkeypatch):
+    blind.reset(seed=8000)
+    start = blind.data.ctrl[:7].copy()
+    applied = []
+    step = tabletop.mujoco.mj_step
+    monkeypatch.setattr(
+        tabletop.mujoco,
+        'mj_step',
+        lambda model, data: (applied.append(data.ctrl[0] - start[0]), step(model, data)),
+    )
+    blind.command_joints(start + 0.02)
+    blind.advance()
+    np.testing.assert_allclose(applied[4], 0.01, atol=1e-12)
+    np.testing.assert_allclose(applied[9:], 0.02, atol=1e-12)

@@ -51,3 +51,16 @@ def use_threads(count: int) -> None:
         )
     if count:
         torch.set_num_threads(count)
+
+
+def arithmetic(model: torch.nn.Module) -> str:
+    """Return what decides how results are rounded: precision, processor and version of PyTorch.
+
+    Where two of these are equal, the same prompt is answered with the same tokens.
+    """
+    weight = next(p for p in model.parameters() if p.is_floating_point())
+    if weight.device.type == 'cuda':
+        processor = torch.cuda.get_device_name(weight.device)
+    else:
+        processor = f'{weight.device.type} {torch.backends.cpu.get_cpu_capability()}'
+    return f'{str(weight.dtype).removeprefix("torch.")}, {processor}, PyTorch {torch.__version__}'

@@ -11,6 +11,7 @@ import sys
 from worldvla_ros.cli.bench import add_bench
 from worldvla_ros.cli.checkpoints import add_checkpoints
 from worldvla_ros.cli.evaluate import add_eval
+from worldvla_ros.cli.operate import add_operate
 from worldvla_ros.cli.parts import (
     TASKS,
     accept_any_terminal,
@@ -55,26 +56,29 @@ def parser() -> argparse.ArgumentParser:
     add_eval(verbs)
     add_bench(verbs)
     _add_imagine(verbs)
+    add_operate(verbs)
     add_checkpoints(verbs)
     add_robots(verbs)
     return top
 
 
 def _add_up(verbs: argparse._SubParsersAction) -> None:
-    from worldvla_ros.graph import ARGUMENTS
+    from worldvla_ros.graph import ARGUMENTS, BOOLEAN
 
     up = add_verb(
         verbs, 'up', _up, 'Start the graph and keep it running until Ctrl-C.',
         'worldvla up --instruction "pick up the red cube"',
     )  # fmt: skip
     for name, argument in ARGUMENTS.items():
-        up.add_argument(
+        flag = up.add_argument(
             f'--{name.replace("_", "-")}',
             default=argument.default,
             choices=argument.choices or None,
             help=argument.description,
             dest=name,
         )
+        if set(BOOLEAN) <= set(argument.choices):  # --dry-run is --dry-run true
+            flag.nargs, flag.const = '?', 'true'
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ Starts the nodes of `worldvla_ros.graph` as processes, has them spoken to, and m
 pictures of what they published.
 """
 
-import os
 from pathlib import Path
 import shutil
 import sys
@@ -18,6 +17,7 @@ from worldvla_ros.demo.report import write_report
 from worldvla_ros.graph import NodeSpec, describe
 from worldvla_ros.nodes.demo_client import DemoClient, GraphError
 from worldvla_ros.nodes.demo_sample import Sample
+from worldvla_ros.processes.discovery import stay_on_this_machine
 from worldvla_ros.processes.supervisor import Processes
 
 SCENES = (
@@ -49,7 +49,7 @@ def run_demo(out: Path, seed: int | None = None, checkpoint: str = '') -> int:
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(bag, ignore_errors=True)
     # no graph on another machine may hear the demonstration, nor be held and enabled by it
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    stay_on_this_machine()
     nodes = describe({'checkpoint': checkpoint, 'record': str(bag)})
     _say('Starting the graph: ' + ', '.join(n.executable for n in nodes))
     try:

@@ -1,44 +1,78 @@
-"""The action player: chunks in, one command per control period out, and a hold whenever in doubt.
+"""The action player: chunks in, commands at the control rate out, and a hold whenever in doubt.
 
-`output` chooses the command: `twist` (geometry_msgs/TwistStamped, as MoveIt Servo takes it: m/s
-and rad/s in the base frame) or `trajectory` (trajectory_msgs/JointTrajectory, as ros2_control's
-joint_trajectory_controller takes it). What is sent is decided in `robot.player`; this node
-converts and publishes. Everything runs in the executor's thread. Must not know models.
+What is sent is decided in `robot.player`, and how a controller wants it in `bridges`; this node
+converts, publishes and lets the operator in. Messages and services are answered in the executor's
+thread, commands leave from a loop of steady period in a thread of its own; one lock holds both
+apart. Must not know models.
 """
 
-from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
+import math
+import threading
 import time
+from typing import Any, TypeVar
 
-from geometry_msgs.msg import Point, TwistStamped
+from builtin_interfaces.msg import Time
 import numpy as np
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
-from std_msgs.msg import ColorRGBA, Float64MultiArray
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import MarkerArray
 
-from worldvla_ros.errors import ConfigError, ObservationError, WorldVLAError
-from worldvla_ros.msg import ActionChunk
+from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.msg import ActionChunk, PlayerState
+from worldvla_ros.nodes.bridges import Bridge, Gripper, Problem, make_bridge, make_gripper
+from worldvla_ros.nodes.control_loop import ControlLoop
 from worldvla_ros.nodes.convert import message_to_chunk
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
+from worldvla_ros.nodes.player_diagnostics import PlayerDiagnostics
+from worldvla_ros.nodes.player_report import path_marker, planned_points, state_message
 from worldvla_ros.nodes.runtime import (
     JOINTS_QOS,
+    LATCHED_QOS,
     RELIABLE_QOS,
+    SENSOR_QOS,
     ManagedNode,
     declare,
     seconds,
 )
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.robot.commands import JointCommand, TwistCommand
+from worldvla_ros.robot.commander import KINDS
 from worldvla_ros.robot.description import RobotConfig, load_robot
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.player import OUTPUTS, STOP_REPEATS, Player
+from worldvla_ros.robot.line import BLENDINGS
+from worldvla_ros.robot.output import Step
+from worldvla_ros.robot.player import Player
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
+from worldvla_ros.robot.state import JointError
+from worldvla_ros.srv import SetSpeedOverride
 
-TICKS_PER_PERIOD = 2
-"""ROS time may pass at another rate than the steady clock that ticks; see `robot.safety.Pace`."""
-STANDING = TwistCommand(np.zeros(3), np.zeros(3), 0.0)
+CHANGE_PERIOD_S = 0.05
+STATE_PERIOD_S = 0.5
+"""~/state is published on a change, this far apart at least, and this often at most apart."""
+PATH_PERIOD_S = 0.1
+SLOWEST = 0.01
+ENABLED = 'send commands; false: dry run, see ~/enable'
+
+Answer = TypeVar('Answer', bound=Any)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the parameters say."""
+
+    robot: RobotConfig
+    urdf: str
+    output: str
+    period_s: float
+    max_joint_age_s: float
+    enabled: bool
+    blending: str
+    follow_timeout_s: float
+    heartbeat_timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -46,18 +80,24 @@ class Configured:
     """What exists from configuring to cleaning up."""
 
     arm: Arm
-    robot: RobotConfig
     output: str
-    period_s: float
     player: Player
-    twists: Publisher
-    trajectories: Publisher
-    grippers: Publisher
+    bridge: Bridge
+    gripper: Gripper
+    loop: ControlLoop
+    states: Publisher
     paths: Publisher
+    chunk_rate: Rate
+    joint_rate: Rate
+
+    @property
+    def robot(self) -> RobotConfig:
+        """The description."""
+        return self.arm.robot
 
 
 class ActionPlayerNode(ManagedNode):
-    """Not active: sends nothing. Active and enabled: one command per period, or a hold.
+    """Not active: sends nothing. Active and enabled: commands at the control rate, or a hold.
 
     In a dry run chunks are judged and the path is shown, but no command leaves.
     """
@@ -66,6 +106,9 @@ class ActionPlayerNode(ManagedNode):
         """Create the node."""
         super().__init__('action_player')
         self._built: Configured | None = None
+        self._lock = threading.RLock()
+        self._version = -1
+        self._reported_s = self._shown_s = -math.inf
 
     def configure(self) -> None:
         """Read parameters and create interfaces.
@@ -73,36 +116,72 @@ class ActionPlayerNode(ManagedNode):
         Raises:
             WorldVLAError: The robot description cannot be used or a parameter is wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        arm = Arm(robot)
-        output = declare(self, 'output', 'twist', f'command to send: {" or ".join(OUTPUTS)}')
-        if output not in OUTPUTS:
-            raise ConfigError('parameter output', expected=' or '.join(OUTPUTS), got=repr(output))
-        rate = declare(
-            self, 'control_rate', 20.0, 'commands per second [Hz]: 1 / dt of chunks', 1.0, 200.0
+        given = self.read_parameters()
+        robot = given.robot
+        arm = Arm(robot, given.urdf or None)
+        output = given.output or robot.controller.kind
+        player = Player(
+            arm,
+            output=output,
+            period_s=given.period_s,
+            max_joint_age_s=given.max_joint_age_s,
+            enabled=given.enabled,
+            blending=given.blending,
+            follow_timeout_s=given.follow_timeout_s,
+            heartbeat_timeout_s=given.heartbeat_timeout_s,
         )
+        self._built = self._create_interfaces(arm, output, given.period_s, player)
+        self.status.ok('configured', mode=player.mode.value, robot=robot.name, output=output)
+
+    def read_parameters(self) -> Settings:
+        """Declare and read all parameters.
+
+        Raises:
+            WorldVLAError: The robot description cannot be used or a parameter is wrong.
+        """
+        robot_name = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
+        # false until a robot says otherwise, so that it is declared where there is no such robot
+        declare(self, 'enabled', False, ENABLED)
+        rate = declare(self, 'control_rate', 100.0, 'commands per second [Hz]', 1.0, 500.0)
+        urdf = declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`')
+        output = declare(self, 'output', '', f"{', '.join(KINDS)}; empty: the description's")
         age = declare(
             self, 'max_joint_age', 0.3, 'oldest joint state that is acted on [s]', 0.01, 10.0
         )
-        enabled = declare(
-            self, 'enabled', not robot.dry_run, 'send commands; false is a dry run, see ~/enable'
+        blending = declare(self, 'blending', 'latest', f'of chunks: {", ".join(BLENDINGS)}')
+        follow = declare(
+            self, 'follow_timeout', 0.5, 'until a command shows in the joints [s]', 0.05, 10.0
         )
-        player = Player(
-            arm, output=output, period_s=1 / rate, max_joint_age_s=age, enabled=enabled
+        heartbeat = declare(
+            self, 'heartbeat_timeout', 0.0, 'longest silence of heartbeat [s]; 0: off', 0.0, 60.0
         )
-        self._built = self._create_interfaces(arm, output, 1 / rate, player)
-        self._report_mode('configured')
+        robot = load_robot(robot_name)
+        enabled = declare(self, 'enabled', not robot.dry_run, ENABLED)
+        return Settings(robot, urdf, output, 1 / rate, age, enabled, blending, follow, heartbeat)
+
+    def activate(self) -> None:
+        """Begin to send, or to rehearse."""
+        configured = self._configured
+        if configured.player.mode is Mode.ENABLED:
+            configured.bridge.enable()
+        self._version = -1
+        configured.loop.start()
 
     def deactivate(self) -> None:
         """Stop the robot and forget the chunk."""
-        if self._built is not None:
-            self._stop_now()
-            self._built.player.stop()
+        if self._built is None:
+            return
+        self._built.loop.stop()
+        with self._lock:
+            now = self.get_clock().now()
+            brake = self._built.player.stop(now.nanoseconds * 1e-9)
+            self._built.bridge.halt(now.to_msg(), brake)
+            self._built.gripper.release()
 
     def clean_up(self) -> None:
         """Remove all interfaces."""
-        self._built = None
         super().clean_up()
+        self._built = None
 
     @property
     def _configured(self) -> Configured:
@@ -113,130 +192,190 @@ class ActionPlayerNode(ManagedNode):
     def _create_interfaces(
         self, arm: Arm, output: str, period_s: float, player: Player
     ) -> Configured:
+        self._listen()
+        self._serve()
+        configured = Configured(
+            arm=arm,
+            output=output,
+            player=player,
+            bridge=make_bridge(self, arm.robot, output),
+            gripper=make_gripper(self, arm.robot),
+            loop=ControlLoop(period_s, self._tick, self._on_loop_failed),
+            states=self.publisher(PlayerState, '~/state', LATCHED_QOS),
+            paths=self.publisher(MarkerArray, 'planned_path', RELIABLE_QOS),
+            chunk_rate=Rate(),
+            joint_rate=Rate(),
+        )
+        diagnostics = Diagnostics(self, arm.robot.name)
+        PlayerDiagnostics(
+            player, configured.loop, configured.chunk_rate, configured.joint_rate, self._lock
+        ).add_to(diagnostics, 1 / period_s)
+        return configured
+
+    def _listen(self) -> None:
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
+        # any publisher may stop the arm: reliable or not, latched or not
+        self.subscribe_latched(Bool, 'stop', self._on_stop)
+        self.subscribe(Bool, 'stop', self._on_stop, SENSOR_QOS)
+        self.subscribe(Empty, 'heartbeat', self._on_heartbeat, SENSOR_QOS)
+
+    def _serve(self) -> None:
         self.serve(SetBool, '~/enable', self._on_enable)
         self.serve(Trigger, '~/hold', self._on_hold)
-        self.every(period_s / TICKS_PER_PERIOD, self._tick)
-        return Configured(
-            arm=arm,
-            robot=arm.robot,
-            output=output,
-            period_s=period_s,
-            player=player,
-            twists=self.publisher(TwistStamped, 'delta_twist_cmds', RELIABLE_QOS),
-            trajectories=self.publisher(JointTrajectory, 'joint_trajectory', RELIABLE_QOS),
-            grippers=self.publisher(Float64MultiArray, 'gripper_command', RELIABLE_QOS),
-            paths=self.publisher(MarkerArray, 'planned_path', RELIABLE_QOS),
+        self.serve(SetBool, '~/pause', self._on_pause)
+        self.serve(SetSpeedOverride, '~/set_speed', self._on_set_speed)
+        self._serve_trigger('~/step', lambda now_s: self._configured.player.single_step(now_s))
+        self._serve_trigger(
+            '~/go_to_start', lambda now_s: self._configured.player.go_to_start(now_s)
         )
 
-    # ---- what comes in
+    def _serve_trigger(self, name: str, act: Callable[[float], Reason | None]) -> None:
+        def on_trigger(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            with self._lock:
+                return _answer(response, act(self._now_s()), 'started')
+
+        self.serve(Trigger, name, on_trigger)
+
+    # ---- what comes in, in the executor's thread
 
     def _on_chunk(self, message: ActionChunk) -> None:
         if not self.active:
             return
-        player = self._configured.player
-        try:
-            problem = player.offer(message_to_chunk(message), self._now_s())
-        except WorldVLAError as error:
-            problem = player.refuse(str(error), error.problem)
-        if problem is None:
-            self._publish_path()
-        else:
-            self._report(problem.text, problem.kind, warn=True)
+        now_s = self._now_s()
+        configured = self._configured
+        configured.chunk_rate.tick(now_s - seconds(message.header.stamp))
+        with self._lock:
+            try:
+                chunk = message_to_chunk(message)
+            except WorldVLAError as error:
+                remedy = error.remedy or 'Check the publisher of the chunk.'
+                text = str(error).removesuffix(f'. {remedy}')
+                refused: Reason | None = configured.player.refuse(
+                    Reason('chunk_size', text, remedy, stamp_s=now_s)
+                )
+            else:
+                refused = configured.player.offer(chunk, now_s, frame=message.header.frame_id)
+        if refused is not None:
+            self._say(str(refused), refused.code, warn=True)
 
     def _on_joints(self, message: JointState) -> None:
+        configured, stamp_s = self._configured, seconds(message.header.stamp)
+        configured.joint_rate.tick(self._now_s() - stamp_s)
         try:
-            names, positions = list(message.name), np.asarray(message.position)
-            self._configured.player.put_joints(names, positions, seconds(message.header.stamp))
-        except ObservationError as error:
-            self._report(f'joint state refused: {error}', error.problem, warn=True)
+            with self._lock:
+                configured.player.put_joints(message.name, np.asarray(message.position), stamp_s)
+        except JointError as error:
+            self._say(f'joint state refused: {error}', error.problem, warn=True)
+
+    def _on_stop(self, message: Bool) -> None:
+        if message.data:
+            with self._lock:
+                self._configured.player.halt(self._now_s())
+
+    def _on_heartbeat(self, message: Empty) -> None:
+        self._configured.player.beat(time.monotonic())
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._stop_now()
-        self._configured.player.enable(request.data)
-        response.success = True
-        response.message = 'sending commands' if request.data else 'dry run: nothing is sent'
-        self._report_mode(response.message)
-        return response
+        configured = self._configured
+        with self._lock:
+            refused = configured.player.enable(request.data, self._now_s(), time.monotonic())
+            if request.data and refused is None:
+                configured.bridge.enable()
+        done = 'sending commands' if request.data else 'dry run: nothing is sent'
+        return _answer(response, refused, done)
 
     def _on_hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._stop_now()
-        self._configured.player.hold()
-        response.success = True
-        response.message = 'holding until ~/enable is called with true'
-        self._report_mode(response.message)
-        return response
+        with self._lock:
+            self._configured.player.hold(self._now_s())
+        return _answer(response, None, 'holding until ~/enable is called with true')
 
-    # ---- what goes out
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        with self._lock:
+            refused = self._configured.player.pause(request.data, self._now_s())
+        return _answer(response, refused, 'paused' if request.data else 'going on')
+
+    def _on_set_speed(
+        self, request: SetSpeedOverride.Request, response: SetSpeedOverride.Response
+    ) -> SetSpeedOverride.Response:
+        if not SLOWEST <= request.share <= 1:
+            response.message = f'share {request.share:g}: expected {SLOWEST} to 1'
+            return response
+        with self._lock:
+            refused = self._configured.player.set_speed(request.share, self._now_s())
+        return _answer(response, refused, f'playing at {request.share:.0%} of full speed')
+
+    # ---- what goes out, in the loop's thread
 
     def _tick(self) -> None:
-        """Send the command that is due, or hold."""
-        if not self.active:
-            return
-        step = self._configured.player.step(self._now_s(), time.monotonic())
-        if step is None:
-            return
+        """Send what is due now, and say what has changed."""
+        with self._lock:
+            if not self.active:
+                return
+            configured, steady_s = self._configured, time.monotonic()
+            now = self.get_clock().now()
+            player = configured.player
+            enabled = player.mode is Mode.ENABLED
+            player.controller(_reason(configured.bridge.problem()) if enabled else None)
+            player.gripper(_reason(configured.gripper.problem()))
+            step = player.step(now.nanoseconds * 1e-9, steady_s)
+            self._send(step, now.to_msg(), now.nanoseconds * 1e-9)
+            self._report(steady_s)
+            if steady_s - self._shown_s >= PATH_PERIOD_S:
+                self._shown_s = steady_s
+                self._show_path()
+
+    def _send(self, step: Step, stamp: Time, now_s: float) -> None:
+        configured = self._configured
+        if step.width is not None:
+            configured.gripper.send(step.width, now_s)
         if step.command is not None:
-            self._send(step.command)
-            self._publish_path()
-        elif step.stop:
-            self._send_stop()
-        self._report(step.message, step.kind, warn=step.warn)
+            configured.bridge.send(step.command, stamp)
+        elif step.halt:
+            configured.bridge.halt(stamp, step.brake)
+            configured.gripper.release()
+        elif not configured.player.moving:
+            configured.bridge.rest(stamp)
 
-    def _send(self, command: TwistCommand | JointCommand) -> None:
-        configured, stamp = self._configured, self.get_clock().now().to_msg()
+    def _on_loop_failed(self, error: Exception) -> None:
+        self.fail(f'control loop: {type(error).__name__}: {error}')
+
+    def _report(self, steady_s: float) -> None:
+        """Publish what the player does, on changes and from time to time."""
+        configured, since_s = self._configured, steady_s - self._reported_s
+        changed = configured.player.version != self._version
+        if since_s < (CHANGE_PERIOD_S if changed else STATE_PERIOD_S):
+            return
+        self._reported_s, self._version = steady_s, configured.player.version
+        view = configured.player.view()
+        stamp = self.get_clock().now().to_msg()
         frame = configured.robot.base_frame
-        if isinstance(command, TwistCommand):
-            configured.twists.publish(twist_message(command, stamp, frame))
-        else:
-            names = configured.robot.joints.names
-            configured.trajectories.publish(
-                trajectory_message(command, names, configured.period_s, frame)
-            )
-        configured.grippers.publish(Float64MultiArray(data=array('d', [command.width])))
+        configured.states.publish(state_message(view, configured.output, frame, stamp))
+        self._say(view.message, view.kind, warn=view.warn)
 
-    def _send_stop(self) -> None:
-        """Send a zero twist; a trajectory ends at its last point by itself.
-
-        The gripper keeps what it has.
-        """
-        if self._configured.output == 'twist':
-            stamp = self.get_clock().now().to_msg()
-            message = twist_message(STANDING, stamp, self._configured.robot.base_frame)
-            self._configured.twists.publish(message)
-
-    def _stop_now(self) -> None:
-        """Send all stops at once, where a command has moved the arm."""
-        if self._configured.player.stopping:
-            for _ in range(STOP_REPEATS):
-                self._send_stop()
-
-    def _publish_path(self) -> None:
-        """Show where the rest of the chunk leads: green gripper open, orange closed."""
+    def _show_path(self) -> None:
+        """Show where the rest of the chunk leads, to whoever looks."""
         configured = self._configured
         player = configured.player
-        if player.chunk is None or not configured.paths.get_subscription_count():
+        if not player.moving or not configured.paths.get_subscription_count():
             return
+        actions = player.actions_left
         try:
             joints = player.joints(self._now_s())
-        except ObservationError:
-            return  # the next tick holds and says why
-        start = configured.arm.pose(joints.positions)[:3, 3]
-        marker = path_marker(start, player.moves, configured.robot.gripper.close_above)
+        except JointError:
+            return  # the next tick brakes and says why
+        if not len(actions):
+            return
+        points = planned_points(configured.arm, joints.positions, actions)
+        closing = actions[:, -1] > configured.robot.gripper.close_above
+        marker = path_marker(points, closing)
         marker.header.frame_id = configured.robot.base_frame
         marker.header.stamp = self.get_clock().now().to_msg()
         configured.paths.publish(MarkerArray(markers=[marker]))
 
     # ---- what is said
 
-    def _report_mode(self, message: str) -> None:
-        """Report a change, with the mode in its words."""
-        if self._configured.player.mode is Mode.DRY_RUN and 'dry run' not in message:
-            message += ', dry run'
-        self._report(message)
-
-    def _report(self, message: str, kind: str = '', warn: bool = False) -> None:
+    def _say(self, message: str, kind: str = '', warn: bool = False) -> None:
         configured = self._configured
         report = self.status.warn if warn else self.status.ok
         report(
@@ -251,50 +390,18 @@ class ActionPlayerNode(ManagedNode):
         return self.get_clock().now().nanoseconds * 1e-9
 
 
-def twist_message(command: TwistCommand, stamp: object, frame: str) -> TwistStamped:
-    """Return a twist of the tip as a message."""
-    message = TwistStamped()
-    message.header.stamp, message.header.frame_id = stamp, frame
-    linear, angular = message.twist.linear, message.twist.angular
-    linear.x, linear.y, linear.z = np.asarray(command.linear, float).tolist()
-    angular.x, angular.y, angular.z = np.asarray(command.angular, float).tolist()
-    return message
+def _reason(problem: Problem | None) -> Reason | None:
+    """Return what a bridge has against sending as a reason."""
+    if problem is None:
+        return None
+    return Reason(problem.code, problem.text.rstrip('.'), problem.remedy)
 
 
-def trajectory_message(
-    command: JointCommand, names: tuple[str, ...], duration_s: float, frame: str
-) -> JointTrajectory:
-    """Return joint targets as a trajectory of one point; stamp 0 starts it on arrival."""
-    point = JointTrajectoryPoint(positions=array('d', command.positions.tolist()))
-    nanoseconds = round(duration_s * 1e9)
-    point.time_from_start.sec, point.time_from_start.nanosec = divmod(nanoseconds, 10**9)
-    message = JointTrajectory(joint_names=list(names), points=[point])
-    message.header.frame_id = frame
-    return message
-
-
-def path_marker(start: np.ndarray, moves: np.ndarray, close_above: float) -> Marker:
-    """Return the way of the tip as a line that fades out.
-
-    Args:
-        start: Where it begins, float[3] [m].
-        moves: Actions in SI units, float[n, 7].
-        close_above: The gripper action above which it closes.
-    """
-    marker = Marker(ns='planned_path', type=Marker.LINE_STRIP, action=Marker.ADD)
-    marker.pose.orientation.w = 1.0
-    marker.scale.x = 0.006
-    points = np.vstack([start, start + np.cumsum(moves[:, :3], axis=0)])
-    closing = [False, *(moves[:, 6] > close_above)]
-    for i, (point, closes) in enumerate(zip(points, closing, strict=True)):
-        marker.points.append(Point(x=point[0], y=point[1], z=point[2]))
-        fade = 1.0 - 0.7 * i / len(points)
-        marker.colors.append(
-            ColorRGBA(r=1.0, g=0.5, b=0.0, a=fade)
-            if closes
-            else ColorRGBA(r=0.1, g=0.8, b=0.3, a=fade)
-        )
-    return marker
+def _answer(response: Answer, refused: Reason | None, done: str) -> Answer:
+    """Fill in the answer of a service."""
+    response.success = refused is None
+    response.message = done if refused is None else str(refused)
+    return response
 
 
 def main() -> int:

@@ -1,18 +1,19 @@
 """A bag as `ros2 bag` writes it: an MCAP file, profile ros2, encoding cdr, and a metadata.yaml.
 
 Both can be read while the bag is written, and after whatever ended its writer: the file ends
-rightly after every flush, and metadata.yaml is there from the start and replaced as a whole. Knows
-MCAP and files. Must not know rclpy.
+rightly after every flush, and metadata.yaml is there from the start and replaced as a whole. A bag
+that is removed while it is written goes on in a new folder, with all that it held. Knows MCAP and
+files. Must not know rclpy.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 import itertools
 import os
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
-from mcap.writer import Writer
+from mcap.writer import IndexType, Writer
 import yaml
 
 from worldvla_ros.nodes.ended_file import EndedFile
@@ -23,6 +24,9 @@ LARGEST_WAIT = 1 << 20
 """Bytes that wait in memory at most, whatever the time since the last flush."""
 METADATA_EVERY = 10
 """Flushes between two updates of the numbers in metadata.yaml."""
+INDEXED = IndexType.CHUNK | IndexType.ATTACHMENT | IndexType.METADATA
+"""Without the optional index of messages in each chunk, which takes 1.1 kB of memory per flush."""
+Made = TypeVar('Made')
 
 
 @dataclass
@@ -50,8 +54,11 @@ class Bag:
         """
         self._channels: dict[str, Channel] = {}
         self._first_ns = self._last_ns = self._flushes = 0
-        self.folder, self._file = _create(Path(folder).resolve())
-        self._writer = Writer(cast('IO[bytes]', self._file))
+        self._asked = Path(folder).resolve()
+        self.moves = 0
+        """How often the bag was removed and written anew."""
+        self.folder, self._file = _create(self._asked)
+        self._writer = Writer(cast('IO[bytes]', self._file), index_types=INDEXED)
         self._writer.start(profile='ros2', library='worldvla_ros')
         self.flush()
 
@@ -95,12 +102,21 @@ class Bag:
         if self._file.waiting > LARGEST_WAIT:
             self.flush()
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the file still lies in `folder`."""
+        return self._file.in_place
+
     def flush(self) -> None:
-        """Bring all messages so far into the file.
+        """Bring all messages so far into the file; `folder` may be another one afterwards.
 
         Raises:
             OSError: The disk is full, for example; what was flushed before can be read.
         """
+        if not self.in_place:
+            self.folder = _first_free(self._asked, self._file.move)[0]
+            self.moves += 1
+            self._write_metadata()
         self._writer.flush()
         if self._flushes % METADATA_EVERY == 0:
             self._write_metadata()
@@ -113,6 +129,7 @@ class Bag:
             OSError: The disk is full, for example; what was flushed before can be read.
         """
         try:
+            self.flush()
             self._writer.finish()
             self._file.finish()
             self._write_metadata()
@@ -127,9 +144,13 @@ class Bag:
         """Replace metadata.yaml as a whole; a link of that name is replaced, not followed."""
         part = self.folder / f'.{METADATA_NAME}.part'
         part.unlink(missing_ok=True)
-        with part.open('x') as stream:
-            yaml.safe_dump(self._metadata(), stream)
-        part.replace(self.folder / METADATA_NAME)
+        try:
+            with part.open('x') as stream:
+                yaml.safe_dump(self._metadata(), stream)
+            part.replace(self.folder / METADATA_NAME)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
     def _metadata(self) -> dict[str, object]:
         """Return what `ros2 bag info` and `ros2 bag play` read beside the bag."""
@@ -167,12 +188,21 @@ def _topic(name: str, channel: Channel) -> dict[str, object]:
 
 def _create(folder: Path) -> tuple[Path, EndedFile]:
     """Create the file in the first of folder, folder_1, folder_2 … that has no bag."""
+    return _first_free(folder, EndedFile)
+
+
+def _first_free(folder: Path, create: Callable[[Path], Made]) -> tuple[Path, Made]:
+    """Return the first of folder, folder_1, folder_2 … without a bag, and what was created there.
+
+    Raises:
+        OSError: No folder can be made, or the file cannot be created.
+    """
     for number in itertools.count():
         place = folder.with_name(f'{folder.name}_{number}') if number else folder
         place.mkdir(parents=True, exist_ok=True)
         if not any(os.path.lexists(place / name) for name in (BAG_NAME, METADATA_NAME)):
             try:
-                return place, EndedFile(place / BAG_NAME)
+                return place, create(place / BAG_NAME)
             except FileExistsError:  # another recorder was faster
                 continue
     raise AssertionError('unreachable: numbers do not end')

@@ -23,6 +23,7 @@ from worldvla_ros.nodes.runtime import SENSOR_QOS, ManagedNode, declare
 from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import Camera, RobotConfig
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.tokenizers.image import CODES_PER_CELL, fitted_size
 
 COMPRESSED = '/compressed'
@@ -61,7 +62,7 @@ class CameraInput(ABC):
         """
 
     @abstractmethod
-    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> guards.Refusal | None:
+    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> Reason | None:
         """Refuse what was read and has another size than the robot description says."""
 
     def read_all(self, messages: Mapping[str, CameraMessage]) -> dict[str, np.ndarray]:
@@ -95,7 +96,7 @@ class ImageInput(CameraInput):
         described = self._cameras[camera]
         return to_array(message, described.width * described.height)
 
-    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> guards.Refusal | None:
+    def misfit(self, camera: str, value: np.ndarray, stamp_s: float) -> Reason | None:
         """Refuse an image of another size than the robot description has."""
         return guards.image_size(value, self._cameras[camera], stamp_s)
 
@@ -123,6 +124,25 @@ class TokenInput(CameraInput):
         """Nothing: `read` refuses another grid."""
 
 
+def declare_transport(node: ManagedNode) -> str:
+    """Declare and read how images come: raw or compressed.
+
+    Raises:
+        ConfigError: The parameter is wrong.
+    """
+    return _choice(node, 'image_transport', 'how images come', TRANSPORTS)
+
+
+def declare_input(node: ManagedNode) -> str:
+    """Declare how images come as well, and read whether images or tokens are heard.
+
+    Raises:
+        ConfigError: A parameter is wrong.
+    """
+    declare(node, 'image_transport', TRANSPORTS[0], 'how images come: raw or compressed')
+    return _choice(node, 'input', 'what cameras are heard as', IMAGES_OR_TOKENS)
+
+
 def camera_input(
     node: ManagedNode, robot: RobotConfig, checkpoint: Checkpoint
 ) -> ImageInput | TokenInput:
@@ -131,8 +151,7 @@ def camera_input(
     Raises:
         ConfigError: A parameter is wrong.
     """
-    kind = _choice(node, 'input', 'what cameras are heard as', IMAGES_OR_TOKENS)
-    if kind == 'tokens':
+    if declare_input(node) == 'tokens':
         cameras = checkpoint_cameras(robot, checkpoint.spec)
         return TokenInput(cameras, checkpoint.spec, checkpoint.codebook)
     return image_input(node, robot, checkpoint.spec)
@@ -146,7 +165,7 @@ def image_input(node: ManagedNode, robot: RobotConfig, spec: CheckpointSpec) -> 
     Raises:
         ConfigError: A parameter is wrong.
     """
-    transport = _choice(node, 'image_transport', 'how images come', TRANSPORTS)
+    transport = declare_transport(node)
     cameras = checkpoint_cameras(robot, spec)
     compressed = {n for n, c in cameras.items() if c.topic.endswith(COMPRESSED)}
     if transport == 'compressed':

@@ -7,13 +7,10 @@ nodes.
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-import io
 from typing import TypeAlias
 
 from builtin_interfaces.msg import Time
 import numpy as np
-from PIL import Image as Picture
-from PIL import ImageOps
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -21,25 +18,10 @@ from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk as ChunkMessage
 from worldvla_ros.msg import ImageTokens, TokenIds
 from worldvla_ros.observation import ActionChunk
+from worldvla_ros.pixels import BYTES, MOST_PIXELS, compressed_pixels, raw_pixels
 
-CHANNELS = {
-    'rgb8': (0, 1, 2),
-    'bgr8': (2, 1, 0),
-    'rgba8': (0, 1, 2),
-    'bgra8': (2, 1, 0),
-    'mono8': (0, 0, 0),
-    '8UC1': (0, 0, 0),
-    '8UC3': (2, 1, 0),
-}
-"""Encoding → which byte of a pixel is red, green, blue; `8UC3` is OpenCV's order."""
-MOST_PIXELS = 64_000_000
-"""Few compressed bytes may hold many pixels; beyond this they are not decoded."""
-MOST_SCANS = 100
-"""A progressive JPEG has about ten; each may cost a pass over all pixels."""
 MOST_CODE = 0xFFFF
-START_OF_SCAN = b'\xff\xda'
 AnyImage: TypeAlias = Image | CompressedImage
-BYTES = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1, '8UC1': 1, '8UC3': 3}
 
 
 def time_message(stamp_s: float) -> Time:
@@ -63,7 +45,7 @@ def to_array(message: AnyImage, most_pixels: int = MOST_PIXELS) -> np.ndarray:
         ObservationError: It cannot be used, or is compressed and has more than `most_pixels`.
     """
     if isinstance(message, CompressedImage):
-        return compressed_to_array(message, most_pixels)
+        return compressed_pixels(message, most_pixels)
     return image_to_array(message)
 
 
@@ -73,70 +55,7 @@ def image_to_array(message: Image) -> np.ndarray:
     Raises:
         ObservationError: The image is empty, cut off, or of an encoding that is not known here.
     """
-    size = BYTES.get(message.encoding)
-    if size is None:
-        return _by_cv_bridge(message)
-    if not message.width or not message.height:
-        raise ObservationError(
-            'image without pixels',
-            expected='width and height > 0',
-            got=f'{message.width} × {message.height}',
-            remedy='Check the camera driver.',
-        )
-    row = message.width * size
-    needed = message.step * (message.height - 1) + row  # the last row may lack its padding
-    if message.step < row or len(message.data) < needed:
-        raise ObservationError(
-            'image data is cut off',
-            expected=f'{message.height} rows of at least {row} bytes',
-            got=f'step {message.step}, {len(message.data)} bytes',
-            remedy='Check the camera driver.',
-        )
-    flat = np.frombuffer(message.data, np.uint8, count=needed)
-    rows = np.lib.stride_tricks.as_strided(
-        flat, (message.height, row), (message.step, 1), writeable=False
-    )
-    pixels = rows.reshape(message.height, message.width, size)
-    return np.ascontiguousarray(pixels[..., CHANNELS[message.encoding]])
-
-
-def compressed_to_array(message: CompressedImage, most_pixels: int = MOST_PIXELS) -> np.ndarray:
-    """Return a JPEG or PNG message as uint8[h, w, 3] RGB, turned as its EXIF data say.
-
-    Its size is read from its first bytes; nothing is decoded before that is accepted.
-
-    Raises:
-        ObservationError: It cannot be decoded, or has more than `most_pixels`.
-    """
-    data = bytes(message.data)
-    try:
-        with Picture.open(io.BytesIO(data), formats=('JPEG', 'PNG')) as picture:
-            width, height = picture.size
-            small = width * height <= min(most_pixels, MOST_PIXELS)
-            scans = data.count(START_OF_SCAN) if picture.format != 'PNG' else 1
-            if small and scans <= MOST_SCANS:
-                return _eight_bits(ImageOps.exif_transpose(picture))
-    except Exception as error:  # a foreign library's boundary: Pillow raises many kinds
-        raise ObservationError(
-            f'compressed image cannot be decoded: {type(error).__name__}: {error}',
-            expected='JPEG or PNG',
-            got=f'format {message.format[:80]!r}',
-            remedy='Check the image transport.',
-        ) from error
-    raise ObservationError(
-        'compressed image is too large',
-        expected=f'at most {min(most_pixels, MOST_PIXELS)} pixels in {MOST_SCANS} scans',
-        got=f'{width} × {height} pixels in {scans} scans',
-        remedy='Set the resolution in the camera driver, as the robot description has it.',
-    )
-
-
-def _eight_bits(picture: Picture.Image) -> np.ndarray:
-    """Return a picture as uint8[h, w, 3]; of 16-bit grey, the upper 8 bits."""
-    if picture.mode.startswith('I'):
-        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)  # [h, w] → [h, w, 3]
-    return np.asarray(picture.convert('RGB'))
+    return raw_pixels(message) if message.encoding in BYTES else _by_cv_bridge(message)
 
 
 def array_to_image(image: np.ndarray, stamp_s: float, frame_id: str = '') -> Image:

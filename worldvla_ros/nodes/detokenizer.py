@@ -64,8 +64,8 @@ class DetokenizerNode(ModelNode):
             WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
                 wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        always = declare(self, 'always', False, 'decode where nobody listens as well')
+        robot_name, always = self.read_parameters()
+        robot = load_robot(robot_name)
         tokenizers = self._host.tokenizers(self)
         spec = tokenizers.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
@@ -84,6 +84,16 @@ class DetokenizerNode(ModelNode):
         self.work(self._decode, urgent=True)
         self.status.keep(codebook=tokenizers.codebook, robot=robot.name)
         self.status.ok('configured')
+
+    def read_parameters(self) -> tuple[str, bool]:
+        """Declare all parameters; return the robot, and whether to decode where nobody listens.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        super().read_parameters()
+        robot = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
+        return robot, declare(self, 'always', False, 'decode where nobody listens as well')
 
     def deactivate(self) -> None:
         """Forget what waits."""

@@ -9,8 +9,10 @@ written first and the place of the old one last, so that a process that is kille
 a file that reads as before. Knows the end of an MCAP file. Must not know messages.
 """
 
+import contextlib
 import os
 from pathlib import Path
+import shutil
 
 from mcap.data_stream import RecordBuilder
 from mcap.records import DataEnd, Footer
@@ -38,7 +40,8 @@ class EndedFile:
             FileExistsError: There is a file or a link of that name; it is left alone.
             OSError: The file cannot be created.
         """
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._path = path
+        self._file = _create(path)
         self._committed = 0
         self._waiting = bytearray()
 
@@ -72,6 +75,36 @@ class EndedFile:
         """
         self._commit(b'')
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the file still lies where it was created; what is written to it is lost else."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self._path))
+        except OSError:
+            return False
+
+    def move(self, path: Path) -> None:
+        """Go on in a new file, with all that the present one holds, removed as it may be.
+
+        Raises:
+            FileExistsError: There is a file or a link of that name; it is left alone.
+            OSError: The file cannot be created or written; the present one stays.
+        """
+        fresh = _create(path)
+        try:
+            os.lseek(self._file, 0, os.SEEK_SET)
+            with (
+                open(self._file, 'rb', closefd=False) as old,
+                open(fresh, 'wb', closefd=False) as new,
+            ):
+                shutil.copyfileobj(old, new)
+        except OSError:
+            os.close(fresh)
+            path.unlink(missing_ok=True)
+            raise
+        os.close(self._file)
+        self._file, self._path = fresh, path
+
     def close(self) -> None:
         """Close the file as it is; what waits is lost."""
         self._waiting.clear()
@@ -88,6 +121,9 @@ class EndedFile:
             self._put(data[:old_end], start)
         except OSError:
             os.ftruncate(self._file, start + old_end)
+            # the last part may be there by half, over the old end
+            with contextlib.suppress(OSError):
+                self._put(END[:old_end], start)
             raise
         self._committed += len(data)
         self._waiting.clear()
@@ -97,3 +133,7 @@ class EndedFile:
         while view:  # a full disk may take a part first, and raise then
             count = os.pwrite(self._file, view, place)
             view, place = view[count:], place + count
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

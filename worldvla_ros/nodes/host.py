@@ -5,6 +5,7 @@ executor's thread, everything that uses the weights later in the worker's.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,13 +34,12 @@ class ModelHost:
             ConfigError: The device or the profile is not there, or the precision is not for it.
             MissingDependencyError: The precision needs torchao, which is not installed.
         """
-        path, device, profile = self._chosen(node)
-        dtype = declare(
-            node, 'dtype', 'auto', 'auto, float32, bfloat16, float16, int8, int4 or float8'
-        )
-        key = (path, device, dtype, profile)
+        chosen, dtype = choice(node), precision(node)
+        torch.set_num_threads(chosen.threads)
+        key = (chosen.folder, chosen.device, dtype, chosen.profile)
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = (key, load(path, _device(device), dtype, profile or None))
+            device = _device(chosen.device)
+            self._loaded = (key, load(chosen.folder, device, dtype, chosen.profile or None))
         return self._loaded[1]
 
     def tokenizers(self, node: ManagedNode) -> Tokenizers:
@@ -49,16 +49,9 @@ class ModelHost:
             CheckpointError: The folder is missing, damaged or foreign.
             ConfigError: The device or the profile is not there.
         """
-        path, device, profile = self._chosen(node)
-        return load_tokenizers(path, _device(device), profile or None)
-
-    def _chosen(self, node: ManagedNode) -> tuple[str, str, str]:
-        """Return folder, device and profile by a node's parameters, and set its threads."""
-        path = declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
-        profile = declare(node, 'profile', '', 'name or YAML file of a renamed published folder')
-        device = declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0')
-        torch.set_num_threads(declare(node, 'threads', 1, 'CPU threads of torch', 1, 256))
-        return path or str(demo_path()), device, profile
+        chosen = choice(node)
+        torch.set_num_threads(chosen.threads)
+        return load_tokenizers(chosen.folder, _device(chosen.device), chosen.profile or None)
 
     def watch(self, on_death: Callable[[str], None]) -> None:
         """Call a node back with the traceback if the worker dies."""
@@ -67,6 +60,41 @@ class ModelHost:
     def _on_death(self, trace: str) -> None:
         for callback in self._on_death_callbacks:
             callback(trace)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which checkpoint a node uses, and where it computes."""
+
+    folder: str
+    profile: str
+    device: str
+    threads: int
+
+
+def choice(node: ManagedNode) -> Choice:
+    """Declare and read what every node with a checkpoint is told.
+
+    Raises:
+        ConfigError: A parameter is wrong.
+    """
+    folder = declare(node, 'checkpoint', '', 'checkpoint folder; empty is the demo checkpoint')
+    return Choice(
+        folder=folder or str(demo_path()),
+        profile=declare(node, 'profile', '', 'name or YAML file of a renamed published folder'),
+        device=declare(node, 'device', 'cpu', 'torch device, for example cpu or cuda:0'),
+        threads=declare(node, 'threads', 1, 'CPU threads of torch', 1, 256),
+    )
+
+
+def precision(node: ManagedNode) -> str:
+    """Declare and read the precision of a transformer's weights.
+
+    Raises:
+        ConfigError: The parameter is wrong.
+    """
+    names = 'auto, float32, bfloat16, float16, int8, int4 or float8'
+    return declare(node, 'dtype', 'auto', names)
 
 
 class ModelNode(ManagedNode):
@@ -81,6 +109,16 @@ class ModelNode(ManagedNode):
         self._host = host or ModelHost()
         self._host.watch(self._on_death)
         self._tasks: list[Task] = []
+        self.refused = 0
+        """Messages without an answer, counted for /diagnostics."""
+
+    def read_parameters(self) -> object:
+        """Declare what the host reads; subclasses declare their own as well.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        return choice(self)
 
     def work(self, handler: Callable[[Any], Iterator[None]], *, urgent: bool) -> None:
         """Let the worker handle one kind of this node's items until clean_up."""
@@ -111,6 +149,7 @@ class ModelNode(ManagedNode):
 
     def refuse(self, problem: object, key: str) -> None:
         """Report why there is no answer to one message; the next one may have an answer."""
+        self.refused += 1
         self.status.warn(f'{self.NO_ANSWER}: {problem}', key=key)
 
     def clean_up(self) -> None:

@@ -14,7 +14,7 @@ import threading
 
 import numpy as np
 
-from worldvla_ros.nodes.history import CameraImages, Message
+from worldvla_ros.robot.pairing import CameraImages, Message
 
 MOST_PENDING = 256
 

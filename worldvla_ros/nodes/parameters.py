@@ -1,10 +1,12 @@
 """Node parameters: declared with type, range and description; read at each configure.
 
-A parameter can be set while its node is unconfigured, so that clean up, set, configure brings a
-new value into use. Knows rclpy parameters. Must not know what a node is for. All of it runs in the
+A parameter can be set while its node is unconfigured: before it is configured for the first time,
+and after clean-up. Knows rclpy parameters. Must not know what a node is for. All of it runs in the
 executor's thread.
 """
 
+from collections.abc import Iterator
+import contextlib
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar, cast
 
@@ -85,22 +87,39 @@ class Parameters:
         self.settable = True
         self._node = node
         self._rules: dict[str, Rule[ParameterValue]] = {}
+        self._given: set[str] = set()
+        self._lenient = self._own = False
         node.add_on_set_parameters_callback(self._judge)
+
+    @contextlib.contextmanager
+    def only_declaring(self) -> Iterator[None]:
+        """Declare without judging: a wrong value is read as the default until it is needed."""
+        self._lenient = True
+        try:
+            yield
+        finally:
+            self._lenient = False
 
     def declare(self, name: str, description: str, rule: Rule[Value]) -> Value:
         """Declare a parameter on the first call, and return its present value.
+
+        A default may depend on other parameters: one that nobody gave a value follows it.
 
         Raises:
             ConfigError: Its value is of another type or outside the range.
         """
         if not self._node.has_parameter(name):
-            plain = ParameterDescriptor(description=description, dynamic_typing=True)
-            self._node.declare_parameter(name, rule.default, plain)
+            self._declare(name, description, rule.default)
         self._rules[name] = rule
         given = self._node.get_parameter(name).value
+        if name not in self._given and given != rule.default:
+            self._set(name, rule.default)
+            given = rule.default
         try:
             value = rule.accept(given)
         except ValueError as error:
+            if self._lenient:
+                return rule.default
             raise ConfigError(
                 f'parameter {name} ({description})',
                 expected=rule,
@@ -109,15 +128,33 @@ class Parameters:
                 'configure the node again.',
             ) from error
         if type(given) is not type(value):
-            self._node.set_parameters([_parameter(name, value)])
+            self._set(name, value)
         self._node.set_descriptor(name, rule.descriptor(description))
         return value
 
+    def _declare(self, name: str, description: str, default: ParameterValue) -> None:
+        """Declare a parameter, and note whether its value was given at the start."""
+        plain = ParameterDescriptor(description=description, dynamic_typing=True)
+        if self._node.declare_parameter(name, None, plain).value is None:
+            self._node.undeclare_parameter(name)
+            if self._node.declare_parameter(name, default, plain).value is not None:
+                return
+        self._given.add(name)  # also where it was given as [], which arrives as None
+
+    def _set(self, name: str, value: ParameterValue) -> None:
+        """Set a value that nobody gave."""
+        self._own = True
+        self._node.set_parameters([_parameter(name, value)])
+        self._own = False
+
     def _judge(self, parameters: list[Parameter]) -> SetParametersResult:
+        if self._own:
+            return SetParametersResult(successful=True)
         for parameter in parameters:
             reason = self._refusal(parameter)
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
+        self._given.update(p.name for p in parameters if p.name in self._rules)
         return SetParametersResult(successful=True)
 
     def _refusal(self, parameter: Parameter) -> str:

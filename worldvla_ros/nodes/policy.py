@@ -18,26 +18,43 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from worldvla_ros.checkpoint.hardware import arithmetic
 from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input
+from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input, declare_input
 from worldvla_ros.nodes.convert import chunk_to_message
-from worldvla_ros.nodes.history import ImageHistory, Instant
-from worldvla_ros.nodes.host import ModelHost, ModelNode
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
+from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
+from worldvla_ros.nodes.transforms import FrameCheck
 from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.kinematics import Arm
+from worldvla_ros.robot.pairing import ImageHistory, Instant
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
 
 SILENT_S = 1.0
 """A topic without a message for this long is named on ~/status."""
 WATCH_PERIOD_S = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the node's own parameters say; the host and the cameras read theirs."""
+
+    robot: str
+    max_age_s: float
+    max_joint_age_s: float
+    max_skew_s: float
+    max_rate: float
+    enabled: bool
+    decoding: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Configured:
         cameras: The checkpoint's cameras as they are heard.
         spec: What the checkpoint means.
         policy: Acts.
+        arithmetic: How its numbers are rounded, see `checkpoint.hardware`.
         max_age_s: Oldest image that is answered [s].
         max_skew_s: Largest time between cameras [s].
         rate: Chunks per second at most.
@@ -63,6 +81,7 @@ class Configured:
     cameras: CameraInput
     spec: CheckpointSpec
     policy: Policy
+    arithmetic: str
     max_age_s: float
     max_skew_s: float
     rate: RateLimit
@@ -94,6 +113,9 @@ class PolicyNode(ModelNode):
         self._has_joints = False
         self._enabled = True
         self._built: Configured | None = None
+        self._model_id = ''
+        self._frames: FrameCheck | None = None
+        self._image_rate, self._joint_rate, self._chunk_rate = Rate(), Rate(), Rate()
 
     def configure(self) -> None:
         """Load and check the checkpoint, warm it up, and listen.
@@ -102,21 +124,9 @@ class PolicyNode(ModelNode):
             WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
                 wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        given = self.read_parameters()
+        robot, self._enabled = load_robot(given.robot), given.enabled
         arm = Arm(robot)
-        max_age_s = declare(
-            self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
-        )
-        max_joint_age_s = declare(
-            self, 'max_joint_age', 0.3, 'oldest joint state that is answered [s]', 0.01, 10.0
-        )
-        rate = declare(self, 'max_rate', 5.0, 'most chunks per second [Hz]', 0.1, 200.0)
-        self._enabled = declare(self, 'enabled', True, 'act as soon as active; see ~/enable')
-        decoding = declare(
-            self, 'decoding', 'auto',
-            'discrete, verified, continuous, or auto: a head where there is one',
-        )  # fmt: skip
-        max_skew_s = self.max_camera_skew()
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
@@ -125,17 +135,18 @@ class PolicyNode(ModelNode):
             arm=arm,
             cameras=cameras,
             spec=spec,
-            policy=Policy(checkpoint, None if decoding == 'auto' else decoding),
-            max_age_s=max_age_s,
-            max_skew_s=max_skew_s,
-            rate=RateLimit(rate),
+            policy=Policy(checkpoint, None if given.decoding == 'auto' else given.decoding),
+            arithmetic=arithmetic(checkpoint.model),
+            max_age_s=given.max_age_s,
+            max_skew_s=given.max_skew_s,
+            rate=RateLimit(given.max_rate),
             images=ImageHistory(
-                spec.cameras, spec.images_per_camera - 1, spec.action.dt, max_age_s
+                spec.cameras, spec.images_per_camera - 1, spec.action.dt, given.max_age_s
             ),
-            joints=JointBuffer(arm, max_joint_age_s),
+            joints=JointBuffer(arm, given.max_joint_age_s),
             watch=StreamWatch([*cameras.topics.values(), 'joint_states'], SILENT_S),
             frozen={
-                name: guards.FrozenCamera(joint_age_s=max_joint_age_s, seen=cameras.seen)
+                name: guards.FrozenCamera(joint_age_s=given.max_joint_age_s, seen=cameras.seen)
                 for name in spec.cameras
             },
             chunks=self.publisher(ActionChunk, 'action_chunk', RELIABLE_QOS),
@@ -144,16 +155,57 @@ class PolicyNode(ModelNode):
         self._built = configured
         self._listen(configured)
         self.work(self._act, urgent=True)
-        self.status.keep(model=checkpoint.model_id, robot=robot.name)
+        self._model_id = checkpoint.model_id
+        self._keep_figures()
+        self._diagnose(checkpoint.model_id)
         self.status.ok('configured')
+
+    def read_parameters(self) -> Settings:
+        """Declare and read all parameters.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        super().read_parameters()
+        precision(self)
+        given = Settings(
+            robot=declare(self, 'robot', 'sim_panda', 'robot name or YAML file'),
+            max_age_s=declare(
+                self, 'max_image_age', 0.5, 'oldest image that is answered [s]', 0.01, 10.0
+            ),
+            max_joint_age_s=declare(
+                self, 'max_joint_age', 0.3, 'oldest joint state that is answered [s]', 0.01, 10.0
+            ),
+            max_skew_s=self.max_camera_skew(),
+            max_rate=declare(self, 'max_rate', 5.0, 'most chunks per second [Hz]', 0.1, 200.0),
+            enabled=declare(self, 'enabled', True, 'act as soon as active; see ~/enable'),
+            decoding=declare(
+                self, 'decoding', 'auto',
+                'discrete, verified, continuous, or auto: a head where there is one',
+            ),
+        )  # fmt: skip
+        declare_input(self)
+        return given
+
+    def _diagnose(self, model_id: str) -> None:
+        diagnostics = Diagnostics(self, model_id)
+        diagnostics.add('images', lambda: self._image_rate.finding('images'))
+        diagnostics.add('joint states', lambda: self._joint_rate.finding('joint states'))
+        diagnostics.add('chunks', lambda: self._chunk_rate.finding('chunks', Refused=self.refused))
 
     def activate(self) -> None:
         """Say what is missing, which nothing else does as long as no image comes."""
+        robot = self._configured.arm.robot
+        self._frames = FrameCheck(self, robot.base_frame, robot.tip_frame)
+        self._keep_figures()
         self.get_logger().info(f'active, waiting for {self._waiting_for() or "images"}')
 
     def deactivate(self) -> None:
         """Forget what waits; without chunks the player holds."""
         self._forget()
+        if self._frames is not None:
+            self._frames.stop()
+            self._frames = None
 
     def clean_up(self) -> None:
         """Leave the worker, stop listening, and free the weights of this node."""
@@ -181,6 +233,7 @@ class PolicyNode(ModelNode):
         def on_image(message: CameraMessage) -> None:
             stamp_s = seconds(message.header.stamp)
             self._configured.watch.heard(topic, time.monotonic())
+            self._image_rate.tick(self.now_s() - stamp_s)
             if stamp_s <= 0:
                 self.refuse(
                     f'an image on {topic} has no time stamp. Set header.stamp in the camera '
@@ -197,6 +250,7 @@ class PolicyNode(ModelNode):
 
     def _on_joints(self, message: JointState) -> None:
         self._configured.watch.heard('joint_states', time.monotonic())
+        self._joint_rate.tick(self.now_s() - seconds(message.header.stamp))
         self._has_joints = True
         try:
             self._configured.joints.put(
@@ -230,6 +284,21 @@ class PolicyNode(ModelNode):
                 key=f'silent {topic}',
             )
 
+        if self._frames is not None and self._frames.poll():
+            self._keep_figures()
+            self._frames = None
+
+    def _keep_figures(self) -> None:
+        """Say with every status which model and robot this is, and how TF agrees."""
+        configured = self._configured
+        figures = {'model': self._model_id, 'robot': configured.arm.robot.name}
+        # what `worldvla replay` must find again to get the same tokens
+        figures['arithmetic'] = configured.arithmetic
+        figures['decoding'] = configured.policy.decoding
+        if self._frames is not None:
+            figures['tf'] = self._frames.verdict
+        self.status.keep(**figures)
+
     def _offer(self) -> None:
         """Hand the newest messages to the worker, when it is time for a chunk."""
         if not self.active or not self._enabled:
@@ -256,7 +325,7 @@ class PolicyNode(ModelNode):
             return (
                 f'images of camera {missing} on topic {self._configured.cameras.topics[missing]}'
             )
-        if self._instruction is None:
+        if not (self._instruction or '').strip():  # an empty one takes back what was said
             return 'an instruction'
         return '' if self._has_joints else 'joint states'
 
@@ -278,9 +347,10 @@ class PolicyNode(ModelNode):
         configured = self._configured
         configured.rate.taken(time.monotonic())
         observation = observe(configured, snapshot, self.now_s())
-        if isinstance(observation, guards.Refusal):
-            self.refuse(observation, key=observation.guard)
+        if isinstance(observation, Reason):
+            self.refuse(observation, key=observation.code)
             return
+        self._check_frames(snapshot)
         chunk = configured.policy.act(observation)
         # a continuous head overshoots a little; the player takes the range of training alone
         limits = configured.spec.action
@@ -293,6 +363,7 @@ class PolicyNode(ModelNode):
         message.header.stamp = snapshot.instant.images[configured.spec.cameras[0]].header.stamp
         if self.active:
             configured.chunks.publish(message)
+            self._chunk_rate.tick(latency_s)
             self.status.ok(
                 'acting',
                 latency=f'{latency_s:.3f} s',
@@ -301,10 +372,19 @@ class PolicyNode(ModelNode):
             )
         yield
 
+    def _check_frames(self, snapshot: Snapshot) -> None:
+        """Compare TF with the arm and the cameras of one instant, as long as it is heard."""
+        frames = self._frames
+        if frames is not None:
+            joints = snapshot.joints
+            pose = self._configured.arm.pose(joints.positions)
+            cameras = {n: m.header.frame_id for n, m in snapshot.instant.images.items()}
+            frames.check(pose, joints.stamp_s, cameras)
+
 
 def observe(
     configured: Configured, snapshot: Snapshot, now_s: float
-) -> Observation | EncodedObservation | guards.Refusal:
+) -> Observation | EncodedObservation | Reason:
     """Convert and judge a snapshot.
 
     Raises:

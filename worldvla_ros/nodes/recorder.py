@@ -20,8 +20,10 @@ from worldvla_ros.nodes.definitions import message_class, message_definition
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.spin import run
 
-PERIOD_S = 0.5
-"""Time between looks for new topics, and between writes to the disk."""
+DISCOVER_S = 0.5
+"""Time between looks for new topics."""
+WRITE_S = 1.0
+"""Time between writes to the disk; what came since is lost where the process is killed."""
 QUEUE_DEPTH = 50
 IGNORED = ('/rosout', '/parameter_events')
 Kind: TypeAlias = tuple[QoSReliabilityPolicy, QoSDurabilityPolicy]
@@ -47,6 +49,7 @@ class RecorderNode(ManagedNode):
         """Create the node."""
         super().__init__('recorder')
         self._bag: Bag | None = None
+        self._moves = 0
         self._topics: dict[str, Topic] = {}
 
     def configure(self) -> None:
@@ -55,19 +58,28 @@ class RecorderNode(ManagedNode):
         Raises:
             ConfigError: The folder cannot be written.
         """
-        folder = declare(self, 'folder', 'bag', 'folder of the bag; a number is added to its name '
-                         'where it holds one already')  # fmt: skip
-        exclude = declare(self, 'exclude', ['wrist_image'], 'topics not to record')
+        folder, exclude = self.read_parameters()
         self._excluded = {*IGNORED, *(self.resolve_topic_name(name) for name in exclude)}
         try:
             self._bag = Bag(folder)
+            self._moves = 0
         except OSError as error:
             raise ConfigError(
                 f'parameter folder: {folder!r} cannot be written: {error.strerror}',
                 remedy='Name a folder that you may write to.',
             ) from error
-        self.every(PERIOD_S, self._discover)
-        self.every(PERIOD_S, self._flush)
+        self.every(DISCOVER_S, self._discover)
+        self.every(WRITE_S, self._flush)
+
+    def read_parameters(self) -> tuple[str, list[str]]:
+        """Return the folder of the bag, and the topics that are not recorded.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        folder = declare(self, 'folder', 'bag', 'folder of the bag; a number is added to its name '
+                         'where it holds one already')  # fmt: skip
+        return folder, declare(self, 'exclude', ['wrist_image'], 'topics not to record')
 
     def activate(self) -> None:
         """Begin to hear topics."""
@@ -160,14 +172,26 @@ class RecorderNode(ManagedNode):
                 self._bag.flush()
             except OSError as error:
                 self._end(error)
+        self._say_where()
+
+    def _say_where(self) -> None:
+        """Say where the bag goes on, where it was removed."""
+        if self._bag is not None and self._bag.moves > self._moves:
+            self._moves = self._bag.moves
+            self.status.warn(
+                f'the bag was removed while it was written; {self._bag.folder} has all of it',
+                key='removed',
+                folder=self._bag.folder,
+            )
 
     def _end(self, error: OSError) -> None:
         """Stop recording; the graph goes on without."""
         bag, self._bag = self._bag, None
         if bag is not None:
+            kept = 'can be read up to here' if bag.in_place else 'was removed with what it held'
             bag.abandon()
             self.status.error(
-                f'recording ended: {error.strerror}. {bag.folder} can be read up to here. '
+                f'recording ended: {error.strerror}. {bag.folder} {kept}. '
                 'Free some space, then clean up, configure and activate the recorder.'
             )
 

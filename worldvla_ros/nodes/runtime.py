@@ -7,9 +7,11 @@ executor's thread; only `fail` and `end_process` may be called from other thread
 from collections.abc import Callable, Iterator
 import contextlib
 import traceback
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from builtin_interfaces.msg import Time
+from rclpy.action import ActionClient, ActionServer
+from rclpy.client import Client
 from rclpy.duration import Duration
 from rclpy.event_handler import (
     PublisherEventCallbacks,
@@ -30,6 +32,7 @@ from rclpy.timer import Timer
 
 from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.nodes.parameters import Parameters, Rule, Value
+from worldvla_ros.nodes.qos_overrides import FIXED, OVERRIDABLE, Kinds, overriding
 from worldvla_ros.nodes.status import Status, steady_clock
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -37,6 +40,10 @@ JOINTS_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 """Several publishers share joint_states: with depth 1 their messages would replace each other. A
 long queue would hand on old positions where the executor is slower than they."""
 RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+STATES_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+"""Of those who publish joint states: heard by reliable and by best-effort subscriptions."""
+SETPOINTS_QOS = QoSProfile(depth=20, reliability=QoSReliabilityPolicy.RELIABLE)
+"""For a stream of which each message counts."""
 LATCHED_QOS = QoSProfile(
     depth=1,
     reliability=QoSReliabilityPolicy.RELIABLE,
@@ -58,11 +65,14 @@ def seconds(stamp: Time) -> float:
 class ManagedNode(LifecycleNode):
     """A life-cycle node that brings itself up, unless `autostart` is false.
 
-    Subclasses write `configure` and `activate` (may raise anything: the node then stays in the
-    state of before, with an error on ~/status), `deactivate` and `clean_up`; the last two tolerate
-    being called when little has been set up. Whatever `publisher`, `subscribe`, `serve` and
-    `every` create is destroyed by `clean_up`, newest first. An exception in a callback stops the
-    node: it is deactivated, and the error stays on ~/status until it is activated again.
+    Subclasses write `read_parameters`, which declares and returns them all: it is called once at
+    the start, before `__init__` of the subclass goes on, so that parameters can be set before the
+    node is configured, and again by `configure`. They write `configure` and `activate` (may raise
+    anything: the node then stays in the state of before, with an error on ~/status), `deactivate`
+    and `clean_up`; the last two tolerate being called when little has been set up. Whatever
+    `publisher`, `subscribe`, `serve` and `every` create is destroyed by `clean_up`, newest first.
+    An exception in a callback stops the node: it is deactivated, and the error stays on ~/status
+    until it is activated again.
     """
 
     def __init__(self, name: str) -> None:
@@ -74,14 +84,24 @@ class ManagedNode(LifecycleNode):
         self.parameters = Parameters(self)
         self._trace = ''
         self._undo: list[Callable[[], object]] = []
+        self._overridable: set[str] = set()
         self._failed = self.create_guard_condition(self._on_failed)
         self._end_on_failure = declare(
             self, 'end_on_failure', False, 'end the process where autostart does not succeed'
         )
         if declare(self, 'autostart', True, 'configure and activate without being asked to'):
             self._starter = self.create_timer(0.01, self._autostart, clock=steady_clock())
+        with self.parameters.only_declaring(), contextlib.suppress(WorldVLAError):
+            self.read_parameters()
 
     # ---- what subclasses write
+
+    def read_parameters(self) -> object:
+        """Declare all parameters and return their values; do nothing else.
+
+        Raises:
+            WorldVLAError: One of them is wrong.
+        """
 
     def configure(self) -> None:
         """Load, check and create interfaces."""
@@ -103,8 +123,11 @@ class ManagedNode(LifecycleNode):
     def publisher(self, cls: type, topic: str, qos: QoSProfile) -> Publisher:
         """Publish a topic until clean_up, which lets the last reliable message arrive."""
         events = PublisherEventCallbacks(incompatible_qos=self._qos_warning(topic, 'subscriber'))
-        made: Publisher = self.create_publisher(cls, topic, qos, event_callbacks=events)
-        self._undo.append(lambda: self._destroy_publisher(made, qos))
+        with overriding(self, topic, qos) as (own, options):
+            made: Publisher = self.create_publisher(
+                cls, topic, own, event_callbacks=events, qos_overriding_options=options
+            )
+        self._undo.append(lambda: self._destroy_publisher(made, own))
         return made
 
     def subscribe(
@@ -128,9 +151,10 @@ class ManagedNode(LifecycleNode):
         No single profile does both: a transient-local subscription does not match the volatile
         publisher of a default `ros2 topic pub`, and a volatile one misses what was latched. What a
         latched publisher says now comes twice, so `callback` must not mind repetition.
+        `qos_overrides` concern the volatile one.
         """
         quiet = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
-        self._connect(cls, topic, callback, LATCHED_QOS, quiet)
+        self._connect(cls, topic, callback, LATCHED_QOS, quiet, overridable=FIXED)
         self.subscribe(cls, topic, callback, RELIABLE_QOS)
 
     def serve(
@@ -148,6 +172,23 @@ class ManagedNode(LifecycleNode):
         made = self.create_service(cls, name, answer)
         self._undo.append(lambda: self.destroy_service(made))
         return made
+
+    def client(self, cls: type, name: str) -> Client:
+        """Ask a service until clean_up."""
+        made: Client = self.create_client(cls, name)
+        self._undo.append(lambda: self.destroy_client(made))
+        return made
+
+    def action_client(self, cls: type, name: str) -> ActionClient:
+        """Send goals to an action until clean_up."""
+        made: ActionClient = ActionClient(self, cls, name)
+        self._undo.append(made.destroy)
+        return made
+
+    def action_server(self, cls: type, name: str, execute: Callable, **callbacks: Any) -> None:
+        """Offer an action until clean_up; see rclpy's ActionServer for the callbacks."""
+        made: ActionServer = ActionServer(self, cls, name, execute, **callbacks)
+        self._undo.append(made.destroy)
 
     def every(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """Call back on the steady clock until clean_up, also where ROS time stands still."""
@@ -298,12 +339,23 @@ class ManagedNode(LifecycleNode):
         events: SubscriptionEventCallbacks,
         *,
         raw: bool = False,
+        overridable: Kinds = OVERRIDABLE,
     ) -> Subscription:
         def hear(message: Message) -> None:
             with self._stopping_on_error(f'topic {topic}'):
                 callback(message)
 
-        made = self.create_subscription(cls, topic, hear, qos, event_callbacks=events, raw=raw)
+        name = self.resolve_topic_name(topic)
+        if name in self._overridable:  # parameters speak of one subscription, the first
+            overridable = FIXED
+        elif overridable:
+            self._overridable.add(name)
+            self._undo.append(lambda: self._overridable.discard(name))
+        with overriding(self, topic, qos, overridable) as (own, options):
+            made = self.create_subscription(
+                cls, topic, hear, own, event_callbacks=events, raw=raw,
+                qos_overriding_options=options,
+            )  # fmt: skip
         self._undo.append(lambda: self.destroy_subscription(made))
         return made
 

@@ -1,7 +1,13 @@
 """The simulated robot as a node: takes what a real arm takes, publishes what a real arm publishes.
 
-Physics and rendering run in a thread of their own, in real time; callbacks only leave commands for
-it. The one node that knows the simulation.
+    delta_twist_cmds   a twist, for one control period         geometry_msgs/TwistStamped
+    joint_trajectory   as joint_trajectory_controller does     trajectory_msgs/JointTrajectory
+    joint_setpoints    joint targets of a controller outside, one after the other, played a control
+                       period later; see `nodes.mock_controller`
+    gripper_command    opening width [m]                       std_msgs/Float64MultiArray
+
+The newest of the three moves the arm. Physics and rendering run in a thread of their own, in real
+time; callbacks only leave commands for it.
 """
 
 from array import array
@@ -24,13 +30,19 @@ from trajectory_msgs.msg import JointTrajectory
 from worldvla_ros.errors import ConfigError, WorldVLAError
 from worldvla_ros.msg import TaskState
 from worldvla_ros.nodes.convert import array_to_image, time_message
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.runtime import (
     RELIABLE_QOS,
     SENSOR_QOS,
+    SETPOINTS_QOS,
+    STATES_QOS,
     ManagedNode,
     declare,
 )
+from worldvla_ros.nodes.sim_trajectory import message_to_trajectory
 from worldvla_ros.nodes.spin import run
+from worldvla_ros.sim.controllers.parts import Trajectory
+from worldvla_ros.sim.controllers.trajectory import JointTrajectoryMock
 from worldvla_ros.sim.scene import FINGERS, JOINTS
 from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
 from worldvla_ros.sim.tasks import KINDS, Goal, kind_of
@@ -38,6 +50,9 @@ from worldvla_ros.srv import ResetScene
 
 BASE_FRAME = 'panda_link0'
 RESET_TIMEOUT_S = 5.0
+SETPOINT_S = 0.005
+"""Time between the points of `joint_setpoints` [s]."""
+SETPOINTS_PER_PERIOD = round(CONTROL_DT_S / SETPOINT_S)
 PACE_WINDOW = 40
 
 
@@ -62,9 +77,12 @@ class SimNode(ManagedNode):
         self._resets: queue.Queue[Reset] = queue.Queue()
         self._simulated_s = 0.0
         self._scene = ('', '')
-        self._joint_command: np.ndarray | None = None
+        self._trajectories: queue.Queue[Trajectory] = queue.Queue()
+        self._setpoints: deque[np.ndarray] = deque(maxlen=2 * SETPOINTS_PER_PERIOD)
+        self._controller: JointTrajectoryMock | None = None
         self._width: float | None = None
         self._instruction: str | None = None
+        self._rate = Rate()
         self._clear_commands()
 
     def configure(self) -> None:
@@ -73,19 +91,28 @@ class SimNode(ManagedNode):
         Raises:
             ConfigError: A parameter is wrong.
         """
-        self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
+        self.read_parameters()
         if self._task not in KINDS:
             raise ConfigError(
                 'parameter task', expected=f'one of {", ".join(KINDS)}', got=repr(self._task)
             )
         self._scene = (self._task, '')
+        self._create_interfaces()
+        Diagnostics(self, 'sim_panda').add('images', lambda: self._rate.finding('images'))
+
+    def read_parameters(self) -> None:
+        """Declare and read all parameters.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        self._task = declare(self, 'task', 'pick', f'task at the start: {", ".join(KINDS)}')
         self._seed = declare(self, 'seed', 8000, 'seed of the first scene', 0, 2**31 - 1)
         self._size = declare(self, 'image_size', 128, 'side of the images [px]', 32, 512)
         self._publish_clock = declare(self, 'publish_clock', False, 'publish /clock')
         self._timeout_s = declare(
             self, 'command_timeout', 0.15, 'age at which a command ends [s]', 0.01, 5.0
         )
-        self._create_interfaces()
 
     def activate(self) -> None:
         """Start the world."""
@@ -104,12 +131,14 @@ class SimNode(ManagedNode):
     def _create_interfaces(self) -> None:
         self._images = self.publisher(Image, 'image', SENSOR_QOS)
         self._wrist_images = self.publisher(Image, 'wrist_image', SENSOR_QOS)
-        self._states = self.publisher(JointState, 'joint_states', SENSOR_QOS)
+        # reliable and with velocities, as MoveIt's monitor asks for
+        self._states = self.publisher(JointState, 'joint_states', STATES_QOS)
         self._tasks = self.publisher(TaskState, '~/task_state', RELIABLE_QOS)
         if self._publish_clock:
             self._clocks = self.publisher(Clock, '/clock', SENSOR_QOS)
         self.subscribe(TwistStamped, 'delta_twist_cmds', self._on_twist, RELIABLE_QOS)
         self.subscribe(JointTrajectory, 'joint_trajectory', self._on_trajectory, RELIABLE_QOS)
+        self.subscribe(JointTrajectory, 'joint_setpoints', self._on_setpoints, SETPOINTS_QOS)
         self.subscribe(Float64MultiArray, 'gripper_command', self._on_gripper, RELIABLE_QOS)
         self.subscribe_latched(String, 'instruction', self._on_instruction)
         self.serve(ResetScene, '~/reset', self._on_reset)
@@ -127,17 +156,20 @@ class SimNode(ManagedNode):
             )
             return
         self._twist = (time.monotonic(), linear, angular)
+        self._moved_by = 'twist'
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
-        positions = message.points[-1].positions if message.points else []
-        named = dict(zip(message.joint_names, positions, strict=False))
-        joints = np.array([named.get(name, np.nan) for name in JOINTS])
-        if not np.isfinite(joints).all():
-            self.status.warn(
-                f'trajectory refused: expected finite positions of {", ".join(JOINTS)}'
-            )
-            return
-        self._joint_command = joints
+        self._trajectories.put(message_to_trajectory(message))
+
+    def _on_setpoints(self, message: JointTrajectory) -> None:
+        points = np.array([point.positions for point in message.points], float)
+        if tuple(message.joint_names) != JOINTS or points.shape[1:] != (len(JOINTS),):
+            self.status.warn(f'setpoints refused: expected positions of {", ".join(JOINTS)}')
+        elif not np.isfinite(points).all():
+            self.status.warn('setpoints refused: not finite')
+        else:
+            self._setpoints.extend(points)
+            self._moved_by = 'setpoints'
 
     def _on_gripper(self, message: Float64MultiArray) -> None:
         if len(message.data) != 1 or not np.isfinite(message.data[0]):
@@ -199,7 +231,6 @@ class SimNode(ManagedNode):
         while not self._stop.is_set():
             self._serve_resets(env)
             self._command(env)
-            env.advance()
             self._simulated_s += CONTROL_DT_S
             pace.append(time.monotonic())
             self._publish(env, self._simulated_s, _real_time_factor(pace))
@@ -226,7 +257,7 @@ class SimNode(ManagedNode):
     def _follow_instruction(self, env: TabletopEnv) -> None:
         """Judge success by a new sentence, where one of the tasks has such a goal."""
         text, self._instruction = self._instruction, None
-        if text is None or text == env.instruction:
+        if text is None or not text.strip() or text == env.instruction:  # empty: taken back
             return
         before, env.task = env.task, kind_of(text)
         try:
@@ -236,26 +267,64 @@ class SimNode(ManagedNode):
             self.status.warn(f'success cannot be judged: {error}', key='task')
 
     def _command(self, env: TabletopEnv) -> None:
-        """Apply the newest commands; a twist that is too old means standing still."""
-        received_s, linear, angular = self._twist
-        if time.monotonic() - received_s <= self._timeout_s:
-            env.command_twist(linear, angular)
-        if self._joint_command is not None:
-            env.command_joints(self._joint_command)
-            self._joint_command = None
+        """Apply the newest commands and simulate a control period."""
         if self._width is not None:
             env.command_width(self._width)
+        self._take_trajectories(env)
+        env.advance(self._targets(env))
+
+    def _take_trajectories(self, env: TabletopEnv) -> None:
+        """Hand trajectories to the controller, which begins where the arm was last told to be."""
+        while not self._trajectories.empty():
+            if self._controller is None or self._moved_by != 'trajectory':
+                self._controller = JointTrajectoryMock(JOINTS, env.joint_targets())
+                self._played_s = self._now_s()
+            message, drops = self._trajectories.get(), self._controller.drops
+            if self._controller.accept(message, self._played_s):
+                self._moved_by = 'trajectory'
+            else:
+                self.status.warn(f'trajectory refused: {drops.newest}', key='trajectory')
+
+    def _targets(self, env: TabletopEnv) -> np.ndarray | None:
+        """Return the joint targets of this control period, or None where a twist moves the arm."""
+        if self._moved_by == 'setpoints':
+            count = min(len(self._setpoints), SETPOINTS_PER_PERIOD)
+            points = [self._setpoints.popleft() for _ in range(count)]
+            return np.array(points or [env.joint_targets()])
+        if self._moved_by == 'trajectory' and self._controller is not None:
+            return self._played(self._controller)
+        received_s, linear, angular = self._twist
+        if time.monotonic() - received_s <= self._timeout_s:  # else it stands still
+            env.command_twist(linear, angular)
+        return None
+
+    def _played(self, controller: JointTrajectoryMock) -> np.ndarray:
+        """Return what the controller says for this period: float[k, 7].
+
+        Its time passes evenly, and follows the node's clock where the two have come apart.
+        """
+        if abs(self._now_s() - self._played_s) > CONTROL_DT_S:
+            self._played_s = self._now_s()
+        times = self._played_s + SETPOINT_S * np.arange(1, SETPOINTS_PER_PERIOD + 1)
+        self._played_s += CONTROL_DT_S
+        return np.stack([controller.sample(float(time_s)).positions for time_s in times])
+
+    def _now_s(self) -> float:
+        """The node's clock [s]."""
+        return float(self.get_clock().now().nanoseconds * 1e-9)
 
     def _publish(self, env: TabletopEnv, simulated_s: float, factor: float) -> None:
-        now_s = self.get_clock().now().nanoseconds * 1e-9
+        now_s = self._now_s()
         if self._publish_clock:
             now_s = simulated_s
             self._clocks.publish(Clock(clock=time_message(now_s)))
         state = JointState(name=[*JOINTS, *FINGERS])
         state.header.stamp = time_message(now_s)
         state.position = array('d', env.joint_positions().tolist())
+        state.velocity = array('d', env.joint_velocities().tolist())
         self._states.publish(state)
         self._images.publish(array_to_image(env.render_camera('front'), now_s, 'front_camera'))
+        self._rate.tick()
         if self._wrist_images.get_subscription_count():
             wrist = env.render_camera('wrist')
             self._wrist_images.publish(array_to_image(wrist, now_s, 'wrist_camera'))
@@ -263,7 +332,11 @@ class SimNode(ManagedNode):
 
     def _clear_commands(self) -> None:
         self._twist = (-np.inf, np.zeros(3), np.zeros(3))
-        self._joint_command = self._width = self._instruction = None
+        self._width = self._instruction = None
+        self._moved_by, self._controller, self._played_s = 'twist', None, 0.0
+        self._setpoints.clear()
+        while not self._trajectories.empty():
+            self._trajectories.get()
 
 
 def _check(reset: Reset) -> None:

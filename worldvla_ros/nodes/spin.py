@@ -42,6 +42,11 @@ def run(*factories: Callable[[], Node], args: list[str] | None = None) -> int:
         return 2
     try:
         return _run(factories)
+    except RuntimeError as error:  # rclpy's RCLError, where the middleware refuses a node
+        if 'security' not in str(error).lower():
+            raise
+        sys.stderr.write(f'{start_problem(str(error))}\n')
+        return 2
     finally:
         rclpy.try_shutdown()
 
@@ -50,6 +55,13 @@ def start_problem(problem: str) -> str:
     """Return rclpy's reason not to start, with what to do about it."""
     if 'log directory' in problem or 'logging directory' in problem:
         remedy = 'Set ROS_LOG_DIR to a folder that can be written, or set HOME.'
+    elif 'security libraries' in problem:
+        remedy = 'Use a ROS 2 whose middleware has security, or unset ROS_SECURITY_ENABLE.'
+    elif 'SECURITY ERROR' in problem:
+        remedy = (
+            'Check ROS_SECURITY_KEYSTORE and that it has the enclave, or unset '
+            'ROS_SECURITY_ENABLE. See SECURITY.md.'
+        )
     elif 'remap rule' in problem:
         remedy = (
             'Correct the remapping, namespace or node name: letters, digits and _ only, '

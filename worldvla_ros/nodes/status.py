@@ -73,6 +73,12 @@ class Status:
         with self._lock:
             self._kept = values
 
+    @property
+    def present(self) -> DiagnosticStatus:
+        """What the node said last."""
+        with self._lock:
+            return self._present
+
     def unlatch(self) -> None:
         """Let the next report replace an error: the node is being started anew."""
         with self._lock:

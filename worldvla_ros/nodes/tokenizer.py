@@ -27,6 +27,7 @@ from worldvla_ros.nodes.cameras import (
     CameraMessage,
     ImageInput,
     checkpoint_cameras,
+    declare_transport,
     image_input,
     tokens_topic,
 )
@@ -45,6 +46,16 @@ from worldvla_ros.observation import Observation, checked_instruction
 from worldvla_ros.robot.description import check_fits, load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.state import JointBuffer, robot_state
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the node's own parameters say; the host and the cameras read theirs."""
+
+    robot: str
+    always: bool
+    max_rate: float
+    max_joint_age_s: float
 
 
 @dataclass(frozen=True)
@@ -99,20 +110,9 @@ class TokenizerNode(ModelNode):
             WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
                 wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
+        given = self.read_parameters()
+        robot = load_robot(given.robot)
         arm = Arm(robot)
-        always = declare(self, 'always', False, 'encode where nobody listens as well')
-        rate = declare(
-            self,
-            'max_rate',
-            30.0,
-            'most images of a camera, and states, per second [Hz]',
-            0.1,
-            200.0,
-        )
-        max_joint_age_s = declare(
-            self, 'max_joint_age', 0.3, 'oldest joint state that is encoded [s]', 0.01, 10.0
-        )
         tokenizers = self._host.tokenizers(self)
         spec = tokenizers.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
@@ -120,10 +120,10 @@ class TokenizerNode(ModelNode):
             arm=arm,
             tokenizers=tokenizers,
             cameras=image_input(self, robot, spec),
-            paces={name: Pace(rate) for name in (*spec.cameras, 'joint_states')},
+            paces={name: Pace(given.max_rate) for name in (*spec.cameras, 'joint_states')},
             mail=Mailboxes(),
-            joints=JointBuffer(arm, max_joint_age_s),
-            always=always,
+            joints=JointBuffer(arm, given.max_joint_age_s),
+            always=given.always,
             images={
                 name: self.publisher(ImageTokens, tokens_topic(camera), SENSOR_QOS)
                 for name, camera in checkpoint_cameras(robot, spec).items()
@@ -135,6 +135,31 @@ class TokenizerNode(ModelNode):
         self.work(self._encode, urgent=True)
         self.status.keep(codebook=tokenizers.codebook, text=tokenizers.text_id, robot=robot.name)
         self.status.ok('configured')
+
+    def read_parameters(self) -> Settings:
+        """Declare and read all parameters.
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        super().read_parameters()
+        given = Settings(
+            robot=declare(self, 'robot', 'sim_panda', 'robot name or YAML file'),
+            always=declare(self, 'always', False, 'encode where nobody listens as well'),
+            max_rate=declare(
+                self,
+                'max_rate',
+                30.0,
+                'most images of a camera, and states, per second [Hz]',
+                0.1,
+                200.0,
+            ),
+            max_joint_age_s=declare(
+                self, 'max_joint_age', 0.3, 'oldest joint state that is encoded [s]', 0.01, 10.0
+            ),
+        )
+        declare_transport(self)
+        return given
 
     def activate(self) -> None:
         """Publish the instruction that came before."""
@@ -257,7 +282,7 @@ class TokenizerNode(ModelNode):
         image = configured.cameras.read(camera, message)
         refusal = configured.cameras.misfit(camera, image, seconds(message.header.stamp))
         if refusal is not None:
-            self.refuse(refusal, key=refusal.guard)
+            self.refuse(refusal, key=refusal.code)
             return
         tokenizers = configured.tokenizers
         seen = Observation({camera: image}).images[camera]  # of a size that may be encoded

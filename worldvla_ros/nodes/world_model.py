@@ -31,15 +31,21 @@ from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError, WorldVLAError
 from worldvla_ros.metrics import psnr
 from worldvla_ros.msg import ActionChunk, ImageTokens
-from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, TokenInput, camera_input
+from worldvla_ros.nodes.cameras import (
+    CameraInput,
+    CameraMessage,
+    TokenInput,
+    camera_input,
+    declare_input,
+)
 from worldvla_ros.nodes.convert import (
     array_to_image,
     codes_to_message,
     message_to_chunk,
     time_message,
 )
-from worldvla_ros.nodes.history import CameraImages
-from worldvla_ros.nodes.host import ModelHost, ModelNode
+from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
+from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
 from worldvla_ros.nodes.runtime import RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
@@ -47,6 +53,8 @@ from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.description import RobotConfig, check_fits, load_robot
+from worldvla_ros.robot.pairing import CameraImages
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.world_model import WorldModel
 
 REMEMBERED_S = 3.0
@@ -133,6 +141,7 @@ class WorldModelNode(ModelNode):
         self._count = self._in_time = 0
         self._takes_s = 0.0
         self._psnr = ''
+        self._rate = Rate()
 
     def configure(self) -> None:
         """Load the checkpoint and listen.
@@ -141,8 +150,8 @@ class WorldModelNode(ModelNode):
             WorldVLAError: The checkpoint cannot be used, does not fit the robot, or a parameter is
                 wrong.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        max_skew_s = self.max_camera_skew()
+        robot_name, max_skew_s = self.read_parameters()
+        robot = load_robot(robot_name)
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
@@ -167,7 +176,24 @@ class WorldModelNode(ModelNode):
         self.work(self._compare_each, urgent=False)
         self.work(self._imagine, urgent=False)
         self.status.keep(model=checkpoint.model_id)
+        Diagnostics(self, checkpoint.model_id).add(
+            'imagined images',
+            lambda: self._rate.finding('imagined images', Refused=self.refused, PSNR=self._psnr),
+        )
         self.status.ok('configured')
+
+    def read_parameters(self) -> tuple[str, float]:
+        """Declare all parameters; return the robot and the largest time between cameras [s].
+
+        Raises:
+            ConfigError: A parameter is wrong.
+        """
+        super().read_parameters()
+        precision(self)
+        given = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
+        max_skew_s = self.max_camera_skew()
+        declare_input(self)
+        return given, max_skew_s
 
     def deactivate(self) -> None:
         """Forget what waits."""
@@ -207,7 +233,7 @@ class WorldModelNode(ModelNode):
             return
         refusal = judge(chunk, self._configured)
         if refusal is not None:
-            self.refuse(refusal, key=refusal.guard)
+            self.refuse(refusal, key=refusal.code)
             return
         self._offer(chunk)
 
@@ -261,7 +287,7 @@ class WorldModelNode(ModelNode):
             row, decibels = strip(image, imagined.image)
             self._psnr = f'{decibels:.1f} dB'
             if self.active:
-                frame = configured.robot.base_frame
+                frame = message.header.frame_id
                 configured.strips.publish(array_to_image(row, imagined.stamp_s, frame))
             yield
 
@@ -293,19 +319,20 @@ class WorldModelNode(ModelNode):
         for codes in self._configured.world.imagine_codes_stepwise(observation, actions):
             if codes is not None:
                 stamp_s += stride_s
-                self._publish(codes, stamp_s)
+                self._publish(codes, stamp_s, images[spec.cameras[0]].header.frame_id)
                 self._takes_s, began_s = time.monotonic() - began_s, time.monotonic()
                 self._report(stamp_s, skip)
             yield
 
-    def _publish(self, codes: np.ndarray, stamp_s: float) -> None:
+    def _publish(self, codes: np.ndarray, stamp_s: float, frame: str) -> None:
         """Publish an imagined image int64[rows, columns], as codes and as pixels.
+
+        It is seen from the camera whose image it continues, in that one's frame.
 
         Raises:
             MemoryLimitError: Memory is short.
         """
         configured = self._configured
-        frame = configured.robot.base_frame
         if self.active and configured.tokens.get_subscription_count():
             header = Header(stamp=time_message(stamp_s), frame_id=frame)
             camera, codebook = configured.spec.cameras[0], configured.world.checkpoint.codebook
@@ -320,6 +347,7 @@ class WorldModelNode(ModelNode):
         if not self.active:
             return
         ahead_s = stamp_s - self.now_s()
+        self._rate.tick(-ahead_s)
         self._count += 1
         self._in_time += ahead_s >= 0
         self.status.ok(
@@ -332,16 +360,16 @@ class WorldModelNode(ModelNode):
         )
 
 
-def judge(chunk: Chunk, configured: Configured) -> guards.Refusal | None:
+def judge(chunk: Chunk, configured: Configured) -> Reason | None:
     """Return the first reason not to imagine a chunk, or None."""
     refusal = guards.chunk_meaning(chunk, configured.robot) or guards.chunk_values(
         chunk, configured.robot
     )
     dt = configured.spec.action.dt
     if refusal is None and not abs(chunk.dt - dt) <= guards.PERIOD_SLACK * dt:
-        value, limit = f'chunk with dt {chunk.dt:.6g} s', f'checkpoint {dt:.6g} s'
+        text = f'chunk with dt {chunk.dt:.6g} s (checkpoint {dt:.6g} s)'
         remedy = 'Use the same checkpoint for policy and world model.'
-        refusal = guards.Refusal('chunk period', value, limit, chunk.stamp_s, remedy)
+        refusal = Reason('chunk_period', text, remedy, chunk.dt, dt, 's', chunk.stamp_s)
     return refusal or guards.chunk_duration(chunk, configured.robot)
 
 

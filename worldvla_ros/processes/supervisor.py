@@ -31,9 +31,12 @@ MODULES = {
     'tokenizer': 'worldvla_ros.nodes.tokenizer',
     'detokenizer': 'worldvla_ros.nodes.detokenizer',
     'action_player': 'worldvla_ros.nodes.action_player',
+    'shadow': 'worldvla_ros.nodes.shadow',
+    'instruction_server': 'worldvla_ros.nodes.instruction_server',
     'sim': 'worldvla_ros.nodes.sim',
     'recorder': 'worldvla_ros.nodes.recorder',
     'say': 'worldvla_ros.nodes.say',
+    'mock_controller': 'worldvla_ros.nodes.mock_controller',
 }
 
 
@@ -73,7 +76,7 @@ def _yaml(value: object) -> str:
 
 
 class Processes:
-    """The nodes of a launch as child processes of this one.
+    """The nodes of a launch as child processes of this one, by their labels.
 
     Each is a process group of its own, so that Ctrl-C in the terminal reaches it through `stop`
     only. Where this process ends without `stop`, the guardian ends them.
@@ -88,7 +91,7 @@ class Processes:
         self._output = output or sys.stderr
         self.output_lost = threading.Event()
         self.children: dict[str, subprocess.Popen[str]] = {}
-        self._required = {node.executable for node in nodes if node.required}
+        self._required = {node.label for node in nodes if node.required}
         self._readers: list[threading.Thread] = []
         self._guardian = subprocess.Popen(
             [sys.executable, '-I', '-S', guardian.__file__],
@@ -121,9 +124,9 @@ class Processes:
                 f'{node.executable} cannot be started: {error.strerror}',
                 remedy=f'Install the package {node.package}, or leave this node out.',
             ) from error
-        self.children[node.executable] = child
+        self.children[node.label] = child
         self._report(f'+{child.pid}')
-        reader = threading.Thread(target=self._relay, args=(node.executable, child), daemon=True)
+        reader = threading.Thread(target=self._relay, args=(node.label, child), daemon=True)
         self._readers.append(reader)
         reader.start()
 

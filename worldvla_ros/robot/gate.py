@@ -1,67 +1,52 @@
 """The gate: the last thing before a command leaves for the arm.
 
-Knows limits, the time since the last command and the measured joints. It lets a command pass as it
-is, or refuses it with a reason; it never changes one. What makes commands keeps to the same limits
-(`commands`), so that a refusal here means a blocked arm, a wrong measurement or a defect. Must not
-know messages or chunks. Times [s] of one clock, whichever the caller uses.
+    twist       speed, change of speed, and whether the arm can stop inside the workspace
+    pose        the same of the poses that follow one another, and the distance from the arm
+    position    ranges, speeds, changes of speed, tip, collisions, and the distance from the arm
+    velocity    speeds, changes of speed, and where the joints can be stopped
+    trajectory  all of it, knot by knot
+
+Knows limits, the time since the last command and the measured joints. It lets a command pass as
+it is, or refuses it with a reason; it never changes one. What makes commands keeps to the same
+limits, so that a refusal here means a blocked arm, a wrong measurement or a defect. Must not know
+messages or chunks. Times [s] of one clock, whichever the caller uses.
 """
 
-from collections import deque
+from dataclasses import dataclass
 import math
 
 import numpy as np
 
-from worldvla_ros.robot.commands import JointCommand, TwistCommand, tip_motion
-from worldvla_ros.robot.guards import Refusal
-from worldvla_ros.robot.kinematics import Arm
+from worldvla_ros.robot import bounds
+from worldvla_ros.robot.bounds import SLACK, Bounds
+from worldvla_ros.robot.commands import (
+    Command,
+    PoseCommand,
+    PositionCommand,
+    TrajectoryCommand,
+    TwistCommand,
+    VelocityCommand,
+)
+from worldvla_ros.robot.kinematics import Arm, rotation_vector
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointReading
 
-SLACK = 1e-5
-"""Relative and absolute room for rounding."""
-MOVED_RAD = 2e-3
-"""A joint that moved less than this stands still."""
-STILL_S = 0.5
-"""How long an arm may take to begin to follow [s]."""
-STILL_TRAVEL_M = 0.02
-STILL_TRAVEL_RAD = 0.1
-"""Commanded motion that must show in the joints."""
-REPORT_DEFECT = 'Report this as a defect of worldvla_ros, with the log.'
+FIRST_M, FIRST_RAD = 0.005, 0.02
+"""How far from the measured arm a motion may begin."""
+LATEST_S = 0.05
+"""A command that comes later than this after the last one may go no further than in this time."""
+COLLISION_PERIOD_S = 0.05
+"""How often single positions are looked at for collisions; whole trajectories are at each knot."""
 
 
-class Follower:
-    """Notices an arm that stands still though it was commanded to move some time ago.
+@dataclass(frozen=True)
+class _Last:
+    """The last command that passed: where, how fast, when."""
 
-    Joint states that repeat under new stamps look just like a blocked arm: in both cases the
-    measured joints cannot guard the workspace.
-    """
-
-    def __init__(self) -> None:
-        """Start without a command."""
-        self._joints: np.ndarray | None = None
-        self._recent: deque[tuple[float, np.ndarray]] = deque()
-        self._earlier = np.zeros(2)
-
-    def commanded(self, metres: float, radians: float, now_s: float) -> None:
-        """Count a motion of the tip that was commanded."""
-        self._recent.append((now_s, np.array([metres, radians])))
-
-    def check(self, joints: np.ndarray, now_s: float) -> Refusal | None:
-        """Refuse joints float[n] [rad] that did not move as commanded."""
-        if self._joints is None or np.abs(joints - self._joints).max() > MOVED_RAD:
-            self._joints, self._earlier = np.array(joints), np.zeros(2)
-            self._recent.clear()
-        while self._recent and now_s - self._recent[0][0] >= STILL_S:
-            self._earlier = self._earlier + self._recent.popleft()[1]
-        metres, radians = self._earlier
-        if metres <= STILL_TRAVEL_M and radians <= STILL_TRAVEL_RAD:
-            return None
-        value = f'joints stand still though {metres:.3f} m and {radians:.2f} rad were commanded'
-        remedy = (
-            'Check that the controller takes commands and that joint states are live, then call '
-            '~/enable with true.'
-        )
-        limit = f'for at most {STILL_S} s'
-        return Refusal('arm does not follow', value, limit, now_s, remedy)
+    place: np.ndarray
+    speed: np.ndarray
+    duration_s: float
+    now_s: float
 
 
 class Gate:
@@ -72,181 +57,235 @@ class Gate:
 
         Args:
             arm: Its limits hold here.
-            period_s: Time between commands, and for which a command holds [s].
+            period_s: Time between commands [s].
         """
-        self._arm, self._robot = arm, arm.robot
-        self._period_s = period_s
-        self._last: JointCommand | None = None
-        self._last_s = -np.inf
-        self._follower = Follower()
+        self._arm, self._period_s = arm, period_s
+        self._bounds = Bounds(arm)
+        self._joint_lag = arm.robot.limits.joint_lag
+        self._tip_lag = arm.robot.limits.tip_lag
+        self._open_width = arm.robot.gripper.open_width
+        self._last: _Last | None = None
+        self._looked_s = -math.inf
 
-    @property
-    def joints(self) -> np.ndarray | None:
-        """Where the joints were last commanded, float64[n]; None after a stop."""
-        return None if self._last is None else self._last.positions
-
-    def duration(self, now_s: float) -> float:
-        """Return the time for the next motion [s]: since the last command, at most a period."""
-        return float(np.clip(now_s - self._last_s, 0.0, self._period_s))
+    def reset(self) -> None:
+        """Forget the last command, as after a stop; the next one begins where the arm is."""
+        self._last, self._looked_s = None, -math.inf
 
     def admit(
-        self, command: TwistCommand | JointCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
+        self, command: Command, measured: JointReading | None, now_s: float
+    ) -> Reason | None:
         """Refuse a command that passes a limit, or remember it as sent.
 
         Args:
             command: What is about to be sent.
-            joints: The newest measured joints.
+            measured: The newest measured joints; None in a dry run, where the arm does not follow.
             now_s: Present time [s].
         """
-        refusal = self._judge(command, joints, now_s)
-        if refusal is None:
-            self._remember(command, joints, now_s)
-        return refusal
-
-    def reset(self) -> None:
-        """Forget the last command, as after a stop; the next one begins where the arm is.
-
-        What was commanded since the joints last moved is kept, so that an arm that does not follow
-        is not tried again and again.
-        """
-        self._last, self._last_s = None, -np.inf
-
-    def release(self) -> None:
-        """Forget everything, as when the operator enables the arm."""
-        self.reset()
-        self._follower = Follower()
-
-    def _judge(
-        self, command: TwistCommand | JointCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
-        if not _finite(command) or not np.isfinite(joints.positions).all():
-            return Refusal(
-                'finite command', 'a command that is not finite', 'finite', now_s, REPORT_DEFECT
-            )
-        limit = self._robot.gripper.open_width
-        if not 0 <= command.width <= limit:
-            value = f'gripper width {command.width:.3f} m'
-            return Refusal('gripper', value, f'0 to {limit} m', now_s, REPORT_DEFECT)
-        refusal = self._follower.check(joints.positions, now_s)
-        if refusal is not None:
-            return refusal
-        if isinstance(command, TwistCommand):
-            return self._judge_twist(command, joints, now_s)
-        return self._judge_joints(command, joints, now_s)
-
-    def _judge_twist(
-        self, command: TwistCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
-        """Judge speeds, and where the tip is when the next command comes."""
-        start = self._arm.pose(joints.positions)[:3, 3]
-        linear, angular = (float(np.linalg.norm(v)) for v in (command.linear, command.angular))
-        return self._speed(linear, angular, now_s) or self._workspace(
-            start, start + command.linear * self._period_s, now_s
-        )
-
-    def _judge_joints(
-        self, command: JointCommand, joints: JointReading, now_s: float
-    ) -> Refusal | None:
-        """Judge speeds since the last command, positions, the tip, and the arm's lag."""
-        start = joints.positions if self._last is None else self._last.positions
+        reason = self._sound(command, measured, now_s)
+        if reason is not None:
+            return reason
         duration = self.duration(now_s)
         if duration <= 0:
-            value, limit = 'two commands at one time', 'one per control period'
-            return Refusal('joint speed', value, limit, now_s, 'Check the clock.')
-        moved = tip_motion(self._arm, start, command.positions)
-        return (
-            self._lag(command, joints, now_s)
-            or self._joint_positions(start, command.positions, now_s)
-            or self._joint_speed((command.positions - start) / duration, now_s)
-            or self._speed(moved.linear / duration, moved.angular / duration, now_s)
-            or self._workspace(
-                self._arm.pose(start)[:3, 3],
-                self._arm.pose(command.positions)[:3, 3],
-                now_s,
-            )
-        )
-
-    def _speed(self, linear: float, angular: float, now_s: float) -> Refusal | None:
-        limits = self._robot.limits
-        for guard, value, limit, unit in (
-            ('linear speed', linear, limits.linear_speed, 'm/s'),
-            ('angular speed', angular, limits.angular_speed, 'rad/s'),
-        ):
-            if not value <= limit * (1 + SLACK):
-                name = f'limits.{guard.replace(" ", "_")}'
-                found = f'{guard} of the tip {value:.3f} {unit}'
-                return Refusal(guard, found, f'{name} {limit} {unit}', now_s, REPORT_DEFECT)
+            text = 'two commands at one time (one per control period)'
+            return Reason('command_invalid', text, 'Check the clock.', stamp_s=now_s)
+        found = self._judge(command, measured, duration, now_s)
+        if isinstance(found, Reason):
+            return found
+        self._last = found
         return None
 
-    def _workspace(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Refusal | None:
-        """Refuse a tip that leaves the box, or that is outside and goes further out."""
-        limits = self._robot.limits
-        low, high = np.array(limits.workspace_minimum), np.array(limits.workspace_maximum)
-        if (_excess(end, low, high) <= np.maximum(_excess(start, low, high), 0) + SLACK).all():
-            return None
-        value = f'tip commanded to {(end.round(3) + 0.0).tolist()} m'
-        limit = f'workspace {list(low.tolist())} to {list(high.tolist())} m'
-        remedy = 'Move the arm into the workspace, or enlarge it in the robot description.'
-        return Refusal('workspace', value, limit, now_s, remedy)
+    def duration(self, now_s: float) -> float:
+        """Return the time for the next motion [s]: since the last command, at most `LATEST_S`."""
+        if self._last is None:
+            return self._period_s
+        return min(now_s - self._last.now_s, max(LATEST_S, self._period_s))
 
-    def _joint_positions(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Refusal | None:
-        low, high = self._arm.minimum, self._arm.maximum
-        outside = _excess(end, low, high) > np.maximum(_excess(start, low, high), 0) + SLACK
-        if not outside.any():
-            return None
-        place = int(np.flatnonzero(outside)[0])
-        value = f'joint {self._arm.names[place]} commanded to {end[place]:.3f} rad'
-        limit = f'{low[place]} to {high[place]} rad'
-        remedy = 'Move the arm away from its joint limits.'
-        return Refusal('joint position', value, limit, now_s, remedy)
-
-    def _joint_speed(self, speeds: np.ndarray, now_s: float) -> Refusal | None:
-        velocity = self._arm.velocity
-        fast = np.abs(speeds) > velocity * (1 + SLACK)
-        if not fast.any():
-            return None
-        place = int(np.flatnonzero(fast)[0])
-        value = f'joint {self._arm.names[place]} commanded at {speeds[place]:.3f} rad/s'
-        limit = f'joints.velocity {velocity[place]} rad/s'
-        return Refusal('joint speed', value, limit, now_s, REPORT_DEFECT)
-
-    def _lag(self, command: JointCommand, joints: JointReading, now_s: float) -> Refusal | None:
-        """Refuse a command far from the arm: a jump, or an arm that does not follow."""
-        lags, limit = np.abs(command.positions - joints.positions), self._robot.limits.joint_lag
-        place = int(lags.argmax())
-        if lags[place] <= limit + SLACK:
-            return None
-        name = self._robot.joints.names[place]
-        value = f'joint {name} is {lags[place]:.3f} rad from its command'
-        remedy = 'Check that the arm is free and its controller active, or raise limits.joint_lag.'
-        return Refusal('joint lag', value, f'limits.joint_lag {limit} rad', now_s, remedy)
-
-    def _remember(
-        self, command: TwistCommand | JointCommand, joints: JointReading, now_s: float
-    ) -> None:
-        if isinstance(command, JointCommand):
-            start = joints.positions if self._last is None else self._last.positions
-            metres, radians = tip_motion(self._arm, start, command.positions)
-            self._last = command
-        else:
-            metres, radians = (
-                float(np.linalg.norm(v)) * self._period_s
-                for v in (command.linear, command.angular)
+    def _sound(
+        self, command: Command, measured: JointReading | None, now_s: float
+    ) -> Reason | None:
+        """Refuse numbers that are none, and a gripper that cannot open as far."""
+        numbers = [v for v in vars(command).values() if isinstance(v, np.ndarray)]
+        if measured is not None:
+            numbers.append(measured.positions)
+        # a sum is not finite where one of its numbers is not
+        if not (math.isfinite(command.width) and all(math.isfinite(n.sum()) for n in numbers)):
+            text = 'a command with a number that is not finite'
+            return Reason('command_invalid', text, bounds.REPORT_DEFECT, stamp_s=now_s)
+        if not -SLACK <= command.width <= self._open_width + SLACK:
+            text = f'gripper width {command.width:.3f} m (0 to {self._open_width} m)'
+            return Reason(
+                'gripper', text, bounds.REPORT_DEFECT, command.width, self._open_width, 'm', now_s
             )
-        self._follower.commanded(metres, radians, now_s)
-        self._last_s = now_s
+        return None
+
+    # ---- one method for each kind of command
+
+    def _judge(
+        self, command: Command, measured: JointReading | None, duration: float, now_s: float
+    ) -> Reason | _Last:
+        """Return why a command may not leave, or what to remember of it."""
+        if isinstance(command, TwistCommand):
+            return self._twist(command, measured, duration, now_s)
+        if isinstance(command, PoseCommand):
+            return self._pose(command, measured, duration, now_s)
+        if isinstance(command, PositionCommand):
+            return self._position(command, measured, duration, now_s)
+        if isinstance(command, VelocityCommand):
+            return self._velocity(command, measured, duration, now_s)
+        return self._trajectory(command, measured, now_s)
+
+    def _twist(
+        self, command: TwistCommand, measured: JointReading | None, duration: float, now_s: float
+    ) -> Reason | _Last:
+        speed = np.concatenate([command.linear, command.angular])
+        before = np.zeros(6) if self._last is None else self._last.speed
+        reason = self._bounds.tip_speed(speed, now_s) or self._bounds.tip_acceleration(
+            (speed - before) / duration, now_s
+        )
+        if reason is None and measured is not None:
+            start = self._arm.pose(measured.positions)[:3, 3]
+            reason = self._bounds.stops_inside(start, command.linear, self._period_s, now_s)
+        return reason or _passed(speed, speed, duration, now_s)
+
+    def _pose(
+        self, command: PoseCommand, measured: JointReading | None, duration: float, now_s: float
+    ) -> Reason | _Last:
+        pose, last = command.pose, self._last
+        if measured is not None:
+            here = self._arm.pose(measured.positions)
+            reason = self._bounds.tip_near(pose, here, self._first(self._tip_lag, FIRST_M), now_s)
+            if reason is not None:
+                return reason
+        if last is None:
+            start = pose if measured is None else here
+            reason = self._bounds.workspace(start[:3, 3], pose[:3, 3], now_s)
+            return reason or _passed(pose, np.zeros(6), duration, now_s)
+        moved = pose[:3, 3] - last.place[:3, 3]
+        turned = rotation_vector(pose[:3, :3] @ last.place[:3, :3].T)
+        speed = np.concatenate([moved, turned]) / duration
+        return (
+            self._bounds.tip_speed(speed, now_s)
+            or self._bounds.tip_acceleration(self._change(speed, last, duration), now_s)
+            or self._bounds.workspace(last.place[:3, 3], pose[:3, 3], now_s)
+            or _passed(pose, speed, duration, now_s)
+        )
+
+    def _position(
+        self,
+        command: PositionCommand,
+        measured: JointReading | None,
+        duration: float,
+        now_s: float,
+    ) -> Reason | _Last:
+        place, last = command.positions, self._last
+        here = place if measured is None else measured.positions
+        start = here if last is None else last.place
+        speed = np.zeros(len(place)) if last is None else (place - start) / duration
+        reason = (
+            self._bounds.joints_near(place, here, self._first(self._joint_lag, FIRST_RAD), now_s)
+            or self._bounds.joint_range(start, place, now_s)
+            or self._bounds.joint_speed(speed, now_s)
+        )
+        if reason is None and last is not None:
+            reason = self._bounds.joint_acceleration(self._change(speed, last, duration), now_s)
+        if reason is None:
+            reason = self._tip_of(start, place, duration, now_s, judge_speed=last is not None)
+        if reason is None and now_s - self._looked_s >= COLLISION_PERIOD_S:
+            reason, self._looked_s = self._bounds.collision(place, now_s), now_s
+        return reason or _passed(place, speed, duration, now_s)
+
+    def _velocity(
+        self,
+        command: VelocityCommand,
+        measured: JointReading | None,
+        duration: float,
+        now_s: float,
+    ) -> Reason | _Last:
+        speed = command.velocities
+        before = np.zeros(len(speed)) if self._last is None else self._last.speed
+        reason = self._bounds.joint_speed(speed, now_s) or self._bounds.joint_acceleration(
+            (speed - before) / duration, now_s
+        )
+        if reason is None and measured is not None:
+            here = measured.positions
+            reason = self._bounds.joints_stop(here, speed, self._period_s, now_s)
+            if reason is None:
+                tip = self._arm.jacobian(here) @ speed
+                position = self._arm.pose(here)[:3, 3]
+                reason = self._bounds.tip_speed(tip, now_s) or self._bounds.stops_inside(
+                    position, tip[:3], self._period_s, now_s
+                )
+            if reason is None and now_s - self._looked_s >= COLLISION_PERIOD_S:
+                reason, self._looked_s = self._bounds.collision(here, now_s), now_s
+        return reason or _passed(speed, speed, duration, now_s)
+
+    def _trajectory(
+        self, command: TrajectoryCommand, measured: JointReading | None, now_s: float
+    ) -> Reason | _Last:
+        """Judge each knot, and the way from one to the next."""
+        times, knots = command.times_s, command.positions
+        if not len(times) or times[0] <= 0 or (np.diff(times) <= 0).any():
+            text = 'a trajectory whose points are not in order of time'
+            return Reason('command_invalid', text, bounds.REPORT_DEFECT, stamp_s=now_s)
+        for given, judge in (
+            (command.velocities, self._bounds.joint_speed),
+            (command.accelerations, self._bounds.joint_acceleration),
+        ):
+            for row in () if given is None else given:
+                reason = judge(row, now_s)
+                if reason is not None:
+                    return reason
+        if measured is not None:
+            reason = self._bounds.joints_near(knots[0], measured.positions, self._joint_lag, now_s)
+            if reason is not None:
+                return reason
+        start = knots[0] if measured is None else measured.positions
+        reason = self._knots(start, knots, np.diff(times), now_s)
+        return reason or _passed(knots[0], np.zeros(knots.shape[1]), self._period_s, now_s)
+
+    def _knots(
+        self, start: np.ndarray, knots: np.ndarray, steps_s: np.ndarray, now_s: float
+    ) -> Reason | None:
+        durations = [math.inf, *steps_s.tolist()]  # the controller finds its way to the first
+        for before, after, step_s in zip([start, *knots], knots, durations, strict=False):
+            reason = (
+                self._bounds.joint_range(before, after, now_s)
+                or self._bounds.joint_speed((after - before) / step_s, now_s)
+                or self._tip_of(before, after, step_s, now_s, judge_speed=True)
+                or self._bounds.collision(after, now_s)
+            )
+            if reason is not None:
+                return reason
+        return None
+
+    # ---- parts
+
+    def _tip_of(
+        self,
+        start: np.ndarray,
+        end: np.ndarray,
+        duration: float,
+        now_s: float,
+        *,
+        judge_speed: bool,
+    ) -> Reason | None:
+        """Judge where the tip goes between two joint positions, and how fast."""
+        before, after = self._arm.pose(start), self._arm.pose(end)
+        reason = self._bounds.workspace(before[:3, 3], after[:3, 3], now_s)
+        if reason is not None or not judge_speed:
+            return reason
+        turned = rotation_vector(after[:3, :3] @ before[:3, :3].T)
+        moved = np.concatenate([after[:3, 3] - before[:3, 3], turned])
+        return self._bounds.tip_speed(moved / duration, now_s)
+
+    def _first(self, lag: float, near: float) -> float:
+        """Return how far from the arm a command may be: a motion begins where the arm is."""
+        return min(near, lag) if self._last is None else lag
+
+    def _change(self, speed: np.ndarray, last: _Last, duration: float) -> np.ndarray:
+        """Return the mean change of speed between the middles of the last two motions [1/s]."""
+        return np.asarray((speed - last.speed) / ((duration + last.duration_s) / 2))
 
 
-def _finite(command: TwistCommand | JointCommand) -> bool:
-    """Whether all numbers of a command are."""
-    if isinstance(command, JointCommand):
-        moved = [command.positions]
-    else:
-        moved = [command.linear, command.angular]
-    return math.isfinite(command.width) and all(bool(np.isfinite(m).all()) for m in moved)
-
-
-def _excess(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return by how much values are outside of a range, negative inside."""
-    return np.asarray(np.maximum(low - values, values - high))
+def _passed(place: np.ndarray, speed: np.ndarray, duration: float, now_s: float) -> _Last:
+    return _Last(np.array(place), np.array(speed), duration, now_s)

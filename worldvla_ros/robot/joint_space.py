@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.line import Line, Source, blended, borders, lay_joints
 from worldvla_ros.robot.path import Path, rest
 from worldvla_ros.robot.places import (
@@ -23,6 +22,7 @@ from worldvla_ros.robot.places import (
     Way,
 )
 from worldvla_ros.robot.planner import MotionLimits
+from worldvla_ros.robot.reasons import Reason, refusal
 from worldvla_ros.robot.tip import TipState
 from worldvla_ros.robot.tip_space import TipSpace, led_tip, tip_pace, tip_way
 
@@ -116,8 +116,8 @@ class JointSpace:
         """Return the coordinates of a joint pose: float[n] → float64[n]."""
         return np.asarray(joints, np.float64)
 
-    def pace(self, way: Way, dt: float) -> float:
-        """Return by what factor a line is faster than joints and tip may be.
+    def pace(self, way: Way, dt: float) -> tuple[float, float]:
+        """Return by what factor actions are faster than allowed, and their joints than joints are.
 
         The first move of absolute actions does not count: it also makes good for what the arm
         lags behind, which the path does as fast as limits allow.
@@ -127,8 +127,8 @@ class JointSpace:
             rates = rates[1:]
         joints = float((rates / self._arm.velocity).max(initial=0.0))
         if self._kind != 'cartesian_delta':
-            return joints
-        return max(joints, tip_pace(way.reference, dt, self._arm.robot))
+            return joints, joints
+        return (asked := tip_pace(way.reference, dt, self._arm.robot)), max(joints, asked)
 
     def limits(self, wanted: np.ndarray, place: Place, share: float) -> MotionLimits:
         """Return the limits of the joints, and of speed not much more than their line asks for.
@@ -153,7 +153,7 @@ class JointSpace:
             np.maximum(arm.maximum, here),
         )
 
-    def check(self, path: Path, stamp_s: float) -> tuple[float, Refusal | None]:
+    def check(self, path: Path, stamp_s: float) -> tuple[float, Reason | None]:
         """Return by what factor the tip is too fast along a path, or why it cannot be played."""
         robot, low, high = self._arm.robot, *self._tip.box
         fastest, begun, outside = 0.0, 1.0, 0.0
@@ -175,15 +175,16 @@ class JointSpace:
         return fastest, None
 
 
-def _outside(here: np.ndarray, robot: RobotConfig, stamp_s: float) -> Refusal:
+def _outside(here: np.ndarray, robot: RobotConfig, stamp_s: float) -> Reason:
     limits = robot.limits
     value = f'a path of the tip through {(here.round(3) + 0.0).tolist()} m'
     limit = f'workspace {list(limits.workspace_minimum)} to {list(limits.workspace_maximum)} m'
     remedy = 'Move the arm into the workspace, or enlarge it in the robot description.'
-    return Refusal('workspace', value, limit, stamp_s, remedy)
+    return refusal('workspace', value, limit, stamp_s, remedy)
 
 
-def _touching(pair: tuple[str, str], stamp_s: float) -> Refusal:
+def _touching(pair: tuple[str, str], stamp_s: float) -> Reason:
     value = f'a path on which {pair[0]} touches {pair[1]}'
     remedy = 'Move the arm away by hand, or correct collision of the robot description.'
-    return Refusal('collision', value, 'no contact of the arm', stamp_s, remedy)
+    code = 'table' if 'table' in pair else 'self_collision'
+    return refusal(code, value, 'no contact of the arm', stamp_s, remedy)

@@ -22,13 +22,13 @@ import numpy as np
 
 from worldvla_ros.errors import RobotError
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.line import BLENDINGS, WHOLE, Source
 from worldvla_ros.robot.path import Path, State, rest
 from worldvla_ros.robot.places import MotionArm, Place
 from worldvla_ros.robot.planner import MotionLimits, brake, go_to
 from worldvla_ros.robot.played import Played
 from worldvla_ros.robot.playing import WAYPOINT_S, Playing, Request, Setpoint, prepare
+from worldvla_ros.robot.reasons import Reason, refusal
 from worldvla_ros.robot.spaces import space_of
 from worldvla_ros.robot.state import JointReading
 
@@ -119,6 +119,12 @@ class Motion:
         return self._share
 
     @property
+    def clipped(self) -> bool:
+        """Whether the workspace ends before the actions that are being played do."""
+        way = None if self._playing is None else self._playing.way
+        return way is not None and way.clipped
+
+    @property
     def actions_left(self) -> np.ndarray:
         """The actions still to come in SI units, float64[k, dim]; [0, 0] without a chunk."""
         if self._playing is None or self._playing.source is None:
@@ -127,7 +133,7 @@ class Motion:
         done = math.floor(self._playing.progress(self._now_s) + WHOLE)
         return np.asarray(chunk.actions[done:].astype(np.float64) * chunk.scale)
 
-    def offer(self, chunk: ActionChunk, now_s: float, measured: JointReading) -> Refusal | None:
+    def offer(self, chunk: ActionChunk, now_s: float, measured: JointReading) -> Reason | None:
         """Go on with a chunk, or return why not; then the path before is played on.
 
         A chunk that is older than the present one, or the same, changes nothing.
@@ -143,12 +149,14 @@ class Motion:
             return None
         if self._playing is not None and self._playing.source is None and not self._stopping:
             remedy = 'Wait until it has arrived, or stop it.'
-            return Refusal('ramp', 'a chunk during go_to', 'no chunk', chunk.stamp_s, remedy)
+            return refusal(
+                'going_to_start', 'a chunk during go_to', 'no chunk', chunk.stamp_s, remedy
+            )
         done = self._since(chunk.stamp_s) / chunk.dt
         if done > chunk.horizon - WHOLE:
             value, limit = f'{done:.1f} actions are done', f'it has {chunk.horizon}'
             remedy = 'Use a faster policy, or longer chunks.'
-            return Refusal('chunk late', value, limit, chunk.stamp_s, remedy)
+            return refusal('chunk_late', value, limit, chunk.stamp_s, remedy)
         chunks = [*self._chunks, chunk]
         if self._paused:
             self._chunks, self._reference = chunks[-1:], None
@@ -195,7 +203,7 @@ class Motion:
             self._paused = True
             self._brake(now_s)
 
-    def resume(self, now_s: float) -> Refusal | None:
+    def resume(self, now_s: float) -> Reason | None:
         """Go on with what is left of the newest chunk, unless it is out of date by now."""
         now_s = self._tick(now_s)
         self._paused = False
@@ -205,16 +213,16 @@ class Motion:
             return None
         return self._splice(self._chunks[-1:], now_s)
 
-    def step(self, now_s: float) -> Refusal | None:
+    def step(self, now_s: float) -> Reason | None:
         """Play the next action of the newest chunk, then rest; a pause goes on."""
         now_s = self._tick(now_s)
         if not self._paused or not self._chunks:
             value = 'no chunk' if self._paused else 'not paused'
             remedy = 'Pause first, and wait for a chunk.'
-            return Refusal('single step', value, 'a chunk in a pause', now_s, remedy)
+            return refusal('no_step', value, 'a chunk in a pause', now_s, remedy)
         return self._splice(self._chunks[-1:], now_s, actions=1)
 
-    def override(self, share: float, now_s: float) -> Refusal | None:
+    def override(self, share: float, now_s: float) -> Reason | None:
         """Play actions at a share of their speed from now on.
 
         Args:
@@ -236,7 +244,7 @@ class Motion:
 
     def go_to(
         self, joints: np.ndarray, now_s: float, measured: JointReading, share: float
-    ) -> Refusal | None:
+    ) -> Reason | None:
         """Ramp to a joint pose on a straight line; `stop` ends it. Chunks are refused meanwhile.
 
         Args:
@@ -247,7 +255,7 @@ class Motion:
         """
         now_s = self._tick(now_s)
         if self._playing is not None:
-            return Refusal('ramp', 'the arm moves', 'at rest', now_s, 'Stop it first.')
+            return refusal('moving', 'the arm moves', 'at rest', now_s, 'Stop it first.')
         self._chunks.clear()
         self._settle(measured)
         place = self._rest
@@ -256,12 +264,12 @@ class Motion:
         target = self._space.target(joints, place)
         limits = self._space.limits(np.abs(target - start) / WAYPOINT_S, place, 1.0)
         path = go_to(start, now_s, target, limits, share)
-        ratio, refusal = self._space.check(path, now_s)
-        if refusal is None and ratio > share:
+        ratio, reason = self._space.check(path, now_s)
+        if reason is None and ratio > share:
             path = go_to(start, now_s, target, limits, share * share / ratio)
-        if refusal is None:
+        if reason is None:
             self._begin(Playing(path, place.anchor, limits, self._width), now_s)
-        return refusal
+        return reason
 
     def _tick(self, now_s: float) -> float:
         """Take the time, and return the one to use."""
@@ -362,7 +370,7 @@ class Motion:
 
     def _splice(
         self, chunks: Sequence[ActionChunk], now_s: float, actions: int | None = None
-    ) -> Refusal | None:
+    ) -> Reason | None:
         """Replace the path by one that plays chunks, or return why not.
 
         Args:
@@ -378,7 +386,7 @@ class Motion:
         if self._playing is not None and place.anchor is not None:
             # the coordinates and limits of the path before, in which it can be continued
             choices.append((place, self._playing.limits))
-        refusal = None
+        reason = None
         for begin, limits in choices:
             way = self._space.way(sources, reference, begin, self._blending)
             if actions is not None:
@@ -391,8 +399,8 @@ class Motion:
                 self._begin(found, now_s)
                 self._chunks = [source.chunk for source in sources]
                 return None
-            refusal = found
-        return refusal
+            reason = found
+        return reason
 
 
 def _not_newer(chunk: ActionChunk, newest: ActionChunk) -> bool:

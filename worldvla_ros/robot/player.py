@@ -1,78 +1,47 @@
-"""What the action player does at each instant: play the chunk that is due, or hold and say why.
+"""What the action player does at each instant: play the path that is due, or hold and say why.
 
-    chunks ── judge_chunk ── ChunkPlayer ── commands ── Gate ── Step ── (the node sends it)
-    joint states ── JointBuffer ────────────────┴────────┘
+    chunks ── judge_chunk ── Motion ── Output (Commander, Gate) ── Step ── (the node sends it)
+    joint states ── JointBuffer ── Watch ┘                          │
+    operator ────── Safety ─────────────────────────────────────────┘
 
-Knows chunks, joints and what the operator allows. Must not know ROS. Times [s]: `now_s` is of the
-clock that stamps use, `steady_s` of one that never stops.
+Commands leave while the operator allows it; where he, a guard or a measurement ends that, the arm
+brakes along a planned path, which is sent too, and rests. Knows chunks, joints and what the
+operator allows. Must not know ROS. Times [s]: `now_s` is of the clock that stamps use, `steady_s`
+of one that never stops.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import replace
+import math
 
 import numpy as np
 
-from worldvla_ros.errors import ObservationError, RobotError
 from worldvla_ros.observation import ActionChunk
-from worldvla_ros.robot.chunk_player import ChunkPlayer
-from worldvla_ros.robot.commands import (
-    JointCommand,
-    TwistCommand,
-    joint_command,
-    twist_command,
-)
-from worldvla_ros.robot.gate import Gate
-from worldvla_ros.robot.guards import judge_chunk, slowdown
+from worldvla_ros.robot.clock import StampClock
+from worldvla_ros.robot.commands import TrajectoryCommand
+from worldvla_ros.robot.guards import judge_chunk
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.safety import ClockWatch, Mode, Pace, Safety
-from worldvla_ros.robot.state import JointBuffer, JointReading
+from worldvla_ros.robot.motion import Motion
+from worldvla_ros.robot.notes import ENDED, NO_CHUNK, NO_START, NOT_ENABLED, PAUSED, Notes
+from worldvla_ros.robot.output import NOTHING, Output, Step
+from worldvla_ros.robot.playing import Setpoint
+from worldvla_ros.robot.reasons import Reason
+from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
+from worldvla_ros.robot.state import JointBuffer, JointError, JointReading
+from worldvla_ros.robot.view import View, view
+from worldvla_ros.robot.watch import Watch
 
-OUTPUTS = ('twist', 'trajectory')
-STOP_REPEATS = 5
-"""How often a stop is sent; then silence, so that others can command the arm."""
+START_SHARE = 0.25
+"""Share of the speed limits with which the arm goes to its start pose."""
+NOTED_S = 1.0
+"""How long a joint state that was refused stays a reason."""
 
-DRY_RUN = 'dry run: nothing is sent. Call ~/enable with true to move the arm.'
-
-
-class Reason(NamedTuple):
-    """Why the arm holds or a chunk is refused, for the operator.
-
-    Attributes:
-        text: One or two sentences.
-        kind: The same for all reasons that differ in numbers only.
-    """
-
-    text: str
-    kind: str
-
-
-NO_CHUNK = Reason('no action chunk. Start the policy and give it an instruction.', 'no chunk')
-ENDED = Reason('the chunk has ended and no newer one came. Check the policy.', 'chunk ended')
-HELD = Reason('~/hold was called. Call ~/enable with true to go on.', 'held')
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to do at one instant.
-
-    Attributes:
-        message: What is happening, for the operator.
-        kind: The same for all messages that differ in numbers only.
-        warn: Whether something is wrong.
-        command: What to send, or None.
-        stop: Whether to send a stop.
-    """
-
-    message: str
-    kind: str
-    warn: bool = False
-    command: TwistCommand | JointCommand | None = None
-    stop: bool = False
+LATCHING = frozenset({'command_not_applied', 'measured_speed'})
+"""What is found wrong with the arm that only the operator can answer."""
 
 
 class Player:
-    """Decides; `step` is to be called at least twice per control period."""
+    """Decides; `step` is to be called once per control period, by one thread at a time."""
 
     def __init__(
         self,
@@ -82,36 +51,41 @@ class Player:
         period_s: float,
         max_joint_age_s: float,
         enabled: bool,
+        blending: str = 'latest',
+        follow_timeout_s: float = 0.5,
+        heartbeat_timeout_s: float = 0.0,
     ) -> None:
         """Start with nothing to play.
 
         Args:
             arm: The arm.
-            output: Which command to make: one of `OUTPUTS`.
+            output: Which commands to make: one of `commander.KINDS`.
             period_s: Time between commands [s].
             max_joint_age_s: The oldest joint state that is acted on [s].
             enabled: False begins with a dry run.
+            blending: How a chunk takes over from the one before, see `Motion`.
+            follow_timeout_s: How long a commanded motion may take to show in the joints [s].
+            heartbeat_timeout_s: The longest time between the operator's heartbeats [s]; 0: none.
 
         Raises:
-            RobotError: Actions of this kind are not played.
+            RobotError: The robot's actions cannot be played with this output.
+            ConfigError: The output is unknown.
         """
         self._arm, self._robot = arm, arm.robot
-        if arm.robot.action.kind != 'cartesian_delta':
-            raise RobotError(
-                f'robot {arm.robot.name}: action.kind',
-                expected='cartesian_delta, the only one that is played here',
-                got=arm.robot.action.kind,
-            )
-        self._output = output
-        self._period_s = period_s
-        self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
+        self._blending = blending
+        self._output = Output(arm, output, period_s)
+        self._motion = Motion(arm, output=output, blending=blending)
+        self._watch = Watch(arm, follow_timeout_s)
         self._joints = JointBuffer(arm, max_joint_age_s)
-        self._chunks = ChunkPlayer()
-        self._gate = Gate(arm, period_s)
-        self._clock = ClockWatch()
-        self._pace = Pace(period_s)
-        self._why = NO_CHUNK
-        self._stops = 0
+        self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
+        self._heart = Heartbeat(heartbeat_timeout_s)
+        self._clock, self._stamps = ClockWatch(), StampClock()
+        self._notes = Notes()
+        self._now_s = -math.inf
+        self._braking = self._to_start = self._moved = False
+        self.refused_chunks = self.refused_joints = 0
+
+    # ---- what is known
 
     @property
     def mode(self) -> Mode:
@@ -119,141 +93,328 @@ class Player:
         return self._safety.mode
 
     @property
-    def stopping(self) -> bool:
-        """Whether the arm was commanded to move and all stops have not been sent yet."""
-        return self._stops > 0
+    def moving(self) -> bool:
+        """Whether a path is being played."""
+        return self._motion.path is not None
 
     @property
     def chunk(self) -> ActionChunk | None:
         """The chunk that is being played, or None."""
-        return self._chunks.chunk
+        return self._motion.chunk if self.moving else None
 
     @property
-    def moves(self) -> np.ndarray:
-        """The actions still to come in SI units: float32[n, dim]; [0, 0] without a chunk."""
-        chunk = self._chunks.chunk
-        return self._chunks.remaining if chunk is None else self._chunks.remaining * chunk.scale
+    def actions_left(self) -> np.ndarray:
+        """The actions still to come in SI units: float64[n, dim]; [0, 0] without a chunk."""
+        return self._motion.actions_left
 
     def joints(self, now_s: float) -> JointReading:
         """Return the measured joints.
 
         Raises:
-            ObservationError: They are missing or not fresh.
+            JointError: They are missing or not fresh.
         """
         return self._joints.newest(now_s)
+
+    @property
+    def version(self) -> int:
+        """Another number whenever there is news."""
+        return self._notes.version
+
+    def view(self) -> View:
+        """Return what is going on, for the operator."""
+        chunk, motion = self.chunk, self._motion
+        playing = self.moving and not self._braking
+        return view(
+            self._safety.mode,
+            self._notes.all(self._safety.why),
+            moving=self.moving,
+            playing=playing,
+            to_start=self._to_start,
+            clipped=motion.clipped,
+            chunk_id=0 if chunk is None else chunk.chunk_id,
+            remaining_s=motion.remaining_s,
+            slowdown=motion.slowdown,
+            speed=motion.speed,
+            following_error_m=self._watch.error_m,
+        )
+
+    # ---- what comes in
 
     def put_joints(self, names: Sequence[str], positions: np.ndarray, stamp_s: float) -> None:
         """Take a joint state; see `JointBuffer.put`.
 
         Raises:
-            ObservationError: It cannot be used.
+            JointError: It cannot be used; that is a reason for `NOTED_S`.
         """
-        self._joints.put(names, positions, stamp_s)
+        try:
+            self._joints.put(names, positions, stamp_s)
+        except JointError as error:
+            self.refused_joints += 1
+            self._notes.put('joint state', error.reason.at(max(self._now_s, 0.0)))
+            raise
 
-    def offer(self, chunk: ActionChunk, now_s: float) -> Reason | None:
-        """Take a chunk to play, or return why not.
+    def offer(self, chunk: ActionChunk, now_s: float, *, frame: str = '') -> Reason | None:
+        """Take a chunk to play, or return why not; then the chunk before is played on.
 
-        While the arm is held, chunks are ignored.
+        While the arm is held, brakes, or cannot move, chunks are ignored: what stands in the way
+        is a reason already.
+
+        Args:
+            chunk: The chunk.
+            now_s: When it came [s].
+            frame: The frame of its actions; empty is the base frame.
         """
-        if self._safety.mode is Mode.HELD:
+        refused = judge_chunk(chunk, self._robot, now_s, frame)
+        if refused is not None:
+            return self.refuse(refused)
+        measured = self._measured(now_s)
+        if measured is None or self._blocked():
             return None
-        refusal = judge_chunk(chunk, self._robot, self._period_s, now_s)
-        if refusal is not None:
-            return self.refuse(str(refusal), refusal.guard)
-        times = slowdown(chunk, self._robot, self._period_s)
-        if self._chunks.offer(chunk, now_s, times):
-            self._why = ENDED
+        if not self._safety.enabled:
+            self._begin_anew(now_s)  # an arm that does not follow is where it is
+        refused = self._motion.offer(chunk, now_s, measured)
+        if refused is not None:
+            return self.refuse(refused)
+        for slot in ('chunk', 'gate'):
+            self._notes.put(slot, None)
+        self._notes.put('idle', PAUSED if self._motion.paused else ENDED)
         return None
 
-    def refuse(self, problem: str, kind: str) -> Reason:
+    def refuse(self, reason: Reason) -> Reason:
         """Note why a chunk cannot be used, and return it; the chunk before is played on."""
-        self._why = Reason(f'chunk refused: {problem}', f'chunk refused: {kind}')
-        return self._why
+        reason = replace(reason, text=f'chunk refused: {reason.text}')
+        self.refused_chunks += 1
+        self._notes.put('chunk', reason)
+        return reason
 
-    def enable(self, on: bool) -> None:
-        """Release a hold and let commands leave, or begin a dry run; nothing old is played."""
-        self._safety = self._safety.enable(on)
-        self._clear(NO_CHUNK)
-        self._gate.release()
+    def controller(self, reason: Reason | None) -> None:
+        """Take why the controller does not take commands at present, or None."""
+        self._notes.put('controller', reason if self._safety.enabled else None)
 
-    def hold(self) -> None:
-        """Hold until `enable(True)`."""
-        self._safety = self._safety.hold()
-        self._clear(HELD)
+    def gripper(self, reason: Reason | None) -> None:
+        """Take why the gripper does not take commands, or None; the arm moves on."""
+        self._notes.put('gripper', reason)
 
-    def stop(self) -> None:
-        """Forget the chunk and the joints, as when the node is deactivated."""
-        self._clear(NO_CHUNK)
-        self._joints.clear()
+    def beat(self, steady_s: float) -> None:
+        """Take a heartbeat of the operator."""
+        self._heart.beat(steady_s)
 
-    def step(self, now_s: float, steady_s: float) -> Step | None:
-        """Return what to do now, or None where no command is due yet."""
-        stuck = self._clock.check(now_s, steady_s)
-        if stuck is not None:
-            return self._pause(Reason(str(stuck), stuck.guard))
-        if not self._pace.due(now_s):
-            return None
-        if self._safety.mode is Mode.HELD:
-            return self._hold(HELD)
-        try:
-            joints = self._joints.newest(now_s)
-        except ObservationError as error:
-            return self._pause(Reason(str(error), error.problem))
-        action, chunk = self._chunks.next_action(now_s), self._chunks.chunk
-        if action is None or chunk is None:
-            self._gate.reset()
-            return self._idle(self._why)
-        return self._play(action * chunk.scale, joints, now_s)
+    # ---- what the operator wants
 
-    def _play(self, action: np.ndarray, joints: JointReading, now_s: float) -> Step:
-        command = self._command(action, joints.positions, now_s)
-        # a dry run asks a gate of its own, as nothing is sent that the next command goes on from
-        gate = self._gate if self._safety.enabled else Gate(self._arm, self._period_s)
-        refusal = gate.admit(command, joints, now_s)
-        if refusal is not None:
-            return self._hold(Reason(str(refusal), refusal.guard))
-        if not self._safety.enabled:
-            return Step(DRY_RUN, 'dry run')
-        self._stops = STOP_REPEATS
-        message = self._playing(command.clipped)
-        return Step(message, message, command.clipped, command)
-
-    def _command(
-        self, action: np.ndarray, measured: np.ndarray, now_s: float
-    ) -> TwistCommand | JointCommand:
-        if self._output == 'twist':
-            return twist_command(self._arm, measured, action, self._period_s)
-        start = measured if self._gate.joints is None else self._gate.joints
-        return joint_command(self._arm, start, action, self._gate.duration(now_s))
-
-    def _playing(self, clipped: bool) -> str:
-        words = 'playing'
-        if self._chunks.slowdown > 1:
-            limits = self._robot.limits
-            words += (
-                f' {self._chunks.slowdown} times slower, as the chunk is faster than '
-                f'{limits.linear_speed} m/s or {limits.angular_speed} rad/s'
+    def enable(self, on: bool, now_s: float, steady_s: float) -> Reason | None:
+        """Let commands leave, or begin a dry run; return why not. Nothing old is played."""
+        if on:
+            refused = self._heart.check(steady_s) or (
+                self._safety.why if self._safety.mode is Mode.STOPPED else None
             )
-        return words + ', motion kept inside the workspace' if clipped else words
+            if refused is not None:
+                return refused
+        self._change(self._safety.enable(on), now_s)
+        self._watch.forget()
+        for slot in ('chunk', 'gate'):
+            self._notes.put(slot, None)
+        return None
 
-    def _hold(self, reason: Reason) -> Step:
-        """Stop, forget the chunk, and say why."""
-        self._clear(reason)
-        return self._idle(reason)
+    def hold(self, now_s: float) -> None:
+        """Brake, and hold until `enable(True)`."""
+        self._change(self._safety.hold(), now_s)
 
-    def _pause(self, reason: Reason) -> Step:
-        """Hold for as long as the reason lasts; what is said after it is that no chunk came."""
-        self._clear(self._why if self._chunks.chunk is None else ENDED)
-        return self._idle(reason)
+    def halt(self, now_s: float) -> None:
+        """Brake, and stay stopped until `enable(False)`: the stop topic said so."""
+        self._change(self._safety.stop(), now_s)
 
-    def _idle(self, reason: Reason) -> Step:
-        words = 'dry run: would hold' if self._safety.mode is Mode.DRY_RUN else 'holding'
-        stop = self._stops > 0
-        self._stops = max(0, self._stops - 1)
-        warn = reason not in (NO_CHUNK, HELD)
-        return Step(f'{words}: {reason.text}', f'{words}: {reason.kind}', warn, stop=stop)
+    def pause(self, on: bool, now_s: float) -> Reason | None:
+        """Brake and let chunks wait, or go on; return why it cannot go on."""
+        if on:
+            self._motion.pause(now_s)
+        refused = None if on else self._motion.resume(now_s)
+        self._notes.put(
+            'idle', PAUSED if on else NO_CHUNK if self._motion.chunk is None else ENDED
+        )
+        return refused
 
-    def _clear(self, reason: Reason) -> None:
-        self._chunks.clear()
-        self._gate.reset()
-        self._why = reason
+    def single_step(self, now_s: float) -> Reason | None:
+        """Play the next action of a paused chunk; return why not."""
+        return NOT_ENABLED if not self._safety.enabled else self._motion.step(now_s)
+
+    def set_speed(self, share: float, now_s: float) -> Reason | None:
+        """Play chunks at a share of full speed from now on; return why not.
+
+        Raises:
+            ValueError: The share is not allowed.
+        """
+        self._notes.version += 1
+        return self._motion.override(share, now_s)
+
+    def go_to_start(self, now_s: float) -> Reason | None:
+        """Ramp to the start pose, until it is reached or the arm is held; return why not."""
+        if not self._robot.joints.start:
+            return NO_START
+        if not self._safety.enabled:
+            return NOT_ENABLED
+        measured = self._measured(now_s)
+        if measured is None:
+            return self._notes.get('joints')
+        refused = self._motion.go_to(self._arm.start, now_s, measured, START_SHARE)
+        if refused is None:
+            self._to_start = True
+            self._notes.version += 1
+        return refused
+
+    def stop(self, now_s: float) -> TrajectoryCommand | None:
+        """Forget the path, the chunk and the joints, as when the node is deactivated.
+
+        Returns:
+            The planned stop for a controller that plays trajectories, or None.
+        """
+        brake = self._planned_stop(now_s)
+        self._begin_anew(now_s)
+        self._joints.clear()
+        self._notes.put('idle', NO_CHUNK)
+        return brake
+
+    # ---- what goes out
+
+    def step(self, now_s: float, steady_s: float) -> Step:
+        """Return what to send now."""
+        stuck = self._clock.check(now_s, steady_s)
+        self._notes.put('clock', stuck)
+        if stuck is not None:
+            return self._cut(now_s)
+        if self._stamps.set_back(now_s):
+            self._watch.forget()
+            self._output.reset()
+            self._now_s = -math.inf
+        if now_s <= self._now_s:
+            return NOTHING  # ROS time goes in steps, or slower than ticks
+        self._now_s = now_s
+        self._look_at_heart(steady_s, now_s)
+        noted = self._notes.get('joint state')
+        if noted is not None and now_s - noted.stamp_s > NOTED_S:
+            self._notes.put('joint state', None)
+        measured = self._measured(now_s)
+        if measured is None and not self._braking and self.moving:
+            self._brake(now_s)
+        if 'controller' in self._notes and self.moving:
+            return self._cut(now_s)
+        return self._play(measured, now_s)
+
+    def _play(self, measured: JointReading | None, now_s: float) -> Step:
+        was = self.moving
+        setpoint = self._motion.at(now_s)
+        if setpoint is None:
+            return self._rest(measured, now_s, was)
+        if self._safety.mode is Mode.DRY_RUN and not self._braking:
+            return self._rehearse(setpoint, now_s)
+        wrong = None
+        if measured is not None and not self._braking:
+            wrong = self._watch.check(measured, setpoint, now_s)
+        if wrong is not None:
+            return self._give_up(wrong, now_s)
+        tip = None if measured is None else self._watch.tip_of(measured)
+        made = self._output.make(setpoint, self._motion.path, measured, tip, now_s)
+        if isinstance(made, Reason):
+            return self._give_up(made, now_s)
+        self._moved = self._moved or made is not None
+        return Step(made, None if self._braking else setpoint.width)
+
+    def _rehearse(self, setpoint: Setpoint, now_s: float) -> Step:
+        """Judge what would be sent, in a dry run."""
+        made = self._output.make(setpoint, self._motion.path, None, None, now_s)
+        if isinstance(made, Reason):
+            self._begin_anew(now_s)
+            self._notes.put('gate', made)
+        return NOTHING
+
+    def _give_up(self, reason: Reason, now_s: float) -> Step:
+        """Brake for a reason; where braking is refused as well, stop at once."""
+        self._notes.put('gate', reason)
+        if reason.code in LATCHING:
+            self._safety = self._safety.hold(reason)
+            self._notes.version += 1
+        if self._braking:
+            return self._cut(now_s)
+        self._brake(now_s)
+        return NOTHING
+
+    def _rest(self, measured: JointReading | None, now_s: float, was_moving: bool) -> Step:
+        """Nothing is to be played; the next command begins where the arm is."""
+        made = self._output.fade(measured, now_s) if self._moved else None
+        if isinstance(made, Reason):
+            self._notes.put('gate', made)
+            return self._cut(now_s)
+        if made is None and (was_moving or self._moved or self._braking or self._to_start):
+            self._end_of_path()
+        return Step(made)
+
+    def _end_of_path(self) -> None:
+        self._output.reset()
+        self._watch.restart()
+        self._braking = self._to_start = self._moved = False
+        self._notes.version += 1
+
+    # ---- parts
+
+    def _blocked(self) -> bool:
+        """Whether a chunk would not be played now, for reasons that are known."""
+        held = self._safety.mode in (Mode.HELD, Mode.STOPPED)
+        known = any(slot in self._notes for slot in ('clock', 'controller'))
+        return held or known or self._braking or self._to_start
+
+    def _change(self, safety: Safety, now_s: float) -> None:
+        """Enter a mode; what moves brakes, what was only rehearsed is forgotten."""
+        if self._moved and self.moving:
+            self._brake(now_s)
+        elif not self._moved:
+            self._begin_anew(now_s)
+        self._safety = safety
+        self._notes.put('idle', NO_CHUNK)
+        self._notes.version += 1
+
+    def _brake(self, now_s: float) -> None:
+        """Come to rest along a planned path."""
+        self._motion.stop(now_s)
+        self._braking = True
+        self._notes.version += 1
+
+    def _cut(self, now_s: float) -> Step:
+        """Stop at once, where no planned path can be followed."""
+        if not self._moved:
+            if self.moving:
+                self._begin_anew(now_s)
+            return NOTHING
+        brake = self._planned_stop(now_s)
+        self._begin_anew(now_s)
+        return Step(halt=True, brake=brake)
+
+    def _planned_stop(self, now_s: float) -> TrajectoryCommand | None:
+        if not self._moved:
+            return None
+        self._motion.stop(now_s)
+        return self._output.planned_stop(self._motion.path, now_s)
+
+    def _begin_anew(self, now_s: float) -> None:
+        """Forget the path; keep what the operator set."""
+        before = self._motion
+        self._motion = Motion(self._arm, output=self._output.kind, blending=self._blending)
+        if math.isfinite(now_s):
+            self._motion.override(before.speed, now_s)
+            if before.paused:
+                self._motion.pause(now_s)
+        self._end_of_path()
+
+    def _look_at_heart(self, steady_s: float, now_s: float) -> None:
+        if self._safety.mode in (Mode.ENABLED, Mode.HELD):
+            missing = self._heart.check(steady_s)
+            if missing is not None:
+                self._change(self._safety.stop(missing), now_s)
+
+    def _measured(self, now_s: float) -> JointReading | None:
+        """Return the measured joints, or None and note why."""
+        try:
+            measured = self._joints.newest(now_s)
+        except JointError as error:
+            self._notes.put('joints', error.reason)
+            return None
+        self._notes.put('joints', None)
+        return measured

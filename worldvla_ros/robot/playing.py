@@ -12,12 +12,12 @@ import numpy as np
 
 from worldvla_ros.robot.commands import gripper_width
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.line import WHOLE, Source
 from worldvla_ros.robot.path import Path, State
 from worldvla_ros.robot.places import Place, Way
 from worldvla_ros.robot.planner import MotionLimits, PlanError, plan
 from worldvla_ros.robot.played import Interval
+from worldvla_ros.robot.reasons import Reason, refusal
 from worldvla_ros.robot.spaces import Space
 from worldvla_ros.robot.tip import TipState
 
@@ -25,10 +25,16 @@ HORIZON_S = 3.0
 """How far ahead a path follows actions, at most; it is planned anew before that ends."""
 WAYPOINT_S = 0.2
 """The longest time between waypoints, where actions are played very slowly."""
-TRIES = 4
+TRIES = 6
 """How often a path is planned anew because the tip is too fast on it or leaves the workspace."""
+FURTHER = 2.0
+"""How much beyond max_slowdown a chunk whose actions are slow enough may be slowed, where joints
+near a singular pose, or the path on its way round corners, are too fast."""
 SLOWER = 1.25
 """By how much slower it is then played, where it leaves the workspace."""
+A_LITTLE_SLOWER = 1.06
+"""The least where the tip is too fast: a slower path has finer knots and rounds corners less, so
+that between its waypoints it is faster than the factor says."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class Request:
     width: float
 
 
-def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | Refusal:
+def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | Reason:
     """Return what plays a way, slower where it must be; or why it cannot be played.
 
     Args:
@@ -154,10 +160,11 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
     chunk, most, now_s = request.source.chunk, robot.limits.max_slowdown, request.now_s
     if len(way.line.rows) < 2:
         value, remedy = 'a pose that the arm cannot reach', 'Move the arm to where it can.'
-        return Refusal('reach', value, 'a pose within reach', chunk.stamp_s, remedy)
-    pace, share = max(1.0, space.pace(way, chunk.dt)), 1.0
-    if pace > most * (1 + WHOLE):
-        return _too_fast(pace, most, chunk.stamp_s)
+        return refusal('chunk_path', value, 'a pose within reach', chunk.stamp_s, remedy)
+    asked, needed = space.pace(way, chunk.dt)
+    if asked > most * (1 + WHOLE) or needed > most * FURTHER:
+        return _too_fast(max(asked, needed), most, chunk.stamp_s)
+    pace, share, most = max(1.0, needed), 1.0, most * FURTHER
     for _ in range(TRIES):
         step_s = chunk.dt * pace / request.speed
         wanted = np.abs(way.line.rates()).max(axis=0) / step_s
@@ -166,21 +173,21 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
             path, last = _path(way, place.state, now_s, step_s, limits)
         except PlanError as error:
             remedy = 'The path before is played on; nothing is to be done if it is rare.'
-            return Refusal('path', str(error), 'a path', chunk.stamp_s, remedy)
-        ratio, refusal = space.check(path, chunk.stamp_s)
-        if refusal is None and ratio <= 1:
+            return refusal('chunk_path', str(error), 'a path', chunk.stamp_s, remedy)
+        ratio, reason = space.check(path, chunk.stamp_s)
+        if reason is None and ratio <= 1:
             width, source = request.width, request.source
             return Playing(path, place.anchor, limits, width, source, way, last, step_s, pace)
-        ratio = max(ratio, SLOWER) if refusal is not None else ratio * 1.01
+        ratio = max(ratio, SLOWER if reason is not None else A_LITTLE_SLOWER)
         slower = min(most, pace * ratio)
         share, pace = share * min(1.0, slower / pace / ratio), slower
-    return refusal or _too_fast(pace * ratio, most, chunk.stamp_s)
+    return reason or _too_fast(pace * ratio, robot.limits.max_slowdown, chunk.stamp_s)
 
 
-def _too_fast(pace: float, most: float, stamp_s: float) -> Refusal:
-    value = f'a chunk {pace:.2f} times as fast as the arm may be'
+def _too_fast(pace: float, most: float, stamp_s: float) -> Reason:
+    text = f'a chunk {pace:.2f} times as fast as the arm may be (limits.max_slowdown {most:g})'
     remedy = 'Raise the speed limits or limits.max_slowdown of the robot description.'
-    return Refusal('speed', value, f'limits.max_slowdown {most:g}', stamp_s, remedy)
+    return Reason('chunk_speed', text, remedy, pace, most, '1', stamp_s)
 
 
 def _path(

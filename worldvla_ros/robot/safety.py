@@ -1,10 +1,17 @@
-"""Whether the arm may move: dry run, enabled or held, and a watch on the clock. Pure logic.
+"""Whether the arm may move: dry run, enabled, held or stopped, and what changes that. Pure logic.
 
-    dry run ── enable ──▶ enabled ── hold ──▶ held
-       ▲ ◀── disable ───── │  ▲ ◀─── enable ── │
-       └──────────── disable ──────────────────┘   hold is also possible from the dry run
+    event           │ dry run   enabled   held      stopped
+    ────────────────┼──────────────────────────────────────
+    enable(true)    │ enabled   enabled   enabled   stopped
+    enable(false)   │ dry run   dry run   dry run   dry run
+    hold            │ held      held      held      stopped
+    stop            │ stopped   stopped   stopped   stopped
 
-Must not know ROS or robots.
+So a hold ends with `enable(true)`; a stop needs `enable(false)` and then `enable(true)`, so that
+no single message sets a stopped arm in motion. Guards that only the operator can answer (the arm
+does not do what is commanded) hold in the same way. Nothing else leads to `enabled`.
+
+Must not know ROS or robots. Times [s].
 """
 
 from dataclasses import dataclass
@@ -12,24 +19,40 @@ from enum import Enum
 
 import numpy as np
 
-from worldvla_ros.robot.guards import Refusal
+from worldvla_ros.robot.reasons import Reason
 
 STANDS_STILL_S = 0.5
 
+HELD_BY_OPERATOR = Reason(
+    'operator_hold', '~/hold was called', 'Call ~/enable with true to go on.'
+)
+STOPPED_BY_TOPIC = Reason(
+    'operator_stop',
+    'the stop topic said true',
+    'Call ~/enable with false, then with true, to go on.',
+)
+
 
 class Mode(Enum):
-    """What the operator allows."""
+    """What the operator allows; the values are those of msg/PlayerState."""
 
     DRY_RUN = 'dry run'
     ENABLED = 'enabled'
     HELD = 'held'
+    STOPPED = 'stopped'
 
 
 @dataclass(frozen=True)
 class Safety:
-    """What the operator allows, and how it changes; every change is a new value."""
+    """What the operator allows, and how it changes; every change is a new value.
+
+    Attributes:
+        mode: The mode.
+        why: Why the arm is held or stopped; None in other modes.
+    """
 
     mode: Mode
+    why: Reason | None = None
 
     @property
     def enabled(self) -> bool:
@@ -37,12 +60,52 @@ class Safety:
         return self.mode is Mode.ENABLED
 
     def enable(self, on: bool) -> 'Safety':
-        """Release a hold and let commands leave, or begin a dry run."""
-        return Safety(Mode.ENABLED if on else Mode.DRY_RUN)
+        """Release a hold and let commands leave, or begin a dry run; a stop is not released."""
+        if not on:
+            return Safety(Mode.DRY_RUN)
+        return self if self.mode is Mode.STOPPED else Safety(Mode.ENABLED)
 
-    def hold(self) -> 'Safety':
+    def hold(self, why: Reason = HELD_BY_OPERATOR) -> 'Safety':
         """Hold until `enable(True)`."""
-        return Safety(Mode.HELD)
+        return self if self.mode is Mode.STOPPED else Safety(Mode.HELD, why)
+
+    def stop(self, why: Reason = STOPPED_BY_TOPIC) -> 'Safety':
+        """Stop until `enable(False)`; the first reason stays."""
+        return self if self.mode is Mode.STOPPED else Safety(Mode.STOPPED, why)
+
+
+class Heartbeat:
+    """The operator's heartbeat, a dead man's handle: a missing beat is a reason to stop."""
+
+    def __init__(self, timeout_s: float) -> None:
+        """Wait for beats.
+
+        Args:
+            timeout_s: The longest time between two beats [s]; 0 asks for none.
+        """
+        self._timeout_s = timeout_s
+        self._last_s: float | None = None
+
+    def beat(self, steady_s: float) -> None:
+        """Take a beat, at a time of a clock that never stops [s]."""
+        self._last_s = steady_s
+
+    def check(self, steady_s: float) -> Reason | None:
+        """Return why to stop now [s], or None."""
+        if self._timeout_s <= 0:
+            return None
+        silent_s = np.inf if self._last_s is None else steady_s - self._last_s
+        if silent_s <= self._timeout_s:
+            return None
+        found = 'never heard' if self._last_s is None else f'silent for {silent_s:.2f} s'
+        return Reason(
+            'heartbeat',
+            f'heartbeat {found} (heartbeat_timeout {self._timeout_s} s)',
+            'Start the heartbeat of the operator, then call ~/enable with false and with true.',
+            silent_s,
+            self._timeout_s,
+            's',
+        )
 
 
 class ClockWatch:
@@ -53,7 +116,7 @@ class ClockWatch:
         self._clock_s = np.nan
         self._changed_s = np.nan
 
-    def check(self, clock_s: float, steady_s: float) -> Refusal | None:
+    def check(self, clock_s: float, steady_s: float) -> Reason | None:
         """Refuse to move by a clock that did not change for `STANDS_STILL_S`.
 
         Args:
@@ -65,24 +128,13 @@ class ClockWatch:
         still_s = steady_s - self._changed_s
         if clock_s > 0 and still_s <= STANDS_STILL_S:
             return None
-        value = 'ROS time stands still' if clock_s > 0 else 'ROS time is 0'
-        remedy = 'Check that something publishes /clock, or set use_sim_time to false.'
-        return Refusal('clock', value, f'for at most {STANDS_STILL_S} s', clock_s, remedy)
-
-
-class Pace:
-    """Says when the next command is due, by a clock that may run slower or faster than ticks."""
-
-    def __init__(self, period_s: float) -> None:
-        """Make one command due per period [s]."""
-        self._period_s = period_s
-        self._due_s = -np.inf
-
-    def due(self, now_s: float) -> bool:
-        """Whether a command is due; a little early counts, so that jitter does not skip one."""
-        ahead = self._due_s - now_s
-        if self._period_s / 4 < ahead < 2 * self._period_s:
-            return False
-        on_time = abs(ahead) <= self._period_s  # else late or set back: begin anew from now
-        self._due_s = (self._due_s if on_time else now_s) + self._period_s
-        return True
+        found = 'ROS time stands still' if clock_s > 0 else 'ROS time is 0'
+        return Reason(
+            'clock',
+            f'{found} (for at most {STANDS_STILL_S} s)',
+            'Check that something publishes /clock, or set use_sim_time to false.',
+            still_s,
+            STANDS_STILL_S,
+            's',
+            clock_s,
+        )

@@ -6,18 +6,50 @@ Knows joint names, plausible values and recipes. Must not know messages. Positio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 
 import numpy as np
 
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.kinematics import DOWN, Arm, rotation_vector
+from worldvla_ros.robot.reasons import Reason
 
 JOINT_MARGIN_RAD = 0.1
 """A real joint may rest a little beyond its limit; further beyond, the reading is not believed."""
 WIDTH_MARGIN = 0.25
 """The same for the gripper, as a share of its opening width."""
 FUTURE_SLACK_S = 0.1
+
+
+class JointError(ObservationError):
+    """Joint states that cannot be used; says why as a `Reason` too."""
+
+    def __init__(
+        self,
+        code: str,
+        problem: str,
+        *,
+        found: tuple[float, float, str] = (math.nan, math.nan, ''),
+        stamp_s: float = 0.0,
+        expected: object | None = None,
+        got: object | None = None,
+        remedy: str,
+    ) -> None:
+        """Word the message.
+
+        Args:
+            code: One of `reasons.CODES`.
+            problem: What is wrong, naming the joint.
+            found: Value, limit and unit, where there are such.
+            stamp_s: Stamp of the joint state [s].
+            expected: What would have been right.
+            got: What came instead.
+            remedy: What the operator can do.
+        """
+        super().__init__(problem, expected=expected, got=got, remedy=remedy)
+        text = str(self).removesuffix(f'. {remedy}')
+        self.reason = Reason(code, text, remedy, *found, stamp_s)
 
 
 @dataclass(frozen=True)
@@ -55,6 +87,7 @@ class JointBuffer:
         self._needed = (*arm.names, *arm.robot.gripper.names)
         self._values: dict[str, tuple[float, float]] = {}  # name: (position, stamp)
         self._clock = StampClock()
+        self._known: tuple[JointReading, float] | None = None  # and its newest stamp
 
     def put(self, names: Sequence[str], positions: np.ndarray, stamp_s: float) -> None:
         """Take a joint state: any joints, in any order; those of other devices are ignored.
@@ -68,20 +101,22 @@ class JointBuffer:
             stamp_s: Time of the measurement [s].
 
         Raises:
-            ObservationError: The lists differ in length, a joint is named twice, the stamp is
+            JointError: The lists differ in length, a joint is named twice, the stamp is
                 missing, or a position is not finite or not plausible.
         """
         if not set(names) & set(self._needed):
             return
         found = self._select(names, np.asarray(positions, float))
         if not (np.isfinite(stamp_s) and stamp_s > 0):
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 'joint state without a time stamp',
                 got=f'stamp {stamp_s} s',
                 remedy='Set header.stamp in the joint state publisher.',
             )
         for name, position in found.items():
             self._check_plausible(name, position)
+        self._known = None
         if self._clock.set_back(stamp_s):
             self._values.clear()
         for name, position in found.items():
@@ -89,14 +124,20 @@ class JointBuffer:
                 self._values[name] = position, stamp_s
 
     def newest(self, now_s: float) -> JointReading:
-        """Return the newest positions of all joints.
+        """Return the newest positions of all joints; the same object as long as none is newer.
 
         Raises:
-            ObservationError: A joint has not come yet, or is too old, or is stamped in the future.
+            JointError: A joint has not come yet, or is too old, or is stamped in the future.
         """
+        known = self._known
+        if known is not None and -FUTURE_SLACK_S <= now_s - known[1] <= self._max_age_s - (
+            known[1] - known[0].stamp_s
+        ):
+            return known[0]
         missing = [name for name in self._needed if name not in self._values]
         if missing:
-            raise ObservationError(
+            raise JointError(
+                'joints_missing',
                 f'joint {missing[0]} is missing from the joint states',
                 expected=f'positions of {", ".join(self._needed)}',
                 got=', '.join(self._values) or 'no joint',
@@ -107,17 +148,21 @@ class JointBuffer:
             self._check_age(name, now_s - self._values[name][1])
         values = np.array([self._values[name][0] for name in self._needed])
         stamps = [self._values[name][1] for name in self._needed]
-        return JointReading(*self._split(values), min(stamps))
+        reading = JointReading(*self._split(values), min(stamps))
+        self._known = reading, max(stamps)
+        return reading
 
     def clear(self) -> None:
         """Drop all positions, as after a reset or when the clock was set back."""
         self._values.clear()
+        self._known = None
         self._clock = StampClock()
 
     def _select(self, names: Sequence[str], positions: np.ndarray) -> dict[str, float]:
         """Return the positions of the robot's own joints."""
         if positions.shape != (len(names),):
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 'joint state',
                 expected=f'{len(names)} positions, one per name',
                 got=positions.size,
@@ -125,7 +170,8 @@ class JointBuffer:
             )
         twice = [name for name in self._needed if list(names).count(name) > 1]
         if twice:
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 f'joint {twice[0]} is named twice in one joint state',
                 remedy='Check the joint state publisher: each joint must have one position.',
             )
@@ -134,14 +180,17 @@ class JointBuffer:
 
     def _check_plausible(self, name: str, position: float) -> None:
         if not np.isfinite(position):
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 f'the position of joint {name} is not finite',
                 remedy='Check the joint state publisher.',
             )
         low, high, unit, remedy = self._plausible(name)
         if not low <= position <= high:
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 f'the position of joint {name} is not plausible',
+                found=(position, low if position < low else high, unit),
                 expected=f'{low:.4g} to {high:.4g} {unit}',
                 got=f'{position:.4g}',
                 remedy=remedy,
@@ -171,16 +220,20 @@ class JointBuffer:
 
     def _check_age(self, name: str, age_s: float) -> None:
         if age_s > self._max_age_s:
-            raise ObservationError(
+            raise JointError(
+                'joints_old',
                 f'the position of joint {name} is too old',
+                found=(age_s, self._max_age_s, 's'),
                 expected=f'at most {self._max_age_s} s (max_joint_age)',
                 got=f'{age_s:.2f} s',
                 remedy='Check that its publisher runs and that both machines have the same time, '
                 'or raise max_joint_age.',
             )
         if age_s < -FUTURE_SLACK_S:
-            raise ObservationError(
+            raise JointError(
+                'joints_old',
                 f'the position of joint {name} is stamped in the future',
+                found=(age_s, -FUTURE_SLACK_S, 's'),
                 expected=f'at most {FUTURE_SLACK_S} s ahead',
                 got=f'{-age_s:.2f} s',
                 remedy='Synchronise the clocks; use_sim_time must be the same for all nodes.',
@@ -190,7 +243,7 @@ class JointBuffer:
         """Return positions float64[n] and the width [m].
 
         Raises:
-            ObservationError: The fingers together are wider than the gripper opens.
+            JointError: The fingers together are wider than the gripper opens.
         """
         gripper = self._robot.gripper
         arm, fingers = np.split(values, [len(self._arm.names)])
@@ -200,8 +253,10 @@ class JointBuffer:
             return arm, gripper.open_width * min(max(share, 0.0), 1.0)
         width = float((np.abs(fingers) if gripper.absolute_fingers else fingers).sum())
         if width > (1 + WIDTH_MARGIN) * gripper.open_width:
-            raise ObservationError(
+            raise JointError(
+                'joints_invalid',
                 'the opening width of the gripper is not plausible',
+                found=(width, gripper.open_width, 'm'),
                 expected=f'at most {gripper.open_width} m',
                 got=f'{width:.4g} m',
                 remedy='Publish finger positions in metres, or correct gripper.open_width.',

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.guards import Refusal
 from worldvla_ros.robot.kinematics import rotation_matrix, rotation_vector
 from worldvla_ros.robot.line import Line, Source, blended, borders, lay_tip
 from worldvla_ros.robot.path import Path
@@ -25,6 +24,7 @@ from worldvla_ros.robot.places import (
     Way,
 )
 from worldvla_ros.robot.planner import MotionLimits
+from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.tip import TipState, resting, tip_state
 
 MARGIN_M = 0.003
@@ -90,9 +90,10 @@ class TipSpace:
         assert place.anchor is not None
         return np.concatenate([pose[:3, 3], rotation_vector(pose[:3, :3] @ place.anchor.T)])
 
-    def pace(self, way: Way, dt: float) -> float:
-        """Return by what factor a line is faster than the tip may be; 1 is as fast as allowed."""
-        return tip_pace(way.line, dt, self._arm.robot)
+    def pace(self, way: Way, dt: float) -> tuple[float, float]:
+        """Return by what factor actions are faster than the tip may be, twice; 1 is allowed."""
+        pace = tip_pace(way.line, dt, self._arm.robot)
+        return pace, pace
 
     def limits(self, wanted: np.ndarray, place: Place, share: float) -> MotionLimits:
         """Return limits per coordinate whose boxes lie within the limits of the tip.
@@ -127,7 +128,7 @@ class TipSpace:
         high = np.concatenate([np.maximum(self.inner[1], here), np.full(3, np.inf)])
         return MotionLimits(velocity, acceleration, jerk_, low, high)
 
-    def check(self, path: Path, stamp_s: float) -> tuple[float, Refusal | None]:
+    def check(self, path: Path, stamp_s: float) -> tuple[float, Reason | None]:
         """Return by what factor a path is too fast, and why it cannot be played: never here."""
         return 1.0, None
 

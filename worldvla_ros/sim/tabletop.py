@@ -210,13 +210,20 @@ class TabletopEnv(gymnasium.Env):
         """Set the gripper's opening width [m], 0 to 0.08."""
         self.data.ctrl[7:9] = np.clip(width / 2, 0, FINGER_TRAVEL)
 
-    def advance(self) -> None:
-        """Simulate one control period towards the present commands."""
-        start = self.data.ctrl[:7].copy()
-        substeps = round(CONTROL_DT_S / PHYSICS_STEP_S)
-        for i in range(1, substeps + 1):
-            share = min(1.0, 2 * i / substeps)
-            self.data.ctrl[:7] = start + share * (self._joint_command - start)
+    def advance(self, setpoints: np.ndarray | None = None) -> None:
+        """Simulate one control period.
+
+        Args:
+            setpoints: Joint targets float[k, 7] [rad], equally spaced over the period, as a
+                controller gives them at a high rate; clipped to the limits. By default the
+                present command is gone to in half of the period.
+        """
+        if setpoints is None:
+            setpoints = np.stack([self._joint_command] * 2)
+        else:
+            self.command_joints(setpoints[-1])
+        for targets in self._per_substep(setpoints):
+            self.data.ctrl[:7] = targets
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_kinematics(self.model, self.data)  # poses of now, not of before the last step
         self._steps += 1
@@ -278,9 +285,14 @@ class TabletopEnv(gymnasium.Env):
         """Return float32[9]: seven joints [rad] and two fingers [m]."""
         return self.data.qpos[np.concatenate([self._arm, self._fingers])].astype(np.float32)
 
+    def joint_targets(self) -> np.ndarray:
+        """Return where the arm was told to be: float64[7] [rad]."""
+        return self._joint_command.copy()
+
     def joint_velocities(self) -> np.ndarray:
-        """Return float32[7] of the arm [rad/s]."""
-        return self.data.qvel[self._arm_dof].astype(np.float32)
+        """Return float32[9], in the order of `joint_positions`: [rad/s] and [m/s]."""
+        dofs = [self.model.joint(name).dofadr[0] for name in (*JOINTS, *FINGERS)]
+        return self.data.qvel[dofs].astype(np.float32)
 
     def state(self) -> np.ndarray:
         """Return float32[7]; see the module docstring."""
@@ -296,6 +308,15 @@ class TabletopEnv(gymnasium.Env):
     def cube(self, colour: str) -> np.ndarray:
         """Return the position float[3] of a cube [m]."""
         return self.cube_positions()[self.colours.index(colour)]
+
+    def _per_substep(self, setpoints: np.ndarray) -> np.ndarray:
+        """Return the joint targets of each step of physics: float[k, 7] → float[substeps, 7]."""
+        low, high = self.model.actuator_ctrlrange[:7].T
+        knots = np.vstack([self.data.ctrl[:7], np.clip(setpoints, low, high)])
+        substeps = round(CONTROL_DT_S / PHYSICS_STEP_S)
+        times = np.arange(1, substeps + 1) / substeps * len(setpoints)
+        places = np.arange(len(knots))
+        return np.stack([np.interp(times, places, column) for column in knots.T], axis=1)
 
     def _goal_holds(self) -> bool:
         goal, index = self.goal, self.colours.index(self.goal.colour)

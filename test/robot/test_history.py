@@ -2,7 +2,7 @@
 
 import pytest
 
-from worldvla_ros.nodes.history import CameraImages, ImageHistory
+from worldvla_ros.robot.pairing import CameraImages, ImageHistory
 
 DT = 0.05
 

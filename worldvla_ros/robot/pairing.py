@@ -152,7 +152,17 @@ class ImageHistory(Generic[Message]):
         if stamp_s <= self._answered_s:
             return None
         self._answered_s = stamp_s
-        return self._instant(stamp_s)
+        return self.at(stamp_s)
+
+    def at(self, stamp_s: float) -> Instant[Message]:
+        """Return the images nearest to a time, of each camera that has one."""
+        near = {n: kept.nearest(stamp_s, math.inf) for n, kept in self._kept.items()}
+        here = {name: found for name, found in near.items() if found is not None}
+        return Instant(
+            {name: found[0] for name, found in here.items()},
+            {name: found[1] for name, found in here.items()},
+            self.before(stamp_s),
+        )
 
     def before(self, stamp_s: float) -> tuple[Mapping[str, Message], ...]:
         """Return the instants before a time, oldest first; fewer where there was none yet."""
@@ -172,12 +182,3 @@ class ImageHistory(Generic[Message]):
             kept.clear()
         self._clock = StampClock()
         self._answered_s = -math.inf
-
-    def _instant(self, stamp_s: float) -> Instant[Message]:
-        near = {n: kept.nearest(stamp_s, math.inf) for n, kept in self._kept.items()}
-        here = {name: found for name, found in near.items() if found is not None}
-        return Instant(
-            {name: found[0] for name, found in here.items()},
-            {name: found[1] for name, found in here.items()},
-            self.before(stamp_s),
-        )

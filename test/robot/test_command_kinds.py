@@ -1,0 +1,135 @@
+"""Commands of each kind out of setpoints and paths: numbers, ends, and what is refused."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from worldvla_ros.robot import commands
+from worldvla_ros.robot.commands import (
+    FIRST_POINT_S,
+    TwistCommand,
+    pose_command,
+    position_command,
+    shortened,
+    trajectory_command,
+    unitless,
+)
+
+
+@dataclass
+class Knots:
+    start_s: float
+    step_s: float
+    positions: np.ndarray
+    velocities: np.ndarray
+    accelerations: np.ndarray
+
+
+@dataclass
+class Tip:
+    pose: np.ndarray
+
+
+@dataclass
+class Setpoint:
+    tip: Tip | None = None
+    joints: Knots | None = None
+    width: float = 0.03
+
+
+def path(start_s=10.0, step_s=0.1, count=5, end_speed=0.0):
+    """A path of two joints with knots 0, 1, 2, … that are easily told apart."""
+    knots = np.arange(count, dtype=float)
+    velocities = np.stack([knots + 100, knots + 200], axis=1)
+    velocities[-1] = end_speed
+    return Knots(
+        start_s, step_s, np.stack([knots, -knots], axis=1), velocities,
+        np.stack([knots + 1000, knots + 2000], axis=1),
+    )  # fmt: skip
+
+
+def test_the_rest_of_a_path_is_timed_from_now():
+    told = trajectory_command(path(), 10.15, 0.05)
+    assert told.start_s == 10.15
+    np.testing.assert_allclose(told.times_s, [0.05, 0.15, 0.25])
+    np.testing.assert_array_equal(told.positions, [[2, -2], [3, -3], [4, -4]])
+    np.testing.assert_array_equal(told.velocities, [[102, 202], [103, 203], [0, 0]])
+    np.testing.assert_array_equal(told.accelerations, [[1002, 2002], [1003, 2003], [0, 0]])
+    assert told.width == 0.05
+
+
+def test_a_path_that_has_not_begun_is_told_from_its_first_knot():
+    told = trajectory_command(path(), 9.0, 0.0)
+    np.testing.assert_allclose(told.times_s, [1.0, 1.1, 1.2, 1.3, 1.4])
+
+
+def test_a_knot_that_may_pass_on_the_way_is_left_out():
+    assert FIRST_POINT_S == 0.02
+    assert trajectory_command(path(), 10.079, 0.0).times_s[0] == pytest.approx(0.021)
+    assert trajectory_command(path(), 10.081, 0.0).times_s[0] == pytest.approx(0.119)
+    told = trajectory_command(path(), 10.095, 0.0, first_s=0.0)
+    assert told.times_s[0] == pytest.approx(0.005)
+
+
+def test_the_end_is_told_however_near_and_nothing_after_it():
+    told = trajectory_command(path(), 10.39, 0.0)
+    np.testing.assert_allclose(told.times_s, [0.01])
+    np.testing.assert_array_equal(told.positions, [[4, -4]])
+    assert trajectory_command(path(), 10.4, 0.0) is None
+    assert trajectory_command(path(), 11.0, 0.0) is None
+
+
+def test_positions_only_leaves_the_rest_out():
+    told = trajectory_command(path(), 10.0, 0.0, positions_only=True)
+    assert told.velocities is None
+    assert told.accelerations is None
+    assert len(told.positions) == 4
+
+
+def test_an_end_in_motion_is_refused_and_rounding_is_removed():
+    with pytest.raises(ValueError, match='must end at rest'):
+        trajectory_command(path(end_speed=2e-5), 10.0, 0.0)
+    told = trajectory_command(path(end_speed=9e-6), 10.0, 0.0)
+    np.testing.assert_array_equal(told.velocities[-1], [0.0, 0.0])
+
+
+def test_the_path_stays_as_it_was():
+    made = path()
+    trajectory_command(made, 10.0, 0.0)
+    np.testing.assert_array_equal(made.accelerations[-1], [1004, 2004])
+
+
+def test_pose_and_position_are_those_of_the_setpoint():
+    pose = np.arange(16.0).reshape(4, 4)
+    told = pose_command(Setpoint(tip=Tip(pose)))
+    np.testing.assert_array_equal(told.pose, pose)
+    assert told.width == 0.03
+    told = position_command(Setpoint(joints=path()))
+    np.testing.assert_array_equal(told.positions, path().positions)
+    assert told.width == 0.03
+    with pytest.raises(ValueError, match='no joint positions'):
+        position_command(Setpoint(tip=Tip(pose)))
+
+
+def test_unitless_twists_are_shares_of_the_scales():
+    told = unitless(TwistCommand(np.array([0.1, 0, 0]), np.array([0, 0.4, 0]), 0.05), 0.4, 0.8)
+    np.testing.assert_allclose(told.linear, [0.25, 0, 0])
+    np.testing.assert_allclose(told.angular, [0, 0.5, 0])
+    assert told.width == 0.05
+
+
+def test_what_servo_would_cut_is_cut_in_its_direction():
+    told = unitless(TwistCommand(np.array([0.6, 0.8, 0]), np.array([0, 0, -8.0]), 0.0), 0.5, 0.8)
+    np.testing.assert_allclose(told.linear, [0.6, 0.8, 0])
+    np.testing.assert_allclose(told.angular, [0, 0, -1])
+
+
+def test_shortening_keeps_short_vectors_and_directions():
+    np.testing.assert_array_equal(shortened(np.array([0.3, 0.4, 0]), 0.5), [0.3, 0.4, 0])
+    np.testing.assert_allclose(shortened(np.array([0.0, 3.0, 4.0]), 0.5), [0, 0.3, 0.4])
+    np.testing.assert_array_equal(shortened(np.zeros(3), 0.0), np.zeros(3))
+
+
+def test_rest_is_slower_than_any_controller_minds():
+    assert commands.AT_REST == 1e-5

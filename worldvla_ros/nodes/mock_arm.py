@@ -1,0 +1,227 @@
+"""A mocked controller behind the real topics: messages in, joint positions per millisecond out.
+
+One class per kind of controller. Must not know what is driven by the positions; messages are
+handed over as they are, with the node's clock.
+"""
+
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped, TwistStamped
+import numpy as np
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory
+
+from worldvla_ros.errors import ConfigError
+from worldvla_ros.nodes.bridges.bridge import interfaces
+from worldvla_ros.nodes.bridges.servo import servo_node
+from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode, seconds
+from worldvla_ros.nodes.sim_trajectory import message_to_trajectory
+from worldvla_ros.robot.kinematics import Arm
+from worldvla_ros.sim.controllers.cartesian import CartesianPoseMock
+from worldvla_ros.sim.controllers.forward import ForwardPositionMock, ForwardVelocityMock
+from worldvla_ros.sim.controllers.parts import Drops
+from worldvla_ros.sim.controllers.servo import ServoMock, ServoSettings
+from worldvla_ros.sim.controllers.trajectory import JointTrajectoryMock
+
+COMMANDS_QOS = RELIABLE_QOS
+
+
+class MockArm:
+    """What the mocked controllers have in common."""
+
+    drops: Drops
+
+    def step(self, now_s: float, dt: float) -> np.ndarray:
+        """Return the joint positions after a time [s]: float64[n] [rad]."""
+        raise NotImplementedError
+
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest at float[n] [rad]."""
+        raise NotImplementedError
+
+
+class ServoArm(MockArm):
+    """MoveIt Servo: twists or poses, the command type as a service, its status as a topic."""
+
+    def __init__(self, node: ManagedNode, arm: Arm, kind: str, joints: np.ndarray) -> None:
+        """Offer Servo's interfaces.
+
+        Raises:
+            ConfigError: moveit_msgs is not installed.
+        """
+        robot = arm.robot
+        topic, servo = robot.controller.topic_of(kind), servo_node(robot.controller.topic_of(kind))
+        self._messages = interfaces('moveit_msgs', 'msg', 'a mock of MoveIt Servo')
+        services = interfaces('moveit_msgs', 'srv', 'a mock of MoveIt Servo')
+        controller = robot.controller
+        self._mock = ServoMock(
+            arm, joints, arm.minimum, arm.maximum, arm.velocity, arm.acceleration,
+            ServoSettings(
+                units=controller.units,
+                linear_scale=controller.linear_scale,
+                angular_scale=controller.angular_scale,
+                frame=robot.base_frame,
+            ),
+        )  # fmt: skip
+        self.drops = self._mock.drops
+        if kind == 'twist':
+            node.subscribe(TwistStamped, topic, self._on_twist, COMMANDS_QOS)
+        else:
+            node.subscribe(PoseStamped, topic, self._on_pose, COMMANDS_QOS)
+        node.serve(services.ServoCommandType, f'{servo}/switch_command_type', self._on_type)
+        node.serve(SetBool, f'{servo}/pause_servo', self._on_pause)
+        self._statuses = node.publisher(
+            self._messages.ServoStatus, f'{servo}/status', RELIABLE_QOS
+        )
+        self._said = 0
+
+    def step(self, now_s: float, dt: float) -> np.ndarray:
+        """Return joint positions, and say a new status."""
+        joints = self._mock.step(now_s, dt)
+        if self._mock.status != self._said:
+            self._said = self._mock.status
+            self._statuses.publish(self._messages.ServoStatus(code=self._said))
+        return joints
+
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest; the command type stays."""
+        self._mock.relocate(joints)
+
+    def _on_type(self, request: Any, response: Any) -> Any:
+        response.success = self._mock.switch_command_type(request.command_type)
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._mock.paused = request.data
+        response.success = True
+        return response
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        linear, angular = message.twist.linear, message.twist.angular
+        self._mock.accept_twist(
+            np.array([linear.x, linear.y, linear.z]),
+            np.array([angular.x, angular.y, angular.z]),
+            seconds(message.header.stamp),
+            message.header.frame_id,
+        )
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        stamp_s = seconds(message.header.stamp)
+        self._mock.accept_pose(message_to_pose(message), stamp_s, message.header.frame_id)
+
+
+class CartesianArm(MockArm):
+    """A compliant controller of the tip's pose."""
+
+    def __init__(self, node: ManagedNode, arm: Arm, joints: np.ndarray) -> None:
+        """Hear poses."""
+        self._mock = CartesianPoseMock(arm, joints, frame=arm.robot.base_frame)
+        self.drops = self._mock.drops
+        topic = arm.robot.controller.topic_of('pose')
+        node.subscribe(PoseStamped, topic, self._on_pose, COMMANDS_QOS)
+
+    def step(self, now_s: float, dt: float) -> np.ndarray:
+        """Return joint positions."""
+        return self._mock.step(dt)
+
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest."""
+        self._mock.relocate(joints)
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        self._mock.accept_pose(message_to_pose(message), message.header.frame_id)
+
+
+class TrajectoryArm(MockArm):
+    """joint_trajectory_controller."""
+
+    def __init__(self, node: ManagedNode, arm: Arm, joints: np.ndarray) -> None:
+        """Hear trajectories."""
+        controller = arm.robot.controller
+        self._node = node
+        self._mock = JointTrajectoryMock(arm.names, joints, upsampling=controller.positions_only)
+        self.drops = self._mock.drops
+        topic = controller.topic_of('trajectory')
+        node.subscribe(JointTrajectory, topic, self._on_trajectory, COMMANDS_QOS)
+
+    def step(self, now_s: float, dt: float) -> np.ndarray:
+        """Return joint positions."""
+        return self._mock.sample(now_s).positions
+
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest."""
+        self._mock.relocate(joints)
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        now_s = self._node.get_clock().now().nanoseconds * 1e-9
+        self._mock.accept(message_to_trajectory(message), now_s)
+
+
+class ForwardArm(MockArm):
+    """A forward controller of positions or velocities."""
+
+    def __init__(self, node: ManagedNode, arm: Arm, kind: str, joints: np.ndarray) -> None:
+        """Hear numbers."""
+        made = ForwardPositionMock if kind == 'position' else ForwardVelocityMock
+        self._mock = made(joints)
+        self.drops = self._mock.drops
+        topic = arm.robot.controller.topic_of(kind)
+        node.subscribe(Float64MultiArray, topic, self._on_values, COMMANDS_QOS)
+
+    def step(self, now_s: float, dt: float) -> np.ndarray:
+        """Return joint positions."""
+        return self._mock.step(dt)
+
+    def relocate(self, joints: np.ndarray) -> None:
+        """Start again at rest."""
+        self._mock.relocate(joints)
+
+    def _on_values(self, message: Float64MultiArray) -> None:
+        self._mock.accept(message.data)
+
+
+def make_mock_arm(node: ManagedNode, arm: Arm, kind: str, joints: np.ndarray) -> MockArm:
+    """Return the mock of what a description says that it commands.
+
+    Args:
+        node: Which creates and undoes the interfaces.
+        arm: With its description.
+        kind: Of controller.
+        joints: Where the arm is, float[n] [rad].
+
+    Raises:
+        ConfigError: There is no controller of this kind, or its interfaces are not installed.
+    """
+    topic = arm.robot.controller.topic_of(kind)
+    if kind in ('twist', 'pose') and servo_node(topic):
+        return ServoArm(node, arm, kind, joints)
+    if kind == 'twist':
+        raise ConfigError(
+            'controller.topic',
+            expected="a topic of Servo's node, such as servo_node/delta_twist_cmds",
+            got=repr(topic),
+            remedy='The simulated arm takes this twist itself: no mock is needed.',
+        )
+    if kind == 'pose':
+        return CartesianArm(node, arm, joints)
+    if kind == 'trajectory':
+        return TrajectoryArm(node, arm, joints)
+    return ForwardArm(node, arm, kind, joints)
+
+
+def message_to_pose(message: PoseStamped) -> np.ndarray:
+    """Return a pose as float64[4, 4]; not finite where its quaternion is none."""
+    position, turn = message.pose.position, message.pose.orientation
+    w, x, y, z = turn.w, turn.x, turn.y, turn.z
+    length = np.sqrt(w * w + x * x + y * y + z * z)
+    if not abs(length - 1) < 1e-3:
+        return np.full((4, 4), np.nan)
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = position.x, position.y, position.z
+    return pose

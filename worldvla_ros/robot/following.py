@@ -1,0 +1,249 @@
+"""What the arm really does, beside what it was told: the joint states have the last word.
+
+    Applied         was the command applied at all? Controllers drop messages silently
+    SpeedWatch      how fast does the arm really move?
+    BoxWatch        where is the tip really?
+    distance        how far is the tip from where it was told to be?
+
+Each keeps what it needs of the past. Must not know messages, chunks or commands. Positions [m],
+angles [rad], times [s] of one clock; poses are float[4, 4] of the tip in the base frame.
+"""
+
+from collections import deque
+from collections.abc import Callable
+import math
+
+import numpy as np
+
+from worldvla_ros.robot.description import Limits
+from worldvla_ros.robot.kinematics import rotation_vector
+from worldvla_ros.robot.reasons import Reason
+
+TURN_M = 0.2
+"""Metres that count as much as a radian: what a turn moves at the length of a hand."""
+NOTICED_M = 0.01
+NOTICED_RAD = 0.05
+"""Commanded motion that must show in the joint states; less may be lost in friction."""
+FOLLOWED_SHARE = 0.25
+"""Share of a commanded motion, in its direction, that shows that it is being followed."""
+WINDOW_S = 0.1
+"""Speeds are measured over at least this time."""
+LONGEST_S = 0.5
+"""Readings further apart than this say nothing about speed."""
+SPEED_MARGIN = 1.3
+"""Controllers overshoot when they catch up: measured speed may be this much above the limit."""
+BOX_MARGIN_M = 0.01
+"""The measured tip may be this far outside of the workspace."""
+FURTHER_M = 0.005
+"""An arm that is outside and gets further out than by this is not coming back."""
+
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def tip_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return how a pose changed: float64[6] [m], rotations as `TURN_M` metres per radian."""
+    turn = rotation_vector(after[:3, :3] @ before[:3, :3].T)
+    return np.concatenate([after[:3, 3] - before[:3, 3], TURN_M * turn])
+
+
+def joint_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return how joint positions changed: float64[n] [rad]."""
+    return np.asarray(after - before)
+
+
+def distance(commanded: np.ndarray, measured: np.ndarray) -> float:
+    """Return how far the tip is from where it was commanded [m], two poses."""
+    x, y, z = (commanded[:3, 3] - measured[:3, 3]).tolist()
+    return math.sqrt(x * x + y * y + z * z)
+
+
+def tip_lag(
+    commanded: np.ndarray, measured: np.ndarray, limits: Limits, stamp_s: float
+) -> Reason | None:
+    """Refuse a tip that is far from where it was commanded, two poses."""
+    lag, limit = distance(commanded, measured), limits.tip_lag
+    if lag <= limit:
+        return None
+    text = f'the tip is {lag:.3f} m from its command (limits.tip_lag {limit} m)'
+    remedy = 'Check that the arm is free and its controller active, or raise limits.tip_lag.'
+    return Reason('tip_lag', text, remedy, lag, limit, 'm', stamp_s)
+
+
+class Applied:
+    """Notices an arm that does not do what it is told, however slowly it is told to move.
+
+    What is commanded and what is measured are compared from a common start. Once the commanded
+    motion is large enough to show, a share of it, in its direction, must show within a time-out;
+    then a new comparison starts. Joint states that repeat, an arm that is blocked or trembles, a
+    controller that drops messages: all look like this.
+    """
+
+    def __init__(self, change: Change, noticed: float, timeout_s: float, unit: str) -> None:
+        """Start without a command.
+
+        Args:
+            change: How two places differ, as a vector.
+            noticed: Length of a commanded change that must show.
+            timeout_s: How long it may take to show [s].
+            unit: Of changes.
+        """
+        self._change, self._noticed, self._timeout_s = change, noticed, timeout_s
+        self._unit = unit
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as when the operator enables the arm."""
+        self._start: tuple[np.ndarray, np.ndarray] | None = None
+        self._missing: np.ndarray | float = 0.0
+        self._now: np.ndarray | float = 0.0
+        self._since_s: float | None = None
+
+    def restart(self) -> None:
+        """Let commands begin at the measured place, as after a stop; what is missing still is."""
+        self._missing, self._start = self._now, None
+
+    def check(self, commanded: np.ndarray, measured: np.ndarray, now_s: float) -> Reason | None:
+        """Refuse a measured place that did not change as the commanded one did.
+
+        Args:
+            commanded: Where the arm is told to be.
+            measured: Where it is.
+            now_s: Present time [s].
+        """
+        if self._start is None:
+            self._start = np.array(commanded), np.array(measured)
+        wanted = self._missing + self._change(self._start[0], commanded)
+        done = self._change(self._start[1], measured)
+        self._now = wanted - done
+        length = float(np.linalg.norm(wanted))
+        if length < self._noticed:
+            self._since_s = None
+            return None
+        along = float(done @ wanted) / length
+        if along >= FOLLOWED_SHARE * length:
+            self.forget()
+            return None
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - self._since_s <= self._timeout_s:
+            return None
+        return self._reason(length, along, now_s)
+
+    def _reason(self, length: float, along: float, now_s: float) -> Reason:
+        text = (
+            f'the arm does not follow: {length:.3f} {self._unit} were commanded and '
+            f'{along + 0.0:.3f} {self._unit} of it '
+            f'done (follow_timeout {self._timeout_s} s)'
+        )
+        remedy = (
+            'Check that the controller takes commands and that joint states are live, then call '
+            '~/enable with true.'
+        )
+        limit = FOLLOWED_SHARE * length
+        return Reason('command_not_applied', text, remedy, along, limit, self._unit, now_s)
+
+
+class SpeedWatch:
+    """Notices an arm that really moves faster than it may, whoever moves it."""
+
+    def __init__(self, limits: Limits, velocity: np.ndarray, names: tuple[str, ...]) -> None:
+        """Start without a measurement.
+
+        Args:
+            limits: Those of the tip.
+            velocity: Speed limits of the joints, float64[n] [rad/s].
+            names: Of the joints.
+        """
+        self._limits, self._velocity, self._names = limits, np.asarray(velocity), names
+        self._past: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._past.clear()
+
+    def check(self, tip: np.ndarray, joints: np.ndarray, stamp_s: float) -> Reason | None:
+        """Refuse a motion that is too fast.
+
+        Args:
+            tip: Measured pose.
+            joints: Measured positions float[n].
+            stamp_s: When that was [s].
+        """
+        past = self._past
+        if past and not 0 < stamp_s - past[-1][0] <= LONGEST_S:
+            if stamp_s == past[-1][0]:
+                return None
+            past.clear()
+        past.append((stamp_s, tip, joints))
+        while len(past) > 2 and stamp_s - past[1][0] >= WINDOW_S:
+            past.popleft()
+        start_s, start_tip, start_joints = past[0]
+        if stamp_s - start_s < WINDOW_S:
+            return None
+        return self._judge(
+            tip_change(start_tip, tip) / (stamp_s - start_s),
+            (joints - start_joints) / (stamp_s - start_s),
+            stamp_s,
+        )
+
+    def _judge(self, tip: np.ndarray, joints: np.ndarray, stamp_s: float) -> Reason | None:
+        place = int((np.abs(joints) / self._velocity).argmax())
+        for what, value, field, limit, unit in (
+            (
+                'tip',
+                np.linalg.norm(tip[:3]),
+                'limits.linear_speed',
+                self._limits.linear_speed,
+                'm/s',
+            ),
+            (
+                'hand',
+                np.linalg.norm(tip[3:]) / TURN_M,
+                'limits.angular_speed',
+                self._limits.angular_speed,
+                'rad/s',
+            ),
+            (
+                f'joint {self._names[place]}',
+                abs(joints[place]),
+                'joints.velocity',
+                self._velocity[place],
+                'rad/s',
+            ),
+        ):
+            most = SPEED_MARGIN * float(limit)
+            if value > most:
+                text = f'{what} measured at {value:.3f} {unit} ({field} {limit} {unit})'
+                remedy = (
+                    'Check which controllers move the arm, and that joint states have right '
+                    'stamps, then call ~/enable with true.'
+                )
+                return Reason('measured_speed', text, remedy, float(value), most, unit, stamp_s)
+        return None
+
+
+class BoxWatch:
+    """Notices a measured tip outside of the workspace, unless it is coming back."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Start without a measurement."""
+        self._low = np.array(limits.workspace_minimum)
+        self._high = np.array(limits.workspace_maximum)
+        self._least = np.full(3, np.inf)
+
+    def forget(self) -> None:
+        """Let the arm start wherever it is."""
+        self._least = np.full(3, np.inf)
+
+    def check(self, position: np.ndarray, stamp_s: float) -> Reason | None:
+        """Refuse a position of the tip float[3] outside of the box."""
+        beyond = np.maximum(self._low - position, position - self._high)
+        self._least = np.minimum(self._least, np.maximum(beyond, 0.0))
+        if not ((beyond > BOX_MARGIN_M) & (beyond > self._least + FURTHER_M)).any():
+            return None
+        text = (
+            f'tip measured at {(position.round(3) + 0.0).tolist()} m '
+            f'(workspace {self._low.tolist()} to {self._high.tolist()} m)'
+        )
+        remedy = 'Move the arm back into the workspace, or enlarge it in the robot description.'
+        found = float(beyond.max())
+        return Reason('measured_workspace', text, remedy, found, BOX_MARGIN_M, 'm', stamp_s)

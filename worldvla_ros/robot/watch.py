@@ -1,0 +1,86 @@
+"""All watches on what the arm really does, asked at most 50 times per second.
+
+Joint states come about as often, and the arm moves little in between. Must not know messages or
+chunks. Positions [m], angles [rad], times [s].
+"""
+
+import math
+
+import numpy as np
+
+from worldvla_ros.robot.following import (
+    NOTICED_M,
+    NOTICED_RAD,
+    Applied,
+    BoxWatch,
+    SpeedWatch,
+    distance,
+    joint_change,
+    tip_change,
+    tip_lag,
+)
+from worldvla_ros.robot.kinematics import Arm
+from worldvla_ros.robot.playing import Setpoint
+from worldvla_ros.robot.reasons import Reason
+from worldvla_ros.robot.state import JointReading
+
+PERIOD_S = 0.02
+"""Time between two looks."""
+
+
+class Watch:
+    """Compares what is measured with what is commanded and with the limits."""
+
+    def __init__(self, arm: Arm, follow_timeout_s: float) -> None:
+        """Start without a command.
+
+        Args:
+            arm: Its limits hold.
+            follow_timeout_s: How long a commanded motion may take to show [s].
+        """
+        self._arm, self._limits = arm, arm.robot.limits
+        self._tips = Applied(tip_change, NOTICED_M, follow_timeout_s, 'm')
+        self._turns = Applied(joint_change, NOTICED_RAD, follow_timeout_s, 'rad')
+        self._speed = SpeedWatch(self._limits, arm.velocity, arm.names)
+        self._box = BoxWatch(self._limits)
+        self._looked_s = -math.inf
+        self._known: tuple[JointReading, np.ndarray] | None = None
+        self.error_m = math.nan
+
+    def forget(self) -> None:
+        """Begin anew, as when the operator enables the arm."""
+        for part in (self._tips, self._turns, self._speed, self._box):
+            part.forget()
+        self._looked_s, self.error_m = -math.inf, math.nan
+
+    def restart(self) -> None:
+        """The arm rests: the next motion begins where it is."""
+        self._tips.restart()
+        self._turns.restart()
+        self._speed.forget()
+        self._box.forget()
+        self._looked_s, self.error_m = -math.inf, math.nan
+
+    def tip_of(self, measured: JointReading) -> np.ndarray:
+        """Return the measured pose of the tip: float64[4, 4]."""
+        if self._known is None or self._known[0] is not measured:
+            self._known = measured, self._arm.pose(measured.positions)
+        return self._known[1]
+
+    def check(self, measured: JointReading, setpoint: Setpoint, now_s: float) -> Reason | None:
+        """Refuse to go on with an arm that does something else than it is told."""
+        if 0 <= now_s - self._looked_s < PERIOD_S:
+            return None
+        self._looked_s = now_s
+        tip, commanded = self.tip_of(measured), setpoint.tip.pose
+        self.error_m = distance(commanded, tip)
+        if setpoint.joints is None:
+            applied = self._tips.check(commanded, tip, now_s)
+        else:
+            applied = self._turns.check(setpoint.joints.positions, measured.positions, now_s)
+        return (
+            applied
+            or self._speed.check(tip, measured.positions, measured.stamp_s)
+            or self._box.check(tip[:3, 3], measured.stamp_s)
+            or tip_lag(commanded, tip, self._limits, now_s)
+        )
