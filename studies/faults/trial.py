@@ -192,7 +192,7 @@ def _in_force(scene: Scene, fault: Fault, outcome: Outcome, start_s: float) -> N
     if fault.reason:
         said = scene.until(lambda: scene.said(fault.reason, start_s), REASON_S)
         if said:
-            outcome.seen.append(f'"{said[:160]}"')
+            outcome.seen.append(f'"{_begun(said)}"')
         else:
             heard = [t for *_, t in scene.monitor.ask(report=True)['said']][:8]
             outcome.wrong.append(f'"{fault.reason}" was not said, but {heard}')
@@ -205,6 +205,12 @@ def _in_force(scene: Scene, fault: Fault, outcome: Outcome, start_s: float) -> N
                                  f'{late[-1] - start_s:.2f} s after the fault')  # fmt: skip
     elif not fault.quiet:
         _judge_flow(scene, outcome, start_s)
+
+
+def _begun(text: object, most: int = 160) -> str:
+    """Return the first whole words of a text."""
+    whole = str(text)
+    return whole if len(whole) <= most else whole[:most].rpartition(' ')[0] + ' …'
 
 
 def _judge_flow(scene: Scene, outcome: Outcome, start_s: float) -> None:
