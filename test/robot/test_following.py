@@ -60,14 +60,22 @@ class Drive:
     def __init__(self, noticed=0.01, timeout_s=0.5):
         self.applied = Applied(joint_change, noticed, timeout_s, 'rad')
         self.told, self.done, self.now = np.zeros(2), np.zeros(2), 100.0
+        self.stamp, self.measured, self.past = 100.0, np.zeros(2), []
 
-    def run(self, seconds, speed, share=1.0):
-        """Command a speed of the first coordinate, of which a share is done."""
+    def run(self, seconds, speed, share=1.0, heard=True, late_s=0.0):
+        """Command a speed of the first coordinate, of which a share is done.
+
+        Joint states that are not heard repeat the last one; late ones tell of the past.
+        """
         for _ in range(round(seconds / DT)):
             self.told[0] += speed * DT
             self.done[0] += share * speed * DT
             self.now += DT
-            reason = self.applied.check(self.told, self.done, self.now)
+            self.past.append((self.now, self.done.copy()))
+            if heard:
+                late = round(late_s / DT)
+                self.stamp, self.measured = self.past[max(0, len(self.past) - 1 - late)]
+            reason = self.applied.check(self.told, self.measured, self.stamp, self.now)
             if reason is not None:
                 return reason
         return None
@@ -88,10 +96,11 @@ class TestApplied:
 
     def test_what_is_said_of_it(self):
         drive = Drive()
-        drive.applied.check(np.zeros(2), np.zeros(2), 10.0)
-        assert drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.0) is None
-        assert drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.5) is None
-        reason = drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.51)
+        drive.applied.check(np.zeros(2), np.zeros(2), 10.0, 10.0)
+        told, done = np.array([0.02, 0]), np.array([0.004, 0])
+        assert drive.applied.check(told, done, 11.0, 11.0) is None
+        assert drive.applied.check(told, done, 11.5, 11.5) is None
+        reason = drive.applied.check(told, done, 11.51, 11.51)
         assert str(reason) == (
             'the arm does not follow: 0.020 rad were commanded and 0.004 rad of it done '
             '(follow_timeout 0.5 s). Check that the controller takes commands and that joint '
@@ -159,6 +168,53 @@ class TestApplied:
             assert drive.run(0.1, 0.1, share=0.8) is None
             drive.applied.restart()
             drive.told = drive.done.copy()
+
+    def test_commands_count_only_up_to_the_stamp_of_what_was_measured(self):
+        drive = Drive()
+        assert drive.run(0.2, 0.1) is None
+        for _ in range(10):  # heard again just before the arm would be held for it
+            assert drive.run(0.28, 0.1, heard=False) is None
+            assert drive.run(0.04, 0.1) is None
+        assert drive.run(3.0, 0.1, heard=False) is None  # its age is the matter of others
+
+    def test_joint_states_that_come_late_are_compared_with_the_past(self):
+        drive = Drive()
+        for _ in range(8):
+            assert drive.run(1.0, 0.1, late_s=0.6) is None
+            assert drive.run(1.0, -0.1, late_s=0.6) is None
+
+    def test_one_that_is_late_and_stands_still_is_noticed(self):
+        drive = Drive()
+        assert drive.run(1.0, 0.1, late_s=0.2) is None
+        begin = drive.now
+        assert drive.run(5.0, 0.1, share=0.0, late_s=0.2) is not None
+        assert drive.now - begin < 1.2
+
+    def test_time_at_rest_does_not_count(self):
+        drive = Drive()
+        assert drive.run(0.3, 0.1, share=0.0) is None
+        drive.applied.restart()
+        drive.now += 10.0
+        drive.told = drive.done.copy()
+        assert drive.run(0.2, 0.1) is None
+
+    def test_what_is_done_after_the_end_of_a_motion_counts(self):
+        drive = Drive()
+        assert drive.run(0.3, 0.1, share=0.0) is None
+        drive.applied.restart()
+        drive.done[0] += 0.03  # it came a little later
+        drive.told = drive.done.copy()
+        for _ in range(10):
+            assert drive.run(0.08, 0.1, share=0.0) is None
+            drive.applied.forget()
+
+    def test_an_arm_moved_by_hand_at_rest_is_no_lag(self):
+        drive = Drive()
+        assert drive.run(1.0, 0.1) is None
+        drive.applied.restart()
+        drive.done[:] = [-0.5, 0.3]
+        drive.told = drive.done.copy()
+        assert drive.run(3.0, 0.1) is None
 
     def test_enabling_forgets(self):
         drive = Drive()

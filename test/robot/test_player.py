@@ -29,6 +29,7 @@ SCALE = np.array([0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], np.float32)
 DT = 0.05
 PERIOD = 0.01
 LEFT = [0, 0.5, 0, 0, 0, 0, 1]  # 0.2 m/s
+RIGHT = [0, -0.5, 0, 0, 0, 0, 1]
 LOW, HIGH = np.array(LIMITS.workspace_minimum), np.array(LIMITS.workspace_maximum)
 
 
@@ -606,6 +607,75 @@ class TestAnArmThatDoesSomethingElse:
         assert set(rig.codes()) & {'measured_speed', 'tip_lag', 'joint_lag', 'measured_workspace'}
         rig.run(1.0)
         assert not rig.player.moving
+
+    @pytest.mark.parametrize('last', [0.1, 0.3])
+    def test_what_was_commanded_without_joint_states_is_not_held_against_it(self, rig, last):
+        for _ in range(3):
+            self.drive(rig, 0.5)
+            rig.measures = False
+            self.drive(rig, last)
+            rig.run(1.0)
+            rig.measures = True
+            rig.tick()
+            for action in (LEFT, RIGHT):
+                assert self.drive(rig, 0.75, action) >= 3
+            assert rig.player.mode is Mode.ENABLED, rig.says()
+
+    @pytest.mark.parametrize('gap', ['pause', 'hold', 'disable', 'stop', 'clock'])
+    def test_nor_is_what_was_commanded_before_a_gap(self, rig, gap):
+        for seconds in (0.3, 0.45):
+            rig.follows = False  # what it did meanwhile is another matter
+            self.drive(rig, seconds - 0.25)
+            rig.offer([LEFT] * 10)
+            rig.run(0.25)
+            self.leave(rig, gap)
+            rig.arm.stand()
+            rig.follows = True
+            self.come_back(rig, gap)
+            assert self.drive(rig, 1.5, RIGHT)
+            assert rig.player.mode is Mode.ENABLED, rig.says()
+
+    def leave(self, rig, gap):
+        if gap == 'pause':
+            rig.player.pause(True, rig.now_s)
+        elif gap == 'hold':
+            rig.hold()
+        elif gap == 'disable':
+            rig.enable(False)
+        elif gap == 'stop':
+            rig.player.stop(rig.now_s)
+        else:
+            rig.clock_goes = False
+        rig.run(1.0)
+
+    def come_back(self, rig, gap):
+        rig.clock_goes = True
+        if gap == 'pause':
+            rig.player.pause(False, rig.now_s)
+        elif gap in ('hold', 'disable'):
+            rig.enable(True)
+        rig.run(0.1)
+
+    def test_an_arm_put_elsewhere_at_rest_goes_on_from_there(self, rig):
+        self.drive(rig, 0.5)
+        rig.run(1.5)
+        rig.arm = Follower(PANDA, HOME + np.array([0.5, 0.1, 0, 0.2, 0, 0, 0]))
+        rig.tick()
+        assert self.drive(rig, 1.0)
+        assert rig.player.mode is Mode.ENABLED, rig.says()
+
+    def test_an_arm_put_elsewhere_in_motion_needs_the_operator(self, rig):
+        self.drive(rig, 0.5)
+        rig.offer([LEFT] * 10)
+        rig.run(0.1)
+        rig.arm = Follower(PANDA, HOME + np.array([0.5, 0.1, 0, 0.2, 0, 0, 0]))
+        rig.run(1.0)
+        assert rig.player.mode is Mode.HELD
+        assert 'measured_speed' in rig.codes()
+        assert not self.drive(rig, 0.5)
+        rig.enable(True)
+        assert self.drive(rig, 1.0)
+        assert rig.player.mode is Mode.ENABLED, rig.says()
 
     def test_the_following_error_is_measured(self, joints):
         joints.offer([LEFT] * 20)

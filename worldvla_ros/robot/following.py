@@ -72,10 +72,11 @@ def tip_lag(
 class Applied:
     """Notices an arm that does not do what it is told, however slowly it is told to move.
 
-    What is commanded and what is measured are compared from a common start. Once the commanded
-    motion is large enough to show, a share of it, in its direction, must show within a time-out;
-    then a new comparison starts. Joint states that repeat, an arm that is blocked or trembles, a
-    controller that drops messages: all look like this.
+    What is commanded and what is measured are compared from a common start, at the stamp of what
+    is measured: what was commanded later cannot show in it. Once the commanded motion is large
+    enough to show, a share of it, in its direction, must show within a time-out; then a new
+    comparison starts. Joint states that repeat under fresh stamps, an arm that is blocked or
+    trembles, a controller that drops messages: all look like this.
     """
 
     def __init__(self, change: Change, noticed: float, timeout_s: float, unit: str) -> None:
@@ -89,44 +90,81 @@ class Applied:
         """
         self._change, self._noticed, self._timeout_s = change, noticed, timeout_s
         self._unit = unit
+        self._told: deque[tuple[float, np.ndarray]] = deque()
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as when the operator enables the arm."""
+        """Begin anew, as when the operator enables the arm, or after a gap in what is measured."""
+        self._told.clear()
         self._start: tuple[np.ndarray, np.ndarray] | None = None
+        self._ended_at: np.ndarray | None = None
         self._missing: np.ndarray | float = 0.0
-        self._now: np.ndarray | float = 0.0
-        self._since_s: float | None = None
+        self._stamp_s: float | None = None
+        self._waited_s: float | None = None
 
     def restart(self) -> None:
-        """Let commands begin at the measured place, as after a stop; what is missing still is."""
-        self._missing, self._start = self._now, None
+        """Let commands begin at the measured place, as after a stop.
 
-    def check(self, commanded: np.ndarray, measured: np.ndarray, now_s: float) -> Reason | None:
+        What is missing of those before still is, unless the arm comes after meanwhile; the time
+        at rest does not count.
+        """
+        if self._start is not None:
+            self._missing = self._missing + self._change(self._start[0], self._told[-1][1])
+            self._ended_at = self._start[1]
+        self._told.clear()
+        self._start = self._stamp_s = None
+
+    def check(
+        self, commanded: np.ndarray, measured: np.ndarray, stamp_s: float, now_s: float
+    ) -> Reason | None:
         """Refuse a measured place that did not change as the commanded one did.
 
         Args:
             commanded: Where the arm is told to be.
-            measured: Where it is.
+            measured: Where it was.
+            stamp_s: When that was [s]; nothing is judged until there is a later one.
             now_s: Present time [s].
         """
+        self._told.append((now_s, np.array(commanded)))
+        told = self._told_at(stamp_s)
         if self._start is None:
-            self._start = np.array(commanded), np.array(measured)
-        wanted = self._missing + self._change(self._start[0], commanded)
+            self._begin(told, measured, stamp_s)
+            return None
+        assert self._stamp_s is not None
+        since_s = stamp_s - self._stamp_s
+        if since_s <= 0:
+            return None
+        self._stamp_s = stamp_s
+        wanted = self._missing + self._change(self._start[0], told)
         done = self._change(self._start[1], measured)
-        self._now = wanted - done
         length = float(np.linalg.norm(wanted))
         if length < self._noticed:
-            self._since_s = None
+            self._waited_s = None
             return None
         along = float(done @ wanted) / length
         if along >= FOLLOWED_SHARE * length:
-            self.forget()
+            self._missing, self._waited_s = 0.0, None
+            self._start = told, np.array(measured)
             return None
-        self._since_s = now_s if self._since_s is None else self._since_s
-        if now_s - self._since_s <= self._timeout_s:
+        self._waited_s = 0.0 if self._waited_s is None else self._waited_s + since_s
+        if self._waited_s <= self._timeout_s:
             return None
         return self._reason(length, along, now_s)
+
+    def _told_at(self, stamp_s: float) -> np.ndarray:
+        """Return what was commanded at a time, or first, and drop what was before."""
+        while len(self._told) > 1 and self._told[1][0] <= stamp_s:
+            self._told.popleft()
+        return self._told[0][1]
+
+    def _begin(self, told: np.ndarray, measured: np.ndarray, stamp_s: float) -> None:
+        """Compare from here on; what was missing and has come after all is missing no more."""
+        if self._ended_at is not None:
+            missing, done = self._missing, self._change(self._ended_at, measured)
+            if float(done @ missing) >= FOLLOWED_SHARE * float(np.dot(missing, missing)):
+                self._missing, self._waited_s = 0.0, None
+            self._ended_at = None
+        self._start, self._stamp_s = (told, np.array(measured)), stamp_s
 
     def _reason(self, length: float, along: float, now_s: float) -> Reason:
         text = (

@@ -1,7 +1,7 @@
 """What the action player does at each instant: play the path that is due, or hold and say why.
 
     chunks ── judge_chunk ── Motion ── Output (Commander, Gate) ── Step ── (the node sends it)
-    joint states ── JointBuffer ── Watch ┘                          │
+    joint states ── JointInput ─── Watch ┘                          │
     operator ────── Safety ─────────────────────────────────────────┘
 
 Commands leave while the operator allows it; where he, a guard or a measurement ends that, the arm
@@ -20,6 +20,7 @@ from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.clock import StampClock
 from worldvla_ros.robot.commands import TrajectoryCommand
 from worldvla_ros.robot.guards import judge_chunk
+from worldvla_ros.robot.joint_input import JointInput
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.motion import Motion
 from worldvla_ros.robot.notes import ENDED, NO_CHUNK, NO_START, NOT_ENABLED, PAUSED, Notes
@@ -27,14 +28,12 @@ from worldvla_ros.robot.output import NOTHING, Output, Step
 from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
-from worldvla_ros.robot.state import JointBuffer, JointError, JointReading
+from worldvla_ros.robot.state import JointReading
 from worldvla_ros.robot.view import View, view
 from worldvla_ros.robot.watch import Watch
 
 START_SHARE = 0.25
 """Share of the speed limits with which the arm goes to its start pose."""
-NOTED_S = 1.0
-"""How long a joint state that was refused stays a reason."""
 
 LATCHING = frozenset({'command_not_applied', 'measured_speed'})
 """What is found wrong with the arm that only the operator can answer."""
@@ -76,14 +75,14 @@ class Player:
         self._output = Output(arm, output, period_s)
         self._motion = Motion(arm, output=output, blending=blending)
         self._watch = Watch(arm, follow_timeout_s)
-        self._joints = JointBuffer(arm, max_joint_age_s)
         self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
         self._heart = Heartbeat(heartbeat_timeout_s)
         self._clock, self._stamps = ClockWatch(), StampClock()
         self._notes = Notes()
+        self._joints = JointInput(arm, max_joint_age_s, self._notes)
         self._now_s = -math.inf
         self._braking = self._to_start = self._moved = False
-        self.refused_chunks = self.refused_joints = 0
+        self.refused_chunks = 0
 
     # ---- what is known
 
@@ -116,6 +115,11 @@ class Player:
         return self._joints.newest(now_s)
 
     @property
+    def refused_joints(self) -> int:
+        """How many joint states could not be used."""
+        return self._joints.refused
+
+    @property
     def version(self) -> int:
         """Another number whenever there is news."""
         return self._notes.version
@@ -141,17 +145,12 @@ class Player:
     # ---- what comes in
 
     def put_joints(self, names: Sequence[str], positions: np.ndarray, stamp_s: float) -> None:
-        """Take a joint state; see `JointBuffer.put`.
+        """Take a joint state; see `JointInput.put`.
 
         Raises:
-            JointError: It cannot be used; that is a reason for `NOTED_S`.
+            JointError: It cannot be used.
         """
-        try:
-            self._joints.put(names, positions, stamp_s)
-        except JointError as error:
-            self.refused_joints += 1
-            self._notes.put('joint state', error.reason.at(max(self._now_s, 0.0)))
-            raise
+        self._joints.put(names, positions, stamp_s, max(self._now_s, 0.0))
 
     def offer(self, chunk: ActionChunk, now_s: float, *, frame: str = '') -> Reason | None:
         """Take a chunk to play, or return why not; then the chunk before is played on.
@@ -167,7 +166,7 @@ class Player:
         refused = judge_chunk(chunk, self._robot, now_s, frame)
         if refused is not None:
             return self.refuse(refused)
-        measured = self._measured(now_s)
+        measured = self._joints.read(now_s)
         if measured is None or self._blocked():
             return None
         if not self._safety.enabled:
@@ -210,7 +209,6 @@ class Player:
             if refused is not None:
                 return refused
         self._change(self._safety.enable(on), now_s)
-        self._watch.forget()
         for slot in ('chunk', 'gate'):
             self._notes.put(slot, None)
         return None
@@ -225,6 +223,7 @@ class Player:
 
     def pause(self, on: bool, now_s: float) -> Reason | None:
         """Brake and let chunks wait, or go on; return why it cannot go on."""
+        self._watch.forget()
         if on:
             self._motion.pause(now_s)
         refused = None if on else self._motion.resume(now_s)
@@ -252,7 +251,7 @@ class Player:
             return NO_START
         if not self._safety.enabled:
             return NOT_ENABLED
-        measured = self._measured(now_s)
+        measured = self._joints.read(now_s)
         if measured is None:
             return self._notes.get('joints')
         refused = self._motion.go_to(self._arm.start, now_s, measured, START_SHARE)
@@ -270,6 +269,7 @@ class Player:
         brake = self._planned_stop(now_s)
         self._begin_anew(now_s)
         self._joints.clear()
+        self._watch.forget()
         self._notes.put('idle', NO_CHUNK)
         return brake
 
@@ -280,6 +280,7 @@ class Player:
         stuck = self._clock.check(now_s, steady_s)
         self._notes.put('clock', stuck)
         if stuck is not None:
+            self._watch.forget()
             return self._cut(now_s)
         if self._stamps.set_back(now_s):
             self._watch.forget()
@@ -289,12 +290,11 @@ class Player:
             return NOTHING  # ROS time goes in steps, or slower than ticks
         self._now_s = now_s
         self._look_at_heart(steady_s, now_s)
-        noted = self._notes.get('joint state')
-        if noted is not None and now_s - noted.stamp_s > NOTED_S:
-            self._notes.put('joint state', None)
-        measured = self._measured(now_s)
-        if measured is None and not self._braking and self.moving:
-            self._brake(now_s)
+        measured = self._joints.read(now_s)
+        if measured is None:
+            self._watch.forget()  # what is commanded meanwhile cannot be seen
+            if self.moving and not self._braking:
+                self._brake(now_s)
         if 'controller' in self._notes and self.moving:
             return self._cut(now_s)
         return self._play(measured, now_s)
@@ -367,6 +367,7 @@ class Player:
             self._brake(now_s)
         elif not self._moved:
             self._begin_anew(now_s)
+        self._watch.forget()
         self._safety = safety
         self._notes.put('idle', NO_CHUNK)
         self._notes.version += 1
@@ -408,13 +409,3 @@ class Player:
             missing = self._heart.check(steady_s)
             if missing is not None:
                 self._change(self._safety.stop(missing), now_s)
-
-    def _measured(self, now_s: float) -> JointReading | None:
-        """Return the measured joints, or None and note why."""
-        try:
-            measured = self._joints.newest(now_s)
-        except JointError as error:
-            self._notes.put('joints', error.reason)
-            return None
-        self._notes.put('joints', None)
-        return measured

@@ -26,6 +26,8 @@ from worldvla_ros.robot.state import JointReading
 
 PERIOD_S = 0.02
 """Time between two looks."""
+GAP_S = 0.2
+"""After so long without a look, what was commanded before is not compared any more."""
 
 
 class Watch:
@@ -48,7 +50,7 @@ class Watch:
         self.error_m = math.nan
 
     def forget(self) -> None:
-        """Begin anew, as when the operator enables the arm."""
+        """Begin anew: after a gap in joint states or time, or when the operator says so."""
         for part in (self._tips, self._turns, self._speed, self._box):
             part.forget()
         self._looked_s, self.error_m = -math.inf, math.nan
@@ -69,15 +71,20 @@ class Watch:
 
     def check(self, measured: JointReading, setpoint: Setpoint, now_s: float) -> Reason | None:
         """Refuse to go on with an arm that does something else than it is told."""
-        if 0 <= now_s - self._looked_s < PERIOD_S:
+        since_s = now_s - self._looked_s
+        if 0 <= since_s < PERIOD_S:
             return None
+        if math.isfinite(since_s) and not 0 <= since_s <= GAP_S:
+            self._tips.forget()
+            self._turns.forget()
         self._looked_s = now_s
         tip, commanded = self.tip_of(measured), setpoint.tip.pose
         self.error_m = distance(commanded, tip)
         if setpoint.joints is None:
-            applied = self._tips.check(commanded, tip, now_s)
+            applied = self._tips.check(commanded, tip, measured.stamp_s, now_s)
         else:
-            applied = self._turns.check(setpoint.joints.positions, measured.positions, now_s)
+            told, done = setpoint.joints.positions, measured.positions
+            applied = self._turns.check(told, done, measured.stamp_s, now_s)
         return (
             applied
             or self._speed.check(tip, measured.positions, measured.stamp_s)
