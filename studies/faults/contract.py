@@ -79,6 +79,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'policy inactive': ('policy', r'inactive'),
     'instruction': ('policy', r'instruction'),
     'instruction refused': ('policy', r'no chunk: .*(instruction|too long|tokens)'),
+    'instruction taken back': ('policy', r'waiting for an instruction'),
     'not imagined': ('world_model', r'not imagined'),
     'twist refused': ('sim', r'twist refused'),
     'trajectory refused': ('sim', r'trajectory refused'),

@@ -13,6 +13,7 @@ from worldvla_ros.robot.following import (
     TURN_M,
     Applied,
     BoxWatch,
+    CatchUp,
     SpeedWatch,
     distance,
     joint_change,
@@ -221,6 +222,45 @@ class TestApplied:
         assert drive.run(2.0, 0.1, share=0.0)
         drive.applied.forget()
         assert drive.run(0.5, 0.1, share=0.0) is None
+
+
+class TestCatchUp:
+    def wait(self, *places, timeout_s=0.5):
+        behind = CatchUp(timeout_s)
+        behind.begin()
+        for i, place in enumerate(places):
+            told, here = np.zeros(2), np.array([0.0, -place])
+            reason = behind.check(told, here, 0.02, 'rad', 10.0 + 0.1 * i)
+            if reason is not None:
+                return behind, reason
+        return behind, None
+
+    def test_an_arm_that_arrives_is_waited_for(self):
+        behind, reason = self.wait(0.3, 0.2, 0.1, 0.021)
+        assert behind.waiting
+        assert reason is None
+        behind, reason = self.wait(0.3, 0.2, 0.1, 0.019)
+        assert not behind.waiting
+        assert reason is None
+
+    def test_one_that_does_not_is_named_after_the_time_out(self):
+        behind, reason = self.wait(*[0.3] * 6)
+        assert behind.waiting
+        assert reason is None
+        behind, reason = self.wait(*[0.3] * 7)
+        assert not behind.waiting
+        assert str(reason).startswith(
+            'the arm does not follow: it stays 0.300 rad from its last command '
+            '(follow_timeout 0.5 s)'
+        )
+        assert (reason.code, reason.limit, reason.stamp_s) == ('command_not_applied', 0.02, 10.6)
+
+    def test_it_can_be_called_off_and_begin_anew(self):
+        behind, _ = self.wait(*[0.3] * 6)
+        behind.begin()
+        assert behind.check(np.zeros(2), np.ones(2), 0.02, 'rad', 20.0) is None
+        behind.forget()
+        assert not behind.waiting
 
 
 class TestSpeed:

@@ -1,6 +1,7 @@
 """What the arm really does, beside what it was told: the joint states have the last word.
 
     Applied         was the command applied at all? Controllers drop messages silently
+    CatchUp         does an arm that is behind come after, once it is told nothing more?
     SpeedWatch      how fast does the arm really move?
     BoxWatch        where is the tip really?
     distance        how far is the tip from where it was told to be?
@@ -36,6 +37,11 @@ BOX_MARGIN_M = 0.01
 """The measured tip may be this far outside of the workspace."""
 FURTHER_M = 0.005
 """An arm that is outside and gets further out than by this is not coming back."""
+
+FREE_IT = (
+    'Check that the controller takes commands and that joint states are live, then call '
+    '~/enable with true.'
+)
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -172,12 +178,60 @@ class Applied:
             f'{along + 0.0:.3f} {self._unit} of it '
             f'done (follow_timeout {self._timeout_s} s)'
         )
-        remedy = (
-            'Check that the controller takes commands and that joint states are live, then call '
-            '~/enable with true.'
-        )
         limit = FOLLOWED_SHARE * length
-        return Reason('command_not_applied', text, remedy, along, limit, self._unit, now_s)
+        return Reason('command_not_applied', text, FREE_IT, along, limit, self._unit, now_s)
+
+
+class CatchUp:
+    """Waits for an arm that was behind its command to come to where that has ended.
+
+    Were the next path to begin where such an arm is, its controller would be told to jump there
+    from where it was told to be; and were that measured wrongly, the arm would really jump.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        """Wait for nothing.
+
+        Args:
+            timeout_s: How long the arm may take [s].
+        """
+        self._timeout_s = timeout_s
+        self._since_s: float | None = None
+        self.waiting = False
+
+    def begin(self) -> None:
+        """Wait from now on."""
+        self.waiting, self._since_s = True, None
+
+    def forget(self) -> None:
+        """Wait no more."""
+        self.waiting = False
+
+    def check(
+        self, commanded: np.ndarray, measured: np.ndarray, limit: float, unit: str, stamp_s: float
+    ) -> Reason | None:
+        """Refuse to wait any longer; `waiting` ends where the arm has arrived.
+
+        Args:
+            commanded: Place that the arm was told last, float[n].
+            measured: Where it was, float[n].
+            limit: Largest difference in one coordinate that counts as arrived.
+            unit: Of places.
+            stamp_s: When it was there [s].
+        """
+        away = float(np.abs(commanded - measured).max())
+        if away <= limit:
+            self.forget()
+            return None
+        self._since_s = stamp_s if self._since_s is None else self._since_s
+        if stamp_s - self._since_s <= self._timeout_s:
+            return None
+        self.forget()
+        text = (
+            f'the arm does not follow: it stays {away:.3f} {unit} from its last command '
+            f'(follow_timeout {self._timeout_s} s)'
+        )
+        return Reason('command_not_applied', text, FREE_IT, away, limit, unit, stamp_s)
 
 
 class SpeedWatch:

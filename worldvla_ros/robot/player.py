@@ -18,6 +18,7 @@ import numpy as np
 
 from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.clock import StampClock
+from worldvla_ros.robot.commander import PLACE_KINDS
 from worldvla_ros.robot.commands import TrajectoryCommand
 from worldvla_ros.robot.guards import judge_chunk
 from worldvla_ros.robot.joint_input import JointInput
@@ -30,13 +31,10 @@ from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
 from worldvla_ros.robot.state import JointReading
 from worldvla_ros.robot.view import View, view
-from worldvla_ros.robot.watch import Watch
+from worldvla_ros.robot.watch import LAGGING, LATCHING, Watch
 
 START_SHARE = 0.25
 """Share of the speed limits with which the arm goes to its start pose."""
-
-LATCHING = frozenset({'command_not_applied', 'measured_speed'})
-"""What is found wrong with the arm that only the operator can answer."""
 
 
 class Player:
@@ -126,19 +124,12 @@ class Player:
 
     def view(self) -> View:
         """Return what is going on, for the operator."""
-        chunk, motion = self.chunk, self._motion
-        playing = self.moving and not self._braking
         return view(
             self._safety.mode,
             self._notes.all(self._safety.why),
-            moving=self.moving,
-            playing=playing,
+            self._motion,
+            braking=self._braking,
             to_start=self._to_start,
-            clipped=motion.clipped,
-            chunk_id=0 if chunk is None else chunk.chunk_id,
-            remaining_s=motion.remaining_s,
-            slowdown=motion.slowdown,
-            speed=motion.speed,
             following_error_m=self._watch.error_m,
         )
 
@@ -223,7 +214,7 @@ class Player:
 
     def pause(self, on: bool, now_s: float) -> Reason | None:
         """Brake and let chunks wait, or go on; return why it cannot go on."""
-        self._watch.forget()
+        self._watch.lose()
         if on:
             self._motion.pause(now_s)
         refused = None if on else self._motion.resume(now_s)
@@ -280,7 +271,7 @@ class Player:
         stuck = self._clock.check(now_s, steady_s)
         self._notes.put('clock', stuck)
         if stuck is not None:
-            self._watch.forget()
+            self._watch.lose()
             return self._cut(now_s)
         if self._stamps.set_back(now_s):
             self._watch.forget()
@@ -292,7 +283,7 @@ class Player:
         self._look_at_heart(steady_s, now_s)
         measured = self._joints.read(now_s)
         if measured is None:
-            self._watch.forget()  # what is commanded meanwhile cannot be seen
+            self._watch.lose()  # what is commanded meanwhile cannot be seen
             if self.moving and not self._braking:
                 self._brake(now_s)
         if 'controller' in self._notes and self.moving:
@@ -316,6 +307,7 @@ class Player:
         if isinstance(made, Reason):
             return self._give_up(made, now_s)
         self._moved = self._moved or made is not None
+        self._watch.commanded(setpoint)
         return Step(made, None if self._braking else setpoint.width)
 
     def _rehearse(self, setpoint: Setpoint, now_s: float) -> Step:
@@ -332,6 +324,8 @@ class Player:
         if reason.code in LATCHING:
             self._safety = self._safety.hold(reason)
             self._notes.version += 1
+        if reason.code in LAGGING and self._output.kind in PLACE_KINDS:
+            self._watch.behind.begin()
         if self._braking:
             return self._cut(now_s)
         self._brake(now_s)
@@ -339,6 +333,10 @@ class Player:
 
     def _rest(self, measured: JointReading | None, now_s: float, was_moving: bool) -> Step:
         """Nothing is to be played; the next command begins where the arm is."""
+        if self._watch.behind.waiting and measured is not None:
+            reason = self._watch.catch_up(measured)
+            if reason is not None:
+                self._give_up(reason, now_s)
         made = self._output.fade(measured, now_s) if self._moved else None
         if isinstance(made, Reason):
             self._notes.put('gate', made)
@@ -357,7 +355,7 @@ class Player:
 
     def _blocked(self) -> bool:
         """Whether a chunk would not be played now, for reasons that are known."""
-        held = self._safety.mode in (Mode.HELD, Mode.STOPPED)
+        held = self._safety.mode in (Mode.HELD, Mode.STOPPED) or self._watch.behind.waiting
         known = any(slot in self._notes for slot in ('clock', 'controller'))
         return held or known or self._braking or self._to_start
 

@@ -13,6 +13,7 @@ from worldvla_ros.robot.following import (
     NOTICED_RAD,
     Applied,
     BoxWatch,
+    CatchUp,
     SpeedWatch,
     distance,
     joint_change,
@@ -24,8 +25,15 @@ from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointReading
 
+LATCHING = frozenset({'command_not_applied', 'measured_speed'})
+"""What is found wrong with the arm that only the operator can answer."""
+LAGGING = frozenset({'joint_lag', 'tip_lag'})
+"""After these an arm that is told places must come after before it is told to go on."""
+
 PERIOD_S = 0.02
 """Time between two looks."""
+NEAR_M, NEAR_RAD = 0.005, 0.02
+"""How near to its command an arm has arrived there."""
 GAP_S = 0.2
 """After so long without a look, what was commanded before is not compared any more."""
 
@@ -45,12 +53,19 @@ class Watch:
         self._turns = Applied(joint_change, NOTICED_RAD, follow_timeout_s, 'rad')
         self._speed = SpeedWatch(self._limits, arm.velocity, arm.names)
         self._box = BoxWatch(self._limits)
+        self.behind = CatchUp(follow_timeout_s)
+        self._last: Setpoint | None = None
         self._looked_s = -math.inf
         self._known: tuple[JointReading, np.ndarray] | None = None
         self.error_m = math.nan
 
     def forget(self) -> None:
-        """Begin anew: after a gap in joint states or time, or when the operator says so."""
+        """Begin anew, as when the operator enables the arm."""
+        self.behind.forget()
+        self.lose()
+
+    def lose(self) -> None:
+        """Compare nothing across a gap in joint states or in time."""
         for part in (self._tips, self._turns, self._speed, self._box):
             part.forget()
         self._looked_s, self.error_m = -math.inf, math.nan
@@ -68,6 +83,27 @@ class Watch:
         if self._known is None or self._known[0] is not measured:
             self._known = measured, self._arm.pose(measured.positions)
         return self._known[1]
+
+    def commanded(self, setpoint: Setpoint) -> None:
+        """Take note of what was sent last."""
+        self._last = setpoint
+
+    def catch_up(self, measured: JointReading) -> Reason | None:
+        """Wait for an arm that is behind, or return that it does not come."""
+        last = self._last
+        if last is None:
+            self.behind.forget()
+            return None
+        if last.joints is None:
+            place, here, near, unit = (
+                last.tip.pose[:3, 3],
+                self.tip_of(measured)[:3, 3],
+                NEAR_M,
+                'm',
+            )
+        else:
+            place, here, near, unit = last.joints.positions, measured.positions, NEAR_RAD, 'rad'
+        return self.behind.check(place, here, near, unit, measured.stamp_s)
 
     def check(self, measured: JointReading, setpoint: Setpoint, now_s: float) -> Reason | None:
         """Refuse to go on with an arm that does something else than it is told."""
