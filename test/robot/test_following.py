@@ -112,8 +112,17 @@ class TestApplied:
         )  # fmt: skip
 
     def test_a_share_is_enough_and_less_is_not(self):
-        assert Drive().run(5.0, 0.1, share=FOLLOWED_SHARE + 0.01) is None
-        assert Drive().run(5.0, 0.1, share=FOLLOWED_SHARE - 0.01) is not None
+        told = np.array([0.02, 0])
+        for share, seen in ((FOLLOWED_SHARE + 0.01, False), (FOLLOWED_SHARE - 0.01, True)):
+            drive = Drive()
+            drive.applied.check(np.zeros(2), np.zeros(2), 10.0, 10.0)
+            drive.applied.check(told, share * told, 10.1, 10.1)
+            reason = drive.applied.check(told, share * told, 10.7, 10.7)
+            assert (reason is not None) == seen
+
+    def test_one_that_moves_slowly_is_behind_but_follows(self):
+        assert Drive().run(10.0, 0.1, share=0.21) is None
+        assert Drive().run(10.0, 0.1, share=0.1) is not None
 
     def test_motion_to_the_other_side_or_sideways_is_none(self):
         assert Drive().run(5.0, 0.1, share=-1.0) is not None

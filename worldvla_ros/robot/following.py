@@ -26,7 +26,8 @@ NOTICED_M = 0.01
 NOTICED_RAD = 0.05
 """Commanded motion that must show in the joint states; less may be lost in friction."""
 FOLLOWED_SHARE = 0.25
-"""Share of a commanded motion, in its direction, that shows that it is being followed."""
+"""Share of a commanded motion, in its direction, that shows that it is being followed; more than
+what must show is not asked for."""
 WINDOW_S = 0.1
 """Speeds are measured over at least this time."""
 LONGEST_S = 0.5
@@ -80,8 +81,9 @@ class Applied:
 
     What is commanded and what is measured are compared from a common start, at the stamp of what
     is measured: what was commanded later cannot show in it. Once the commanded motion is large
-    enough to show, a share of it, in its direction, must show within a time-out; then a new
-    comparison starts. Joint states that repeat under fresh stamps, an arm that is blocked or
+    enough to show, a share of it, in its direction, must show within a time-out, or as much as is
+    large enough; then a new comparison starts. An arm that moves and is slow, as a simulation on a
+    busy machine, is the matter of limits on how far it is behind. Joint states that repeat under fresh stamps, an arm that is blocked or
     trembles, a controller that drops messages: all look like this.
     """
 
@@ -148,7 +150,7 @@ class Applied:
             self._waited_s = None
             return None
         along = float(done @ wanted) / length
-        if along >= FOLLOWED_SHARE * length:
+        if along >= min(FOLLOWED_SHARE * length, self._noticed):
             self._missing, self._waited_s = 0.0, None
             self._start = told, np.array(measured)
             return None
@@ -167,7 +169,8 @@ class Applied:
         """Compare from here on; what was missing and has come after all is missing no more."""
         if self._ended_at is not None:
             missing, done = self._missing, self._change(self._ended_at, measured)
-            if float(done @ missing) >= FOLLOWED_SHARE * float(np.dot(missing, missing)):
+            length = float(np.linalg.norm(missing))
+            if float(done @ missing) >= min(FOLLOWED_SHARE * length, self._noticed) * length:
                 self._missing, self._waited_s = 0.0, None
             self._ended_at = None
         self._start, self._stamp_s = (told, np.array(measured)), stamp_s
@@ -178,7 +181,7 @@ class Applied:
             f'{along + 0.0:.3f} {self._unit} of it '
             f'done (follow_timeout {self._timeout_s} s)'
         )
-        limit = FOLLOWED_SHARE * length
+        limit = min(FOLLOWED_SHARE * length, self._noticed)
         return Reason('command_not_applied', text, FREE_IT, along, limit, self._unit, now_s)
 
 

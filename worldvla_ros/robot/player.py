@@ -95,11 +95,6 @@ class Player:
         return self._motion.path is not None
 
     @property
-    def chunk(self) -> ActionChunk | None:
-        """The chunk that is being played, or None."""
-        return self._motion.chunk if self.moving else None
-
-    @property
     def actions_left(self) -> np.ndarray:
         """The actions still to come in SI units: float64[n, dim]; [0, 0] without a chunk."""
         return self._motion.actions_left
@@ -333,10 +328,9 @@ class Player:
 
     def _rest(self, measured: JointReading | None, now_s: float, was_moving: bool) -> Step:
         """Nothing is to be played; the next command begins where the arm is."""
-        if self._watch.behind.waiting and measured is not None:
-            reason = self._watch.catch_up(measured)
-            if reason is not None:
-                self._give_up(reason, now_s)
+        reason = None if measured is None else self._watch.catch_up(measured)
+        if reason is not None:
+            self._give_up(reason, now_s)
         made = self._output.fade(measured, now_s) if self._moved else None
         if isinstance(made, Reason):
             self._notes.put('gate', made)
@@ -378,13 +372,10 @@ class Player:
 
     def _cut(self, now_s: float) -> Step:
         """Stop at once, where no planned path can be followed."""
-        if not self._moved:
-            if self.moving:
-                self._begin_anew(now_s)
-            return NOTHING
-        brake = self._planned_stop(now_s)
-        self._begin_anew(now_s)
-        return Step(halt=True, brake=brake)
+        moved, brake = self._moved, self._planned_stop(now_s)
+        if moved or self.moving:
+            self._begin_anew(now_s)
+        return Step(halt=True, brake=brake) if moved else NOTHING
 
     def _planned_stop(self, now_s: float) -> TrajectoryCommand | None:
         if not self._moved:

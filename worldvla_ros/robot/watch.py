@@ -91,7 +91,7 @@ class Watch:
     def catch_up(self, measured: JointReading) -> Reason | None:
         """Wait for an arm that is behind, or return that it does not come."""
         last = self._last
-        if last is None:
+        if last is None or not self.behind.waiting:
             self.behind.forget()
             return None
         if last.joints is None:
