@@ -63,9 +63,13 @@ class ServoLink:
         self._ready = not servo
         self._told = False
         self._client: Any = None
-        self._moveit = _moveit_msgs() if servo else None
+        self._moveit = moveit_msgs() if servo else None
         if servo:
             self._connect()
+
+    def vouch(self) -> None:
+        """Take note that Servo was told what comes, for where it cannot be asked from here."""
+        self._told = True
 
     def enable(self) -> None:
         """Ask Servo to listen; `problem` says how that goes."""
@@ -159,7 +163,8 @@ class ServoLink:
         )
 
 
-def _moveit_msgs() -> dict[str, ModuleType] | None:
+def moveit_msgs() -> dict[str, ModuleType] | None:
+    """Return the messages and services of moveit_msgs, or None where it is not installed."""
     try:
         return {kind: interfaces('moveit_msgs', kind, 'MoveIt Servo') for kind in ('msg', 'srv')}
     except ConfigError:
