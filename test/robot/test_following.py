@@ -160,6 +160,33 @@ class TestApplied:
             drive.applied.restart()
             drive.told = drive.done.copy()
 
+    def late_end(self, late, later):
+        """End a path that an arm follows 0.2 s late; `later` it stands elsewhere, and goes on."""
+        drive = Drive()
+        for step in range(25):
+            drive.told[0] += 0.25 * DT
+            drive.done[0] = max(0.0, 0.25 * DT * (step + 1 - late))
+            drive.now += DT
+            assert drive.applied.check(drive.told, drive.done, drive.now) is None
+        drive.applied.restart()
+        drive.now += 1.0
+        drive.done = drive.done + later
+        drive.told = drive.done.copy()
+        return drive
+
+    def test_what_a_late_arm_makes_up_for_after_the_end_of_its_path_is_done(self):
+        drive = self.late_end(late=10, later=np.array([0.05, 0.0]))
+        assert drive.run(3.0, -0.1) is None
+
+    @pytest.mark.parametrize('later', [(0.0, 0.0), (-0.3, 0.0), (0.0, 0.3)])
+    def test_what_moves_an_arm_elsewhere_meanwhile_makes_up_for_nothing(self, later):
+        drive = self.late_end(late=10, later=np.array(later))
+        assert drive.run(3.0, 0.05, share=0.0) is not None
+
+    def test_an_arm_that_was_moved_far_meanwhile_is_not_asked_to_go_back(self):
+        drive = self.late_end(late=10, later=np.array([0.5, 0.0]))
+        assert drive.run(3.0, 0.1) is None
+
     def test_enabling_forgets(self):
         drive = Drive()
         assert drive.run(2.0, 0.1, share=0.0)

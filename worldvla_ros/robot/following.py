@@ -94,12 +94,17 @@ class Applied:
     def forget(self) -> None:
         """Begin anew, as when the operator enables the arm."""
         self._start: tuple[np.ndarray, np.ndarray] | None = None
+        self._seen: np.ndarray | None = None
         self._missing: np.ndarray | float = 0.0
         self._now: np.ndarray | float = 0.0
         self._since_s: float | None = None
 
     def restart(self) -> None:
-        """Let commands begin at the measured place, as after a stop; what is missing still is."""
+        """Let commands begin at the measured place, as after a stop.
+
+        What is missing still is, except for what the arm makes up for until the next command: one
+        that follows late arrives after the end of its path.
+        """
         self._missing, self._start = self._now, None
 
     def check(self, commanded: np.ndarray, measured: np.ndarray, now_s: float) -> Reason | None:
@@ -111,10 +116,11 @@ class Applied:
             now_s: Present time [s].
         """
         if self._start is None:
+            self._catch_up(measured)
             self._start = np.array(commanded), np.array(measured)
         wanted = self._missing + self._change(self._start[0], commanded)
         done = self._change(self._start[1], measured)
-        self._now = wanted - done
+        self._now, self._seen = wanted - done, np.array(measured)
         length = float(np.linalg.norm(wanted))
         if length < self._noticed:
             self._since_s = None
@@ -127,6 +133,15 @@ class Applied:
         if now_s - self._since_s <= self._timeout_s:
             return None
         return self._reason(length, along, now_s)
+
+    def _catch_up(self, measured: np.ndarray) -> None:
+        """Leave out of what is missing how far the arm went that way without a command."""
+        missing = float(np.linalg.norm(self._missing))
+        if self._seen is None or not missing:
+            return
+        way = self._missing / missing
+        along = float(self._change(self._seen, measured) @ way)
+        self._missing = (missing - min(max(along, 0.0), missing)) * way
 
     def _reason(self, length: float, along: float, now_s: float) -> Reason:
         text = (
