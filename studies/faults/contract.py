@@ -50,7 +50,10 @@ REASONS: dict[str, tuple[str, str]] = {
         r'|.*values)|chunk_meaning|chunk_size',
     ),
     'chunk values': ('action_player', r'not finite|outside|-1(\.0)? to 1(\.0)?|chunk_values'),
-    'chunk period': ('action_player', r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning'),
+    'chunk period': (
+        'action_player',
+        r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning|limits.chunk_duration',
+    ),
     'chunk size': ('action_player', r'chunk of shape|action chunk|values|chunk_size'),
     'chunk duration': ('action_player', r'chunk of [\d.]+ s|chunk_duration'),
     'chunk late': ('action_player', r'chunk [\d.e+]+ s old|chunk_late'),

@@ -672,6 +672,8 @@ class TestAnArmThatDoesSomethingElse:
             rig.offer([SLOWLY] * 10)
             rig.run(0.25)
             self.leave(rig, gap)
+            if gap == 'pause':
+                rig.arm.take(commands(rig.steps)[-1])  # what goes on later begins there
             rig.arm.stand()
             rig.follows = True
             self.come_back(rig, gap)

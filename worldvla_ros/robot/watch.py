@@ -32,8 +32,8 @@ LAGGING = frozenset({'joint_lag', 'tip_lag'})
 
 PERIOD_S = 0.02
 """Time between two looks."""
-NEAR_M, NEAR_RAD = 0.005, 0.02
-"""How near to its command an arm has arrived there."""
+NEAR_M, NEAR_RAD = 0.01, 0.05
+"""How near to its command an arm has arrived there: no joint or tip jumps by so little."""
 GAP_S = 0.2
 """After so long without a look, what was commanded before is not compared any more."""
 
