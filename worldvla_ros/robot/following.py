@@ -98,6 +98,7 @@ class Applied:
         self._missing: np.ndarray | float = 0.0
         self._now: np.ndarray | float = 0.0
         self._since_s: float | None = None
+        self._now_s = 0.0
 
     def restart(self) -> None:
         """Let commands begin at the measured place, as after a stop.
@@ -117,10 +118,12 @@ class Applied:
         """
         if self._start is None:
             self._catch_up(measured)
+            if self._since_s is not None:  # time without a command does not count
+                self._since_s += now_s - self._now_s
             self._start = np.array(commanded), np.array(measured)
         wanted = self._missing + self._change(self._start[0], commanded)
         done = self._change(self._start[1], measured)
-        self._now, self._seen = wanted - done, np.array(measured)
+        self._now, self._seen, self._now_s = wanted - done, np.array(measured), now_s
         length = float(np.linalg.norm(wanted))
         if length < self._noticed:
             self._since_s = None

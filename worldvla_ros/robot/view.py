@@ -74,8 +74,9 @@ def view(
         speed: See `View`.
         following_error_m: See `View`.
     """
-    if playing and not to_start:
+    if playing:
         reasons = tuple(r for r in reasons if r.code not in ('no_chunk', 'chunk_ended'))
+    if playing and not to_start:
         if mode is Mode.DRY_RUN:
             message, kind, warn = DRY_RUN, 'dry run', False
         else:
@@ -85,7 +86,7 @@ def view(
         words = 'dry run: would hold' if mode is Mode.DRY_RUN else 'holding'
         top = reasons[0] if reasons else ENDED
         if playing:
-            words, top = 'moving', TO_START
+            words, top, reasons = 'moving', TO_START, (*reasons, TO_START)
         message, kind, warn = f'{words}: {top}', f'{words}: {top.code}', not top.quiet
     return View(
         message,
