@@ -8,6 +8,7 @@ import pytest
 from worldvla_ros.robot import commands
 from worldvla_ros.robot.commands import (
     FIRST_POINT_S,
+    LEAST_S,
     TwistCommand,
     gripper_width,
     pose_command,
@@ -54,10 +55,10 @@ def path(start_s=10.0, step_s=0.1, count=5, end_speed=0.0):
 def test_the_rest_of_a_path_is_timed_from_now():
     told = trajectory_command(path(), 10.15, 0.05)
     assert told.start_s == 10.15
-    np.testing.assert_allclose(told.times_s, [0.05, 0.15, 0.25])
-    np.testing.assert_array_equal(told.positions, [[2, -2], [3, -3], [4, -4]])
-    np.testing.assert_array_equal(told.velocities, [[102, 202], [103, 203], [0, 0]])
-    np.testing.assert_array_equal(told.accelerations, [[1002, 2002], [1003, 2003], [0, 0]])
+    np.testing.assert_allclose(told.times_s[:3], [0.05, 0.15, 0.25])
+    np.testing.assert_array_equal(told.positions[:3], [[2, -2], [3, -3], [4, -4]])
+    np.testing.assert_array_equal(told.velocities[:3], [[102, 202], [103, 203], [0, 0]])
+    np.testing.assert_array_equal(told.accelerations[:3], [[1002, 2002], [1003, 2003], [0, 0]])
     assert told.width == 0.05
 
 
@@ -76,17 +77,32 @@ def test_a_knot_that_may_pass_on_the_way_is_left_out():
 
 def test_the_end_is_told_however_near_and_nothing_after_it():
     told = trajectory_command(path(), 10.39, 0.0)
-    np.testing.assert_allclose(told.times_s, [0.01])
-    np.testing.assert_array_equal(told.positions, [[4, -4]])
+    assert told.times_s[0] == pytest.approx(0.01)
+    np.testing.assert_array_equal(told.positions[0], [4, -4])
     assert trajectory_command(path(), 10.4, 0.0) is None
     assert trajectory_command(path(), 11.0, 0.0) is None
+
+
+@pytest.mark.parametrize('now_s', [10.0, 10.3, 10.39])
+def test_a_short_one_rests_at_its_end_so_that_it_is_not_over_when_it_arrives(now_s):
+    told = trajectory_command(path(), now_s, 0.0)
+    assert told.times_s[-1] == LEAST_S
+    np.testing.assert_array_equal(told.positions[-2:], [[4, -4], [4, -4]])
+    assert not told.velocities[-2:].any()
+    assert not told.accelerations[-2:].any()
+
+
+def test_a_long_one_ends_with_its_path():
+    told = trajectory_command(path(count=9), 10.0, 0.0)
+    assert told.times_s[-1] == pytest.approx(0.8)
+    assert len(told.positions) == 8
 
 
 def test_positions_only_leaves_the_rest_out():
     told = trajectory_command(path(), 10.0, 0.0, positions_only=True)
     assert told.velocities is None
     assert told.accelerations is None
-    assert len(told.positions) == 4
+    assert len(told.positions) == 5
 
 
 def test_an_end_in_motion_is_refused_and_rounding_is_removed():

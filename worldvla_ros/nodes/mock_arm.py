@@ -81,7 +81,7 @@ class ServoArm(MockArm):
         joints = self._mock.step(now_s, dt)
         if self._mock.status != self._said:
             self._said = self._mock.status
-            if self._statuses is not None:
+            if self._statuses is not None and self._status is not None:
                 self._statuses.publish(self._status(code=self._said))
         return joints
 

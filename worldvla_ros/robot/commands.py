@@ -21,6 +21,9 @@ from worldvla_ros.robot.description import RobotConfig
 FIRST_POINT_S = 0.02
 """How far ahead of now a trajectory begins [s]. The controller joins its own state to the first
 point smoothly; a point that has passed before the message arrives would be a step instead."""
+LEAST_S = 0.5
+"""How long a trajectory lasts at least [s]: at rest, where its path ends sooner. Controllers drop
+one that is over when it arrives; that of a short stop would be, on a busy machine."""
 AT_REST = 1e-5
 """Slowest speed that counts as motion at a trajectory's end [rad/s]."""
 
@@ -180,7 +183,7 @@ def trajectory_command(
     """Return the rest of a path, or None where there is none.
 
     A path has constant jerk between its knots, so that a controller that joins points by
-    quintics follows it exactly.
+    quintics follows it exactly. A short one rests at its end for as long as `LEAST_S` asks for.
 
     Args:
         path: What is played.
@@ -196,8 +199,9 @@ def trajectory_command(
     times = path.start_s + path.step_s * np.arange(len(path.positions))
     if times[-1] <= now_s:
         return None
-    # always the end, however near
-    rest = np.flatnonzero(times > now_s + first_s) if times[-1] > now_s + first_s else [-1]
+    rest = np.flatnonzero(times > now_s + first_s)
+    if not len(rest):
+        rest = np.array([len(times) - 1])  # always the end, however near
     velocities, accelerations = (
         np.array(path.velocities, float),
         np.array(path.accelerations, float),
@@ -205,9 +209,12 @@ def trajectory_command(
     if np.abs(velocities[-1]).max() > AT_REST:
         raise ValueError(f'a path must end at rest, not at {velocities[-1]} rad/s')
     velocities[-1] = accelerations[-1] = 0.0  # joint_trajectory_controller takes nothing else
+    times = times - now_s
+    if times[-1] < LEAST_S:
+        times, rest = np.append(times, LEAST_S), np.append(rest, -1)
     return TrajectoryCommand(
         start_s=now_s,
-        times_s=times[rest] - now_s,
+        times_s=times[rest],
         positions=np.array(path.positions, float)[rest],
         velocities=None if positions_only else velocities[rest],
         accelerations=None if positions_only else accelerations[rest],
