@@ -76,6 +76,18 @@ def test_the_gripper_closes_above_its_threshold_and_opens_below(value, width):
     assert joint_command(ARM, HOME, action(gripper=value), DT).width == width
 
 
+@pytest.mark.parametrize(('value', 'width'), [(1.0, 0.08), (0.5, 0.08), (0.49, 0.0), (0.0, 0.0)])
+def test_where_a_gripper_action_is_an_opening_it_closes_below(value, width):
+    robot = replace(ROBOT, gripper=replace(ROBOT.gripper, close_above=None, close_below=0.5))
+    assert gripper_width(robot, value) == width
+
+
+def test_without_a_threshold_it_closes_above_0():
+    robot = replace(ROBOT, gripper=replace(ROBOT.gripper, close_above=None))
+    assert gripper_width(robot, 0.01) == 0.0
+    assert gripper_width(robot, 0.0) == 0.08
+
+
 def test_joint_targets_make_the_action():
     move, turn = np.array([0.005, -0.004, -0.006]), np.array([0.02, 0.01, -0.03])
     command = joint_command(ARM, HOME, action(move, turn), DT)

@@ -268,7 +268,7 @@ class TipSpeed(NamedTuple):
 def gripper_width(robot: RobotConfig, action: float) -> float:
     """Return the opening width [m] that a gripper action means: open or closed."""
     gripper = robot.gripper
-    return 0.0 if action > gripper.close_above else gripper.open_width
+    return 0.0 if gripper.closes(action) else gripper.open_width
 
 
 def twist_command(
