@@ -35,7 +35,7 @@ from worldvla_ros.observation import Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot.chunk_player import ChunkPlayer
 from worldvla_ros.robot.commander import Commander
-from worldvla_ros.robot.commands import twist_command
+from worldvla_ros.robot.commands import gripper_width
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm, rotation_matrix
 from worldvla_ros.robot.line import WHOLE, Source, blended
@@ -91,9 +91,13 @@ class Steps:
         self.moving = action is not None
         if action is None:
             return np.zeros(3), np.zeros(3), None
-        action = action * self._player.chunk.scale
-        made = twist_command(self._arm, measured.positions, action, CONTROL_DT_S)
-        return made.linear, made.angular, made.width
+        action = action.astype(float) * self._player.chunk.scale
+        robot, here = self._arm.robot, self._arm.pose(measured.positions)[:3, 3]
+        low, high = robot.limits.workspace_minimum, robot.limits.workspace_maximum
+        inside = np.clip(here + action[:3], low, high) - here
+        move = np.clip(inside, -np.abs(action[:3]), np.abs(action[:3]))
+        width = gripper_width(robot, float(action[6]))
+        return move / CONTROL_DT_S, action[3:6] / CONTROL_DT_S, width
 
     def derivatives(self, now_s):
         """Return nothing: it knows no velocity between its actions."""

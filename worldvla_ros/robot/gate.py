@@ -50,7 +50,11 @@ class _Last:
 
 
 class Gate:
-    """Lets commands pass or refuses them; `admit` for each command, `reset` after a stop."""
+    """Lets commands pass or refuses them; `admit` for each command, `reset` after a stop.
+
+    Attributes:
+        longest_s: The longest time that counts between two commands [s].
+    """
 
     def __init__(self, arm: Arm, period_s: float) -> None:
         """Start as after a stop.
@@ -60,12 +64,14 @@ class Gate:
             period_s: Time between commands [s].
         """
         self._arm, self._period_s = arm, period_s
+        self.longest_s = max(LATEST_S, period_s)
         self._bounds = Bounds(arm)
         self._joint_lag = arm.robot.limits.joint_lag
         self._tip_lag = arm.robot.limits.tip_lag
         self._open_width = arm.robot.gripper.open_width
         self._last: _Last | None = None
         self._looked_s = -math.inf
+        self._known: tuple[JointReading, np.ndarray] | None = None
 
     def reset(self) -> None:
         """Forget the last command, as after a stop; the next one begins where the arm is."""
@@ -98,7 +104,7 @@ class Gate:
         """Return the time for the next motion [s]: since the last command, at most `LATEST_S`."""
         if self._last is None:
             return self._period_s
-        return min(now_s - self._last.now_s, max(LATEST_S, self._period_s))
+        return min(now_s - self._last.now_s, self.longest_s)
 
     def _sound(
         self, command: Command, measured: JointReading | None, now_s: float
@@ -143,7 +149,7 @@ class Gate:
             (speed - before) / duration, now_s
         )
         if reason is None and measured is not None:
-            start = self._arm.pose(measured.positions)[:3, 3]
+            start = self._pose_of(measured)[:3, 3]
             reason = self._bounds.stops_inside(start, command.linear, self._period_s, now_s)
         return reason or _passed(speed, speed, duration, now_s)
 
@@ -152,7 +158,7 @@ class Gate:
     ) -> Reason | _Last:
         pose, last = command.pose, self._last
         if measured is not None:
-            here = self._arm.pose(measured.positions)
+            here = self._pose_of(measured)
             reason = self._bounds.tip_near(pose, here, self._first(self._tip_lag, FIRST_M), now_s)
             if reason is not None:
                 return reason
@@ -277,6 +283,12 @@ class Gate:
         turned = rotation_vector(after[:3, :3] @ before[:3, :3].T)
         moved = np.concatenate([after[:3, 3] - before[:3, 3], turned])
         return self._bounds.tip_speed(moved / duration, now_s)
+
+    def _pose_of(self, measured: JointReading) -> np.ndarray:
+        """Return the measured pose of the tip; readings are fewer than commands."""
+        if self._known is None or self._known[0] is not measured:
+            self._known = measured, self._arm.pose(measured.positions)
+        return self._known[1]
 
     def _first(self, lag: float, near: float) -> float:
         """Return how far from the arm a command may be: a motion begins where the arm is."""
