@@ -41,6 +41,7 @@ def test_a_change_of_the_tip_counts_turns_as_metres():
 
 def test_the_distance_is_that_of_positions():
     assert distance(pose(), pose(0.48, 0.04, 0.2)) == pytest.approx(0.05)
+    assert distance(pose(), pose(0.45, 0.03, 0.24)) == pytest.approx(0.05)
 
 
 def test_a_tip_far_from_its_command_is_named():
@@ -226,6 +227,13 @@ class TestApplied:
         drive.told = drive.done.copy()
         assert drive.run(3.0, 0.1) is None
 
+    def test_a_restart_keeps_no_more_than_what_is_missing(self):
+        drive = Drive()
+        assert drive.run(0.08, 0.1) is None
+        drive.applied.restart()
+        assert drive.run(0.08, 0.1, share=0.0) is None
+        assert drive.run(2.0, 0.0) is None
+
     def test_enabling_forgets(self):
         drive = Drive()
         assert drive.run(2.0, 0.1, share=0.0)
@@ -315,6 +323,45 @@ class TestSpeed:
         assert reason.unit == unit
         assert reason.value > reason.limit
         assert 10.1 <= reason.stamp_s <= 10.13
+
+    @pytest.mark.parametrize('axis', np.eye(3))
+    def test_turns_count_about_every_axis_and_by_themselves(self, axis):
+        for share, expected in ((1.0, False), (1.4, True)):
+            watch = SpeedWatch(LIMITS, self.VELOCITY, ('one', 'two'))
+            reasons = [
+                watch.check(
+                    pose(y=LIMITS.linear_speed * t, turn=axis * share * LIMITS.angular_speed * t),
+                    np.zeros(2),
+                    t,
+                )
+                for t in np.arange(10) * DT
+            ]
+            assert any(reasons) == expected
+
+    def test_the_joint_nearest_to_its_own_limit_counts(self):
+        watch = SpeedWatch(LIMITS, self.VELOCITY, ('one', 'two'))
+        watch.check(pose(), np.zeros(2), 10.0)
+        reason = watch.check(pose(), np.array([0.5, 0.375]), 10.25)
+        assert str(reason) == (
+            'joint two measured at 1.500 rad/s (joints.velocity 1.0 rad/s). Check which '
+            'controllers move the arm, and that joint states have right stamps, then call '
+            '~/enable with true.'
+        )
+        assert (reason.value, reason.limit, reason.stamp_s) == (1.5, 1.3, 10.25)
+
+    @pytest.mark.parametrize(
+        ('stamps', 'places'),
+        [
+            ((0.0, 0.04, 0.08, 0.12, 0.16), (0.0, 0.0, 0.04, 0.08, 0.13)),
+            ((0.0, 0.15, 0.3), (0.0, 0.0, 0.16)),
+        ],
+    )
+    def test_it_is_measured_over_no_longer_than_it_must(self, stamps, places):
+        watch = SpeedWatch(LIMITS, self.VELOCITY, ('one', 'two'))
+        reasons = [
+            watch.check(pose(y=y), np.zeros(2), t) for t, y in zip(stamps, places, strict=True)
+        ]
+        assert [reason is not None for reason in reasons] == [False] * (len(stamps) - 1) + [True]
 
     def test_it_is_measured_over_a_tenth_of_a_second(self):
         assert self.drive(tip=1.0, seconds=0.1) is None

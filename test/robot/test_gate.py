@@ -86,7 +86,11 @@ def gate():
 
 
 def code(reason):
-    return None if reason is None else reason.code
+    """Return the code of a reason, which says when it was given; None without one."""
+    if reason is None:
+        return None
+    assert isinstance(reason.stamp_s, float)
+    return reason.code
 
 
 class TestWhatAllCommandsShare:
@@ -135,6 +139,20 @@ class TestWhatAllCommandsShare:
             assert reason.text == 'two commands at one time (one per control period)'
             assert reason.stamp_s == now
 
+    @pytest.mark.parametrize('command', COMMANDS)
+    def test_reasons_say_when_and_what_to_do(self, command, gate):
+        blind = gate.admit(command, reading(np.full(7, np.nan)), NOW)
+        wide = gate.admit(replace(command, width=1.0), reading(), NOW)
+        gate.admit(command, reading(), NOW)
+        twice = gate.admit(command, reading(), NOW)
+        assert [reason.stamp_s for reason in (blind, wide, twice)] == [NOW] * 3
+        assert (wide.remedy, wide.unit) == (REPORT_DEFECT, 'm')
+        assert twice.remedy == 'Check the clock.'
+
+    @pytest.mark.parametrize('width', [-0.5 * SLACK, 0.0, 0.08, 0.08 + 0.5 * SLACK])
+    def test_a_width_has_room_for_rounding(self, width, gate):
+        assert gate.admit(twist(width=width), reading(), NOW) is None
+
     def test_the_first_has_a_period_and_others_the_time_since_the_last(self, gate):
         assert gate.duration(NOW) == DT
         gate.admit(twist(), reading(), NOW)
@@ -171,6 +189,13 @@ class TestTwist:
         free = Gate(arm_with(workspace_minimum=(-9,) * 3, workspace_maximum=(9,) * 3), DT)
         assert code(self.ramp(free, **motion)) == expected
 
+    def test_what_is_said_of_turning(self):
+        gate = Gate(arm_with(angular_acceleration=1e3, angular_speed=0.1), DT)
+        reason = gate.admit(twist((0, 0, 0), (0.2, 0, 0)), reading(), NOW)
+        assert (
+            reason.text == 'angular speed of the tip 0.200 rad/s (limits.angular_speed 0.1 rad/s)'
+        )
+
     def test_what_is_said_of_speed(self):
         gate = Gate(arm_with(linear_acceleration=1e3, linear_speed=0.1), DT)
         reason = gate.admit(twist((0.2, 0, 0)), reading(), NOW)
@@ -187,6 +212,7 @@ class TestTwist:
         assert gate.admit(twist((2 * most, 0, 0)), reading(), NOW + DT) is None
         reason = gate.admit(twist((0.9 * most, 0, 0)), reading(), NOW + 2 * DT)
         assert code(reason) == 'linear_acceleration'
+        assert reason.text.startswith('linear acceleration of the tip ')
         assert 'limits.linear_acceleration' in reason.text
         assert (reason.value, reason.unit) == (pytest.approx(1.1 * most / DT), 'm/s^2')
         reason = gate.admit(
@@ -195,6 +221,7 @@ class TestTwist:
             NOW + 2 * DT,
         )
         assert (code(reason), reason.unit) == ('angular_acceleration', 'rad/s^2')
+        assert reason.text.startswith('angular acceleration of the tip ')
 
     def test_after_a_stop_it_begins_at_rest_again(self, gate):
         most = LIMITS.linear_acceleration * DT
@@ -238,7 +265,13 @@ class TestPose:
         gate.reset()
         reason = gate.admit(posed((FIRST_M * 1.01, 0, 0)), reading(), NOW)
         assert code(reason) == 'tip_lag'
-        assert reason.text.startswith('the tip is 0.005 m from its command (limits.tip_lag 0.005')
+        assert str(reason) == (
+            'the tip is 0.005 m from its command (limits.tip_lag 0.005 m). '
+            'Check that the arm is free and its controller active, or raise limits.tip_lag.'
+        )
+        assert (reason.value, reason.limit, reason.unit) == (
+            pytest.approx(1.01 * FIRST_M), FIRST_M, 'm',
+        )  # fmt: skip
 
     def test_it_stays_near_the_arm(self):
         gate = Gate(arm_with(linear_acceleration=1e5, linear_speed=99), DT)
@@ -276,6 +309,13 @@ class TestPose:
         reason = gate.admit(posed((places[-1], 0, 0)), reading(), NOW + 4 * DT)
         assert code(reason) == 'linear_acceleration'
 
+    def test_the_first_one_is_in_the_box_too(self):
+        near = reading(at([0.45, 0.0, 0.348]))
+        start = ARM.pose(near.positions)
+        reason = Gate(ARM, DT).admit(posed((0, 0, 0.004), start=start), near, NOW)
+        assert (code(reason), reason.stamp_s) == ('workspace', NOW)
+        assert Gate(ARM, DT).admit(posed((0, 0, 0.001), start=start), near, NOW) is None
+
     def test_it_stays_in_the_box(self):
         gate = Gate(arm_with(linear_acceleration=1e5), DT)
         near = reading(at([0.45, 0.0, 0.345]))
@@ -298,6 +338,14 @@ class TestPosition:
         assert (reason.code, reason.value, reason.limit, reason.unit) == (
             'joint_lag', pytest.approx(0.5), FIRST_RAD, 'rad',
         )  # fmt: skip
+
+    def test_the_way_to_the_first_is_no_speed(self):
+        arm = Arm(ROBOT)
+        arm.velocity = np.full(7, 0.1)
+        gate = Gate(arm, DT)
+        assert gate.admit(moved(0, 0.99 * FIRST_RAD), reading(), NOW) is None
+        reason = gate.admit(moved(0, 0.99 * FIRST_RAD + 0.0011), reading(), NOW + DT)
+        assert code(reason) == 'joint_speed'
 
     def test_a_blocked_arm_is_not_wound_up(self):
         gate, sent, place = Gate(arm_with(**FAST), DT), 0, HOME.copy()
@@ -414,6 +462,7 @@ class TestPosition:
             'Move the arm into the workspace, or enlarge it in the robot description.'
         )
         assert reason.value == pytest.approx(0.002, abs=1e-5)
+        assert (reason.limit, reason.unit) == (0.0, 'm')
 
     def test_collisions_are_looked_for_from_time_to_time(self):
         arm, found = Arm(ROBOT), []
@@ -423,7 +472,11 @@ class TestPosition:
         found.append(('hand', 'table'))
         assert gate.admit(moved(0, 0.0), reading(), NOW + 0.04) is None
         reason = gate.admit(moved(0, 0.0), reading(), NOW + 0.06)
-        assert (code(reason), reason.text) == ('table', 'hand would touch table')
+        assert code(reason) == 'table'
+        assert str(reason) == (
+            'hand would touch table. '
+            'Move the arm away, or correct collision in the robot description.'
+        )
         found[:] = [('hand', 'link2')]
         assert code(gate.admit(moved(0, 0.0), reading(), NOW + 0.12)) == 'self_collision'
 
@@ -436,6 +489,10 @@ class TestVelocity:
         gate = Gate(arm, DT)
         assert gate.admit(speeds(joint, most), reading(), NOW) is None
         assert code(gate.admit(speeds(joint, 2.1 * most), reading(), NOW + DT)) == (
+            'joint_acceleration'
+        )
+        assert gate.admit(speeds(joint, 1.9 * most), reading(), NOW + DT) is None
+        assert code(gate.admit(speeds(joint, 0.8 * most), reading(), NOW + 2 * DT)) == (
             'joint_acceleration'
         )
         arm.acceleration = np.full(7, 1e5)
@@ -484,7 +541,9 @@ class TestTrajectory:
     def test_its_points_are_in_order_of_time(self, gate, times):
         reason = gate.admit(trajectory(self.rows(count=3), times), reading(), NOW)
         assert code(reason) == 'command_invalid'
-        assert reason.text == 'a trajectory whose points are not in order of time'
+        assert str(reason) == (
+            f'a trajectory whose points are not in order of time. {REPORT_DEFECT}'
+        )
 
     def test_one_without_points_is_refused(self, gate):
         command = trajectory(np.zeros((0, 7)))

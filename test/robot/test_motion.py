@@ -174,7 +174,10 @@ class TestSplicing:
         path = motion.path
         refusal = motion.offer(chunk(along_x(0.01), stamp_s=0.1, number=1), 0.7, reading())
         assert refusal.code == 'chunk_late'
-        assert '12.0 actions are done' in refusal.text
+        assert str(refusal) == (
+            '12.0 actions are done (it has 10). Use a faster policy, or longer chunks.'
+        )
+        assert refusal.stamp_s == 0.1
         assert motion.path is path
 
     def test_a_slower_dt_counts_its_own_actions(self):
@@ -306,6 +309,15 @@ class TestSpeed:
         motion.offer(chunk(along_x(0.01, 3)), 0.0, reading())
         times, points = run(motion, 0.0, 20.0)
         assert times[-1] > 15.0
+        assert place(points)[0] - HOME[0] == pytest.approx(0.03, abs=1e-3)
+
+    def test_so_it_does_after_a_clock_was_set_back(self):
+        motion = tip_motion()
+        motion.at(100.0)
+        motion.override(0.01, 50.0)
+        motion.offer(chunk(along_x(0.01, 3), 50.0), 50.0, reading())
+        times, points = run(motion, 50.0, 70.0)
+        assert times[-1] > 65.0
         assert place(points)[0] - HOME[0] == pytest.approx(0.03, abs=1e-3)
 
     @pytest.mark.parametrize('share', [0.0, 0.009, 1.01, float('nan')])
@@ -505,6 +517,14 @@ class TestClocks:
         assert point.progress == pytest.approx(1.0)
         assert point.tip.pose[:3, 3] == pytest.approx(place(points))
 
+    @pytest.mark.parametrize('output', ['twist', 'trajectory'])
+    def test_how_long_nobody_may_ask_can_be_said(self, output):
+        motion = Motion(FakeArm(), output=output, gap_s=0.05)
+        motion.offer(chunk(along_x(0.005)), 0.0, reading())
+        assert motion.at(0.04) is not None
+        assert motion.at(0.08) is not None
+        assert motion.at(0.14) is None
+
     def test_a_trajectory_is_followed_without_being_asked_for(self):
         motion = Motion(FakeArm(), output='trajectory')
         motion.offer(chunk(along_x(0.005)), 0.0, reading())
@@ -534,8 +554,14 @@ class TestRamp:
     def test_refuses_chunks_and_needs_rest(self):
         motion = tip_motion()
         motion.go_to(HOME + 0.1, 0.0, reading(), 1.0)
-        assert motion.offer(chunk(along_x(0.01)), 0.1, reading()).code == 'going_to_start'
-        assert motion.go_to(HOME, 0.2, reading(), 1.0).text.startswith('the arm moves')
+        reason = motion.offer(chunk(along_x(0.01), 0.05), 0.1, reading())
+        assert (reason.code, reason.stamp_s) == ('going_to_start', 0.05)
+        assert str(reason) == (
+            'a chunk during go_to (no chunk). Wait until it has arrived, or stop it.'
+        )
+        reason = motion.go_to(HOME, 0.2, reading(), 1.0)
+        assert (reason.code, reason.stamp_s) == ('moving', 0.2)
+        assert str(reason) == 'the arm moves (at rest). Stop it first.'
 
     def test_that_leaves_the_workspace_is_refused(self):
         motion = Motion(FakeArm(), output='position')

@@ -33,7 +33,9 @@ class World:
         self.joints = HOME
         self.runs = [[]]  # rows without a gap in between
         self.played = []  # (time, seconds of actions)
-        self.progress = {}  # chunk: progress
+        self.progress = None  # of the newest chunk
+        self.newest = None
+        self.taken = 0  # how often a chunk took over
         self.stalled = set()  # runs that end in the middle of a motion
         self.again = False
         self.number = 0
@@ -78,16 +80,16 @@ class World:
     def count(self, progress):
         """Compare the progress of a chunk with what was played since its stamp."""
         newest = self.motion.chunk
-        before = self.progress.get(newest.chunk_id)
-        if before is None:
+        if newest.chunk_id != self.newest:  # also one that was stopped, and came again
             since = sum(share for at_s, share in self.played if at_s > newest.stamp_s + TICK / 2)
-            unseen = (3 + len(self.progress)) * TICK  # the tick after each arrival
+            unseen = (3 + self.taken) * TICK  # the tick after each arrival
             assert progress == pytest.approx(since / newest.dt, abs=unseen / newest.dt)
+            self.newest, self.taken = newest.chunk_id, self.taken + 1
         else:
-            assert progress >= before - 1e-9
-            self.played.append((self.now_s, (progress - before) * newest.dt))
+            assert progress >= self.progress - 1e-9
+            self.played.append((self.now_s, (progress - self.progress) * newest.dt))
         assert progress <= newest.horizon + 1e-9
-        self.progress[newest.chunk_id] = progress
+        self.progress = progress
 
     def arrive(self, seed, age_s, dt):
         self.number += 1
@@ -106,7 +108,7 @@ class World:
         self.again = True
         self.played.clear()
         self.chunks.clear()
-        self.progress.clear()
+        self.newest, self.taken = None, 0
         point = self.motion.at(self.now_s)
         if point is not None:
             self.note(point)
@@ -207,6 +209,13 @@ def assert_moves_as_told(rows, group, jerk):
 
 def length(values):
     return np.linalg.norm(values, axis=1)
+
+
+def test_a_chunk_that_was_stopped_and_comes_again_goes_on_after_what_was_played():
+    steps = [(0, 0.05, 0.0), (998, 0.05, 0.0), (0, 0.0, 0.17)]
+    happenings = [(('chunk', seed, age_s, 0.04), wait_s) for seed, wait_s, age_s in steps]
+    happenings[2:2] = [(('stop',), 0.0), (('older',), 0.12)]
+    assert list(play(happenings, 'cartesian_delta', 'twist', 'latest'))
 
 
 FAST = settings(

@@ -10,6 +10,9 @@ from worldvla_ros.robot.planner import (
     SMOOTHING,
     MotionLimits,
     PlanError,
+    _grid,
+    _reach,
+    _stop_time,
     brake,
     go_to,
     plan,
@@ -93,6 +96,35 @@ def test_waypoints_are_reached_at_their_times():
         for i in range(2, 13):
             reached = path.at(3.0 + (i + 1) * step_s).positions
             assert reached == pytest.approx(waypoints[i], abs=2e-4)
+
+
+def test_the_shortest_stop_takes_as_long_as_two_ramps_or_with_a_hold_between():
+    # v / A + A / J, or 2 √(v / J) where A is not reached; both where it just is
+    times = _stop_time(np.array([1.0, 0.1, 0.4]), limits(n=3))
+    assert times == pytest.approx([0.7, 0.2, 0.4])
+
+
+def test_a_start_that_gains_speed_reaches_more_whatever_is_done():
+    start = State(np.zeros(3), np.array([0.5, -0.5, -0.5]), np.array([1.0, 1.0, -1.0]))
+    assert _reach(start, limits(n=3)) == pytest.approx([0.55, 0.5, 0.55])
+
+
+@pytest.mark.parametrize(
+    ('way', 'every', 'intervals'),
+    [
+        # reaches 0.3: stops in 2 √0.03 + 0.5 / 10 = 0.396 s, half as long again is 12 knots
+        ([0.03, 0.06, 0.09], 2, 6 + 12 + 4),
+        # full speed: 1.5 · 0.75 s to stop, 0.9 s - 0 to arrive
+        ([0.9], 2, 2 + 41 + 4),
+        # at most 2 s are waited for
+        ([5.0], 2, 2 + 63 + 4),
+        ([-5.0, -5.0, -5.0, -5.0, -5.0], 2, 10 + 55 + 4),
+    ],
+)
+def test_a_plan_has_knots_enough_to_arrive_and_to_stop(way, every, intervals):
+    start = moving(0.1, 0.2, 0.5)
+    grid = _grid(start, 0.1 + np.array(way)[:, None], 0.1, limits())
+    assert grid == (0.05, every, len(way), intervals)
 
 
 def by_jerks(start: State, waypoints, step_s, intervals, allowed: MotionLimits) -> np.ndarray:

@@ -132,7 +132,14 @@ def test_a_clock_that_stands_still_is_named_until_it_goes_on():
     assert watch.check(10.0, 500.0) is None
     assert watch.check(10.0, 500.0 + STANDS_STILL_S) is None
     refusal = watch.check(10.0, 500.1 + STANDS_STILL_S)
-    assert str(refusal).startswith('ROS time stands still (for at most 0.5 s). Check that')
+    assert str(refusal) == (
+        'ROS time stands still (for at most 0.5 s). '
+        'Check that something publishes /clock, or set use_sim_time to false.'
+    )
+    assert (refusal.code, refusal.limit, refusal.unit, refusal.stamp_s) == (
+        'clock', 0.5, 's', 10.0,
+    )  # fmt: skip
+    assert refusal.value == pytest.approx(0.6)
     assert watch.check(10.01, 502.0) is None
 
 
@@ -140,6 +147,12 @@ def test_a_clock_that_was_set_back_goes():
     watch = ClockWatch()
     watch.check(10.0, 500.0)
     assert watch.check(3.0, 501.0) is None
+
+
+def test_a_clock_that_has_just_begun_goes():
+    watch = ClockWatch()
+    assert watch.check(0.1, 500.0) is None
+    assert watch.check(0.1, 501.0).text.startswith('ROS time stands still')
 
 
 @pytest.mark.parametrize('clock', [0.0, -3.0])

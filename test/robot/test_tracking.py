@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from worldvla_ros.robot.gate import LATEST_S
 from worldvla_ros.robot.kinematics import rotation_matrix
 from worldvla_ros.robot.tracking import (
     CORRECTION_SHARE,
@@ -198,3 +199,19 @@ def test_what_was_told_is_not_changed_afterwards():
     first = made.command(joints([0], [0.5]), np.zeros(1), STEP, STEP)
     made.command(joints([0], [0.9]), np.zeros(1), 2 * STEP, 2 * STEP)
     np.testing.assert_allclose(first.velocities, [0.5])
+
+
+def test_the_longest_gap_that_counts_is_the_gates():
+    assert LONGEST_PERIOD_S == LATEST_S
+
+
+@pytest.mark.parametrize(('given', 'most'), [({}, LONGEST_PERIOD_S), ({'longest_s': 0.3}, 0.3)])
+def test_a_gap_allows_no_larger_change_than_the_longest_period(given, most):
+    made = tracker(linear_acceleration=0.5, **given)
+    made.command(at([0, 0, 0]), np.eye(4), 0.0, 0.0)
+    told = made.command(at([0, 0, 0], [0.25, 0, 0]), np.eye(4), 0.0, 9.0)
+    assert told.linear[0] == pytest.approx(0.5 * most)
+    made = VelocityTracker([1.0], [0.5], **given)
+    made.command(joints([0], [0]), np.zeros(1), 0.0, 0.0)
+    told = made.command(joints([0], [1.0]), np.zeros(1), 0.0, 9.0)
+    assert told.velocities[0] == pytest.approx(0.5 * most)

@@ -69,7 +69,7 @@ class DetokenizerNode(ModelNode):
         tokenizers = self._host.tokenizers(self)
         spec = tokenizers.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
-        cameras = checkpoint_cameras(robot, spec)
+        cameras = checkpoint_cameras(self, robot, spec)
         self._built = Configured(
             tokenizers=tokenizers,
             cameras=TokenInput(cameras, spec, tokenizers.codebook),

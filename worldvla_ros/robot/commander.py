@@ -22,7 +22,7 @@ from worldvla_ros.robot.commands import (
     trajectory_command,
 )
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.tracking import TwistTracker, VelocityTracker
+from worldvla_ros.robot.tracking import LONGEST_PERIOD_S, TwistTracker, VelocityTracker
 
 KINDS = ('twist', 'pose', 'trajectory', 'position', 'velocity')
 JOINT_KINDS = ('trajectory', 'position', 'velocity')
@@ -49,13 +49,21 @@ def tip_speeds(robot: RobotConfig, kind: str) -> tuple[float, float]:
 class Commander:
     """Makes commands of one kind; remembers what those before must be consistent with."""
 
-    def __init__(self, robot: RobotConfig, velocity: Sequence[float], kind: str) -> None:
+    def __init__(
+        self,
+        robot: RobotConfig,
+        velocity: Sequence[float],
+        kind: str,
+        *,
+        longest_s: float = LONGEST_PERIOD_S,
+    ) -> None:
         """Start at rest.
 
         Args:
             robot: Its limits hold.
             velocity: The tightest speed limits of the joints [rad/s].
             kind: One of `KINDS`.
+            longest_s: A longer gap between commands allows no larger change of speed than this.
 
         Raises:
             ConfigError: The kind is unknown.
@@ -66,10 +74,15 @@ class Commander:
         self._positions_only = robot.controller.positions_only
         limits = robot.limits
         self._twists = TwistTracker(
-            *tip_speeds(robot, kind), limits.linear_acceleration, limits.angular_acceleration
+            *tip_speeds(robot, kind),
+            limits.linear_acceleration,
+            limits.angular_acceleration,
+            longest_s=longest_s,
         )
         self._velocities = VelocityTracker(
-            np.array(velocity, float), np.array(robot.joints.acceleration, float)
+            np.array(velocity, float),
+            np.array(robot.joints.acceleration, float),
+            longest_s=longest_s,
         )
 
     def reset(self) -> None:

@@ -83,8 +83,9 @@ class Applied:
     is measured: what was commanded later cannot show in it. Once the commanded motion is large
     enough to show, a share of it, in its direction, must show within a time-out, or as much as is
     large enough; then a new comparison starts. An arm that moves and is slow, as a simulation on a
-    busy machine, is the matter of limits on how far it is behind. Joint states that repeat under fresh stamps, an arm that is blocked or
-    trembles, a controller that drops messages: all look like this.
+    busy machine, is the matter of limits on how far it is behind. Joint states that repeat under
+    fresh stamps, an arm that is blocked or trembles, a controller that drops messages: all look
+    like this.
     """
 
     def __init__(self, change: Change, noticed: float, timeout_s: float, unit: str) -> None:

@@ -50,7 +50,11 @@ class _Last:
 
 
 class Gate:
-    """Lets commands pass or refuses them; `admit` for each command, `reset` after a stop."""
+    """Lets commands pass or refuses them; `admit` for each command, `reset` after a stop.
+
+    Attributes:
+        longest_s: The longest time that counts between two commands [s].
+    """
 
     def __init__(self, arm: Arm, period_s: float) -> None:
         """Start as after a stop.
@@ -60,6 +64,7 @@ class Gate:
             period_s: Time between commands [s].
         """
         self._arm, self._period_s = arm, period_s
+        self.longest_s = max(LATEST_S, period_s)
         self._bounds = Bounds(arm)
         self._joint_lag = arm.robot.limits.joint_lag
         self._tip_lag = arm.robot.limits.tip_lag
@@ -99,7 +104,7 @@ class Gate:
         """Return the time for the next motion [s]: since the last command, at most `LATEST_S`."""
         if self._last is None:
             return self._period_s
-        return min(now_s - self._last.now_s, max(LATEST_S, self._period_s))
+        return min(now_s - self._last.now_s, self.longest_s)
 
     def _sound(
         self, command: Command, measured: JointReading | None, now_s: float

@@ -21,7 +21,6 @@ from worldvla_ros.robot.path import Path
 from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointReading
-from worldvla_ros.robot.tracking import LONGEST_PERIOD_S
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,10 @@ class Output:
         limits = arm.robot.limits
         self._tip_gains = limits.linear_acceleration, limits.angular_acceleration
         self._joint_gains = np.asarray(arm.acceleration)
-        self._commander = Commander(arm.robot, arm.velocity.tolist(), kind)
         self._gate = Gate(arm, period_s)
+        self._commander = Commander(
+            arm.robot, arm.velocity.tolist(), kind, longest_s=self._gate.longest_s
+        )
         self._sent: Path | None = None
         self._last: tuple[Command, float] | None = None
 
@@ -100,7 +101,7 @@ class Output:
         """
         if self._last is None or now_s <= self._last[1]:
             return None
-        last, period_s = self._last[0], min(now_s - self._last[1], LONGEST_PERIOD_S)
+        last, period_s = self._last[0], self._gate.duration(now_s)
         made: Command | None = None
         if isinstance(last, TwistCommand) and (last.linear.any() or last.angular.any()):
             linear, angular = (

@@ -19,7 +19,15 @@ CONTROLLER_TOPICS = {
 }
 """Kinds of controller, and the topic of each where the description names none."""
 SPEED_UNITS = ('speed_units', 'unitless')
-GRIPPER_OUTPUTS = ('width', 'gripper_command', 'parallel_gripper', 'franka', 'none')
+GRIPPER_NAMES = {
+    'width': 'gripper_command',
+    'gripper_command': 'gripper_action',
+    'parallel_gripper': 'gripper_action',
+    'franka': 'franka_gripper',
+    'none': '',
+}
+"""Ways to command a gripper, and the usual topic or action of each."""
+GRIPPER_OUTPUTS = tuple(GRIPPER_NAMES)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ CORRECTION_SHARE = 0.2
 """Largest correction, as a share of the speed limit."""
 REMEMBERED = 1024
 
-LONGEST_PERIOD_S = 0.1
-"""A longer gap between commands allows no larger change of speed than this."""
+LONGEST_PERIOD_S = 0.05
+"""A longer gap between commands allows no larger change of speed than this; as the gate's."""
 
 
 class TwistTracker:
@@ -42,6 +42,7 @@ class TwistTracker:
         *,
         gain: float = GAIN,
         lag_s: float = LAG_S,
+        longest_s: float = LONGEST_PERIOD_S,
     ) -> None:
         """Start at rest.
 
@@ -52,10 +53,11 @@ class TwistTracker:
             angular_acceleration: Limit [rad/s^2].
             gain: See `GAIN`; 0 makes no correction.
             lag_s: See `LAG_S`.
+            longest_s: See `LONGEST_PERIOD_S`; more where commands are further apart.
         """
         self._speeds = (linear_speed, angular_speed)
         self._accelerations = (linear_acceleration, angular_acceleration)
-        self._gain, self._lag_s = gain, lag_s
+        self._gain, self._lag_s, self._longest_s = gain, lag_s, longest_s
         self.reset()
 
     def reset(self) -> None:
@@ -76,7 +78,8 @@ class TwistTracker:
             now_s: Present time [s].
         """
         tip = setpoint.tip
-        period_s = self._past.add(now_s, np.array(tip.pose, float))
+        since_s = self._past.add(now_s, np.array(tip.pose, float))
+        period_s = min(since_s, self._longest_s)
         if stamp_s != self._stamp_s:  # joints are measured less often than commands are made
             self._stamp_s, self._towards = stamp_s, self._correction(measured, stamp_s)
         made = []
@@ -110,6 +113,7 @@ class VelocityTracker:
         *,
         gain: float = GAIN,
         lag_s: float = LAG_S,
+        longest_s: float = LONGEST_PERIOD_S,
     ) -> None:
         """Start at rest.
 
@@ -118,10 +122,11 @@ class VelocityTracker:
             acceleration: Limits float64[n] [rad/s^2].
             gain: See `GAIN`; 0 makes no correction.
             lag_s: See `LAG_S`.
+            longest_s: See `LONGEST_PERIOD_S`; more where commands are further apart.
         """
         self._speed = np.asarray(velocity, float)
         self._acceleration = np.asarray(acceleration, float)
-        self._gain, self._lag_s = gain, lag_s
+        self._gain, self._lag_s, self._longest_s = gain, lag_s, longest_s
         self.reset()
 
     def reset(self) -> None:
@@ -145,12 +150,12 @@ class VelocityTracker:
         """
         if setpoint.joints is None:
             raise ValueError('a path of the tip has no joint velocities')
-        period_s = self._past.add(now_s, np.array(setpoint.joints.positions, float))
+        since_s = self._past.add(now_s, np.array(setpoint.joints.positions, float))
         error = self._past.at(stamp_s - self._lag_s) - measured
         most = CORRECTION_SHARE * self._speed
         wanted = setpoint.joints.velocities + np.clip(self._gain * error, -most, most)
         target = np.clip(wanted, -self._speed, self._speed)
-        change = self._acceleration * period_s
+        change = self._acceleration * min(since_s, self._longest_s)
         self._last = self._last + np.clip(target - self._last, -change, change)
         return VelocityCommand(self._last.copy(), setpoint.width)
 
@@ -165,7 +170,7 @@ class _Past:
         """Remember a place; return the time since the one before [s], 0 at the first."""
         since_s = now_s - self._known[-1][0] if self._known else 0.0
         self._known.append((now_s, place))
-        return min(max(since_s, 0.0), LONGEST_PERIOD_S)
+        return max(since_s, 0.0)
 
     def at(self, time_s: float) -> np.ndarray:
         """Return the place that was commanded at a time, or the first one."""
