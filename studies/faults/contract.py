@@ -52,7 +52,8 @@ REASONS: dict[str, tuple[str, str]] = {
     'chunk values': ('action_player', r'not finite|outside|-1(\.0)? to 1(\.0)?|chunk_values'),
     'chunk period': (
         'action_player',
-        r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning|limits.chunk_duration|it lasts 0\.000 s',
+        r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning|limits.chunk_duration'
+        r'|it lasts 0\.000 s',
     ),
     'chunk size': ('action_player', r'chunk of shape|action chunk|values|chunk_size'),
     'chunk duration': ('action_player', r'chunk of [\d.]+ s|chunk_duration'),
