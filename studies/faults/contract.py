@@ -52,14 +52,15 @@ REASONS: dict[str, tuple[str, str]] = {
     'chunk values': ('action_player', r'not finite|outside|-1(\.0)? to 1(\.0)?|chunk_values'),
     'chunk period': (
         'action_player',
-        r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning|limits.chunk_duration',
+        r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning|limits.chunk_duration'
+        r'|it lasts 0\.000 s',
     ),
     'chunk size': ('action_player', r'chunk of shape|action chunk|values|chunk_size'),
     'chunk duration': ('action_player', r'chunk of [\d.]+ s|chunk_duration'),
     'chunk late': ('action_player', r'chunk [\d.e+]+ s old|chunk_late'),
     'chunk future': ('action_player', r'chunk stamped .* ahead|chunk_late|chunk_future'),
     'chunk slow': ('action_player', r'inference took|inference_latency'),
-    'chunk speed': ('action_player', r'action of [\d.]+ (m|rad)/s|linear_speed|angular_speed'),
+    'chunk speed': ('action_player', r'times as fast as the arm may be'),
     'chunk frame': ('action_player', r'frame'),
     'edge': ('action_player', r'workspace|from its command|does not follow|command_not_applied'),
     'workspace': ('action_player', r'workspace'),
