@@ -55,6 +55,34 @@ def test_a_dry_run_is_the_robots_choice_unless_it_is_asked_for():
     assert 'enabled' not in graph(dry_run='true')['model'].parameters
 
 
+def test_a_mock_of_the_controller_moves_the_simulated_arm():
+    assert names(robot='fr3_jtc', mock='sim')[:2] == ['sim', 'mock_controller']
+    assert names(robot='ur5e_jtc', mock='nothing')[0] == 'mock_controller'
+    mock = graph(robot='fr3_jtc', mock='sim')['mock_controller']
+    assert mock.parameters['drives'] == 'sim'
+    assert mock.parameters['robot'] == 'fr3_jtc'
+    assert 'kind' not in mock.parameters
+    other = graph(robot='panda_servo', mock='sim', output='pose')['mock_controller']
+    assert other.parameters['kind'] == 'pose'
+
+
+def test_beside_a_mock_no_package_is_needed_and_cameras_are_the_simulated_ones():
+    nodes = graph(robot='fr3_servo', mock='sim', tokenizer='true')
+    for name in ('action_player', 'mock_controller'):
+        assert nodes[name].parameters['gripper'] == 'width'
+    assert nodes['action_player'].parameters['servo_told'] is True
+    for name in ('model', 'tokenizer'):
+        assert nodes[name].parameters['camera_size'] == '128x128'
+    chosen = graph(robot='fr3_servo', mock='sim', gripper='franka', camera_size='256x256')
+    assert chosen['action_player'].parameters['gripper'] == 'franka'
+    assert chosen['model'].parameters['camera_size'] == '256x256'
+    for plain in (graph(robot='fr3_servo'), graph()):
+        said = {name for node in plain.values() for name in node.parameters}
+        assert not said & {'gripper', 'servo_told', 'camera_size'}
+    assert 'camera_size' not in graph(robot='ur5e_jtc', mock='nothing')['model'].parameters
+    assert graph(robot='ur5e_jtc', sim='true')['model'].parameters['camera_size'] == '128x128'
+
+
 def test_compressed_images_are_heard_by_whoever_hears_images():
     nodes = graph(image_transport='compressed', tokenizer='true', detokenizer='true')
     told = [n for n, node in nodes.items() if node.parameters.get('image_transport')]
@@ -115,6 +143,7 @@ def test_recorder_and_rviz_start_on_request():
         ({'joint_states_topic': ''}, 'joint_states_topic'),
         ({'max_rate': '0'}, 'max_rate: expected a positive number'),
         ({'control_rate': 'nan'}, 'control_rate: expected a positive number'),
+        ({'camera_size': '640'}, 'camera_size: expected width x height'),
         ({'params_file': '/nowhere.yaml'}, 'params_file: expected an existing YAML file'),
     ],
 )
@@ -167,11 +196,16 @@ def test_each_argument_reaches_the_nodes_that_declare_it(tmp_path):
         'robot': 'fr3_jtc', 'checkpoint': 'c', 'profile': 'p', 'device': 'cuda:0', 'dtype': 'int8',
         'max_rate': '7', 'control_rate': '12.5', 'output': 'trajectory', 'task': 'push',
         'seed': '8001', 'use_sim_time': 'true', 'autostart': 'false', 'input': 'tokens',
-        'image_transport': 'compressed',
+        'image_transport': 'compressed', 'camera_size': '64x48', 'gripper': 'none',
     }  # fmt: skip
     assert set(given) == {*COMMON, *(name for names in PARAMETERS.values() for name in names)}
     nodes = graph(
-        sim='true', tokenizer='true', detokenizer='true', instruction_server='true', **given
+        sim='true',
+        tokenizer='true',
+        detokenizer='true',
+        instruction_server='true',
+        mock='sim',
+        **given,
     )
     as_types = {**given, 'max_rate': 7.0, 'control_rate': 12.5, 'seed': 8001}
     as_types |= {'use_sim_time': True, 'autostart': False}

@@ -26,6 +26,9 @@ class Argument:
 
 BOOLEAN = ('true', 'false')
 OUTPUTS = ('twist', 'pose', 'trajectory', 'position', 'velocity')
+GRIPPERS = ('width', 'gripper_command', 'parallel_gripper', 'franka', 'none')
+SIMULATED = '128x128'
+"""Size of the simulated camera's images [px]: `image_size` of the simulated arm."""
 TOPICS = {
     'image': 'front camera',
     'wrist_image': 'wrist camera',
@@ -37,7 +40,7 @@ TOPICS = {
 }
 """Topics that a launch may rename, and what they carry."""
 COMMON = ('use_sim_time', 'autostart')
-TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device')
+TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device', 'camera_size')
 MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input', 'image_transport')
 PARAMETERS = {
     'sim': ('task', 'seed'),
@@ -45,9 +48,10 @@ PARAMETERS = {
     'detokenizer': TOKENIZERS,
     'model': MODEL,
     'policy': MODEL,
-    'action_player': ('robot', 'output', 'control_rate'),
+    'action_player': ('robot', 'output', 'control_rate', 'gripper'),
     'shadow': ('robot',),
     'instruction_server': (),
+    'mock_controller': ('robot', 'gripper'),
     'recorder': (),
 }
 """Arguments that become parameters of a node under the same name.
@@ -68,6 +72,12 @@ ARGUMENTS: dict[str, Argument] = {
     'sim': Argument(
         'auto', 'Start the simulated arm; auto: only for sim_ robots.', ('auto', *BOOLEAN)
     ),
+    'mock': Argument(
+        'none',
+        "Start a strict mock of the robot's controller: sim moves the simulated arm, which has "
+        'seven joints; nothing publishes joint states alone.',
+        ('none', 'sim', 'nothing'),
+    ),
     'policy': Argument(
         'true',
         'Start the policy, with the world model beside it where imagine is true; false leaves '
@@ -85,6 +95,11 @@ ARGUMENTS: dict[str, Argument] = {
         'How camera images come: on the topic of the camera, or on topic/compressed.',
         ('raw', 'compressed'),
     ),
+    'camera_size': Argument(
+        '',
+        'Size of the images, such as 640x480; empty: as the robot description says, and beside a '
+        'simulated arm as its camera has it.',
+    ),
     'tokenizer': Argument('false', 'Start the tokenizer: camera images to image_tokens.', BOOLEAN),
     'detokenizer': Argument('false', 'Start the detokenizer: image_tokens to images.', BOOLEAN),
     'action_player': Argument(
@@ -94,6 +109,12 @@ ARGUMENTS: dict[str, Argument] = {
         '',
         'Kind of command that the player sends; empty: as the robot description says.',
         ('', *OUTPUTS),
+    ),
+    'gripper': Argument(
+        '',
+        'How the gripper is commanded; empty: as the robot description says, and with a mock by a '
+        'width, which needs no further packages.',
+        ('', *GRIPPERS),
     ),
     'dry_run': Argument(
         'auto',
@@ -147,6 +168,7 @@ NAME = r'[A-Za-z_][A-Za-z0-9_]*'
 NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
 ENCLAVES = re.compile(rf'(/{NAME})+/?')
 TOPIC = re.compile(rf'/?{NAME}(/{NAME})*')
+SIZE = re.compile('[1-9][0-9]{0,4}x[1-9][0-9]{0,4}')
 POSITIVE = re.compile(r'(?=.*[1-9])[0-9]{1,6}(\.[0-9]{1,6})?')
 
 
@@ -228,6 +250,8 @@ def _check_values(chosen: Mapping[str, str]) -> None:
     for topic in TOPICS:
         if not TOPIC.fullmatch(chosen[f'{topic}_topic']):
             raise _refusal(f'{topic}_topic', words, chosen[f'{topic}_topic'])
+    if chosen['camera_size'] and not SIZE.fullmatch(chosen['camera_size']):
+        raise _refusal('camera_size', 'width x height such as 640x480', chosen['camera_size'])
     if chosen['params_file'] and not Path(chosen['params_file']).is_file():
         raise _refusal('params_file', 'an existing YAML file', chosen['params_file'])
 
@@ -242,8 +266,10 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     Raises:
         ConfigError: An argument is unknown or its value is not allowed.
     """
-    chosen = resolve(arguments)
+    chosen = _stand_ins(resolve(arguments))
     nodes = [_sim(chosen)] if _simulated(chosen) else []
+    if _mocked(chosen):
+        nodes.append(_mock(chosen))
     if chosen['policy'] == 'true':
         nodes.append(_model(chosen))
     # a shadow commands nothing: it and a player never start together
@@ -260,9 +286,33 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
     return nodes
 
 
+def _stand_ins(chosen: dict[str, str]) -> dict[str, str]:
+    """Return the arguments with what follows from a mock, or a simulation, of a real robot."""
+    implied = {}
+    if _mocked(chosen):
+        implied['gripper'] = 'width'
+    if _simulated(chosen) and not _is_sim(chosen):
+        implied['camera_size'] = SIMULATED
+    return chosen | {name: value for name, value in implied.items() if not chosen[name]}
+
+
+def _is_sim(chosen: Mapping[str, str]) -> bool:
+    return Path(chosen['robot']).stem.startswith('sim_')
+
+
+def _mocked(chosen: Mapping[str, str]) -> bool:
+    return chosen['mock'] != 'none'
+
+
 def _simulated(chosen: Mapping[str, str]) -> bool:
-    by_robot = Path(chosen['robot']).stem.startswith('sim_')
-    return chosen['sim'] == 'true' or (chosen['sim'] == 'auto' and by_robot)
+    moved = _is_sim(chosen) or chosen['mock'] == 'sim'
+    return chosen['sim'] == 'true' or (chosen['sim'] == 'auto' and moved)
+
+
+def _mock(chosen: Mapping[str, str]) -> NodeSpec:
+    """Return the mocked controller, which takes what the player sends."""
+    kind = {'kind': chosen['output']} if chosen['output'] else {}
+    return _managed('mock_controller', chosen, drives=chosen['mock'], **kind)
 
 
 def _sim(chosen: Mapping[str, str]) -> NodeSpec:
@@ -295,6 +345,8 @@ def _managed(executable: str, chosen: Mapping[str, str], **further: object) -> N
     own = _parameters((*COMMON, *PARAMETERS[executable]), chosen)
     if executable == 'action_player' and chosen['dry_run'] != 'auto':
         own['enabled'] = chosen['dry_run'] == 'false'
+    if executable == 'action_player' and _mocked(chosen):
+        own['servo_told'] = True  # of a mock, which without moveit_msgs cannot be told
     return replace(
         _plain(executable, chosen),
         parameters=common | own | further,

@@ -25,7 +25,6 @@ from worldvla_ros.observation import (
     ActionChunk,
     EncodedObservation,
     Observation,
-    camera_images,
     grey_image,
 )
 from worldvla_ros.tokenizers.sequence import Sequence
@@ -105,7 +104,8 @@ class Policy:
                 'the instruction is empty',
                 remedy='Send a sentence such as "pick up the red cube".',
             )
-        codes = instant_codes(observation, self._checkpoint)
+        spec = self._checkpoint.spec
+        codes = self._checkpoint.images.of(observation, spec.cameras, spec.images_per_camera)
         return self._checkpoint.sequences.action_prompt(
             observation.instruction, codes, self._state(observation.state)
         )
@@ -213,53 +213,6 @@ class Policy:
                 remedy='Publish the joint states of the robot that the checkpoint was made for.',
             )
         return state
-
-
-def instant_codes(
-    observation: Observation | EncodedObservation,
-    checkpoint: Checkpoint,
-    instants: int | None = None,
-) -> list[np.ndarray]:
-    """Return the codes of an observation's images: int64[rows, columns] each.
-
-    Args:
-        observation: Images are encoded, codes checked.
-        checkpoint: Says which cameras, and encodes.
-        instants: How many of the newest instants, oldest first, cameras within an instant; as many
-            as a prompt holds by default.
-
-    Raises:
-        ObservationError: A camera is missing, or codes do not fit the checkpoint.
-    """
-    spec = checkpoint.spec
-    if isinstance(observation, EncodedObservation):
-        encoded, newest = True, observation.codes
-    else:
-        encoded, newest = False, observation.images
-    kept = [*observation.history, newest][-(instants or spec.images_per_camera) :]
-    images = [i for instant in kept for i in camera_images(instant, spec.cameras)]
-    if not encoded:
-        return checkpoint.images.encode(images)
-    for codes in images:
-        check_codes(codes, checkpoint)
-    return images
-
-
-def check_codes(codes: np.ndarray, checkpoint: Checkpoint) -> None:
-    """Refuse codes of an image that this checkpoint's tokenizer cannot have made.
-
-    Raises:
-        ObservationError: A code lies outside of the codebook, or there are more than an image has.
-    """
-    spec = checkpoint.spec
-    most, codebook = (spec.image_size // spec.vqgan.reduction) ** 2, spec.vqgan.n_embed
-    if codes.size > most or codes.min() < 0 or codes.max() >= codebook:
-        raise ObservationError(
-            'image codes do not fit the checkpoint',
-            expected=f'at most {most} codes in 0 … {codebook - 1}',
-            got=f'{codes.size} codes in {codes.min()} … {codes.max()}',
-            remedy=f'Encode the image with the tokenizer of {checkpoint.model_id}.',
-        )
 
 
 def _decoding(checkpoint: Checkpoint, asked: str | None) -> str:

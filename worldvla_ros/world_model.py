@@ -18,7 +18,7 @@ from worldvla_ros.observation import (
     camera_images,
     grey_image,
 )
-from worldvla_ros.policy import check_task, instant_codes
+from worldvla_ros.policy import check_task
 
 
 class WorldModel:
@@ -196,7 +196,7 @@ class WorldModel:
             of one instant after another.
         """
         strides = self._strides(actions)
-        codes = instant_codes(observation, self._checkpoint, instants=1)
+        codes = self._checkpoint.images.of(observation, self._checkpoint.spec.cameras, 1)
         sequences, decoder = self._checkpoint.sequences, self._checkpoint.engine.images
         first, *later = [
             [sequences.world_prompt(codes, stride) for stride in instant]

@@ -32,8 +32,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'joints count': ('action_player', r'joint state.*expected .* positions'),
     'not following': (
         'action_player',
-        r'stand still though|from its command|not_follow|following'
-        r'|joint_lag|tip_lag',
+        r'from its command|does not follow|command_not_applied|joint_lag|tip_lag',
     ),
     'no chunk': (
         'action_player',
@@ -51,15 +50,19 @@ REASONS: dict[str, tuple[str, str]] = {
         r'|.*values)|chunk_meaning|chunk_size',
     ),
     'chunk values': ('action_player', r'not finite|outside|-1(\.0)? to 1(\.0)?|chunk_values'),
-    'chunk period': ('action_player', r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning'),
+    'chunk period': (
+        'action_player',
+        r'chunk with dt|chunk_period|scale .*, dt|chunk_meaning|limits.chunk_duration'
+        r'|it lasts 0\.000 s',
+    ),
     'chunk size': ('action_player', r'chunk of shape|action chunk|values|chunk_size'),
     'chunk duration': ('action_player', r'chunk of [\d.]+ s|chunk_duration'),
     'chunk late': ('action_player', r'chunk [\d.e+]+ s old|chunk_late'),
     'chunk future': ('action_player', r'chunk stamped .* ahead|chunk_late|chunk_future'),
     'chunk slow': ('action_player', r'inference took|inference_latency'),
-    'chunk speed': ('action_player', r'action of [\d.]+ (m|rad)/s|linear_speed|angular_speed'),
+    'chunk speed': ('action_player', r'times as fast as the arm may be'),
     'chunk frame': ('action_player', r'frame'),
-    'edge': ('action_player', r'workspace|stand still|from its command|not_follow|following'),
+    'edge': ('action_player', r'workspace|from its command|does not follow|command_not_applied'),
     'workspace': ('action_player', r'workspace'),
     'clock': ('action_player', r'ROS time|clock'),
     'stopped by rclpy': ('action_player', r'stopped: rclpy'),
@@ -80,6 +83,7 @@ REASONS: dict[str, tuple[str, str]] = {
     'policy inactive': ('policy', r'inactive'),
     'instruction': ('policy', r'instruction'),
     'instruction refused': ('policy', r'no chunk: .*(instruction|too long|tokens)'),
+    'instruction taken back': ('policy', r'waiting for an instruction'),
     'not imagined': ('world_model', r'not imagined'),
     'twist refused': ('sim', r'twist refused'),
     'trajectory refused': ('sim', r'trajectory refused'),

@@ -42,6 +42,8 @@ FEED_S = 0.2
 SPEED = 0.4
 """Share of the greatest action; 0.16 m/s to and fro."""
 CALL_S = 30.0
+WAIT_S = 0.05
+"""Entities made in the other thread are seen after this long at the latest."""
 Filter = Callable[[object], object]
 
 
@@ -76,7 +78,8 @@ class Hands:
 
     def _spin(self) -> None:
         try:
-            self._executor.spin()
+            while self.node.context.ok():
+                self._executor.spin_once(timeout_sec=WAIT_S)
         except rclpy.executors.ExternalShutdownException:
             return
 

@@ -89,13 +89,14 @@ class Judge:
         """Start without knowing where the arm is."""
         self.limits = limits
         self.farthest_m = 0.0
-        self._joints: deque[tuple[float, np.ndarray]] = deque(maxlen=64)
+        self._joints: deque[tuple[float, np.ndarray, np.ndarray]] = deque(maxlen=64)
         self._last: tuple[np.ndarray, np.ndarray] | None = None  # times [k], positions [k, 7]
 
     def measured(self, sent_s: float, joints: np.ndarray) -> None:
         """Take the true joints float[7]."""
-        self._joints.append((sent_s, joints))
-        self.farthest_m = max(self.farthest_m, self.limits.outside(pose(joints)[:3, 3]))
+        tip = pose(joints)[:3, 3]  # once: commands are many more
+        self._joints.append((sent_s, joints, tip))
+        self.farthest_m = max(self.farthest_m, self.limits.outside(tip))
 
     def forget(self) -> None:
         """Forget where the arm was: it is put elsewhere."""
@@ -115,7 +116,7 @@ class Judge:
         ):
             if value > limit * (1 + ROUNDING):
                 found.append(f'{name} {value:.3f} of at most {limit}')
-        tips = [pose(joints)[:3, 3] for joints in self._known(sent_s)]
+        tips = [tip for _, tip in self._known(sent_s)]
         if tips and np.linalg.norm(linear) > MOVING_TWIST:
             excess = min(self._leaves(tip, tip + linear * PERIOD_S) for tip in tips)
             if excess > 0.002:
@@ -130,7 +131,7 @@ class Judge:
             return [f'trajectory of {list(names)}, shape {positions.shape}']
         if not (np.isfinite(positions).all() and np.isfinite(times_s).all()):
             return ['trajectory that is not finite']
-        known = self._known(sent_s)
+        known = [joints for joints, _ in self._known(sent_s)]
         found = self._ranges(positions) + self._box(positions, known)
         found += self._speeds(times_s, positions) + self._jump(sent_s + times_s[0], positions[0])
         lags = [np.abs(positions[0] - joints).max() for joints in known]
@@ -143,7 +144,7 @@ class Judge:
     def moves(self, sent_s: float, positions: np.ndarray) -> bool:
         """Whether a trajectory leads away from where the joints are."""
         known = self._known(sent_s)
-        start = known[-1] if known else positions[0]
+        start = known[-1][0] if known else positions[0]
         return bool(np.abs(positions - start).max() > MOVING_RAD)
 
     def width(self, widths: Sequence[float]) -> list[str]:
@@ -152,9 +153,10 @@ class Judge:
             return []
         return [f'gripper widths {list(widths)}']
 
-    def _known(self, sent_s: float) -> list[np.ndarray]:
-        recent = [q for stamp, q in self._joints if sent_s - KNOWN_S <= stamp]
-        return recent or [q for _, q in list(self._joints)[-1:]]
+    def _known(self, sent_s: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return joints and tips that may be known to the sender."""
+        recent = [(q, tip) for stamp, q, tip in self._joints if sent_s - KNOWN_S <= stamp]
+        return recent or [(q, tip) for _, q, tip in list(self._joints)[-1:]]
 
     def _leaves(self, start: np.ndarray, end: np.ndarray) -> float:
         """Return how much further outside of the workspace a motion leads [m]."""

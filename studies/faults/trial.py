@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 from std_msgs.msg import String
 
-from studies.faults.contract import REASONS
+from studies.faults.contract import CHUNK_S, REASONS
 from studies.faults.fault import Fault
 from studies.faults.graph import Graph, Log, robot_file
 from studies.faults.hands import Hands
@@ -22,6 +23,10 @@ REASON_S = 15.0
 PAUSE_S = 2.0
 """Commands that go on may pause for this long on a loaded machine, seldom for 0.2 s."""
 POLL_S = 0.1
+CATCH_UP_S = 2.0
+"""A monitor on a loaded machine may be behind by so much."""
+AT_REST_S, AT_REST_RAD = 0.3, 2e-3
+"""Joints that move by less in that time stand still."""
 
 
 @dataclass
@@ -95,6 +100,11 @@ class Scene:
         """Return when moving commands were sent after a time."""
         return [sent for sent in self.monitor.ask(report=True)['moving'] if sent > start_s]
 
+    def catch_up(self) -> None:
+        """Wait until the monitor has heard what was sent up to now, as far as the arm lives."""
+        now_s = time.time()
+        self.until(lambda: self.monitor.ask(report=True)['joints_s'] > now_s, CATCH_UP_S)
+
     def said(self, reason: str, since_s: float = 0.0) -> str:
         """Return the first text on a node's status that gives a reason, or ''."""
         node, pattern = REASONS[reason]
@@ -118,8 +128,8 @@ class Scene:
         self.choose_source(fault.source)
         if self.wait_moving(time.time(), 12.0) is not None:
             return True
-        self.hands.enable('action_player', True)  # once more: a hold of the fault before
         self.renew()
+        self.hands.enable('action_player', True)  # once more: a hold of the fault before
         return self.wait_moving(time.time()) is not None
 
     def seen_revived(self, name: str) -> None:
@@ -145,15 +155,32 @@ class Scene:
 
     def choose_source(self, source: str) -> None:
         """Let the policy act, or feed chunks in its place."""
-        if source != self.source or source == 'policy':
-            self.hands.feeding = source == 'feeder'
-            self.hands.enable('policy', source == 'policy')
+        if source == 'policy':
             self.source = source
-            if source == 'policy':
-                self.renew()
+            self.renew()
+        elif source != self.source:
+            self.source = source
+            self._act(True)
+
+    def _act(self, on: bool) -> None:
+        """Let the source of chunks make some, and the other one none."""
+        self.hands.feeding = on and self.source == 'feeder'
+        self.hands.enable('policy', on and self.source == 'policy')
 
     def renew(self) -> None:
-        """Lay out the next scene, so that there is something to do."""
+        """Lay out the next scene, so that there is something to do, once the arm is at rest."""
+        self._act(False)
+        self.until(self._rests, 2 * CHUNK_S)
+        self.lay_out()
+        self._act(True)
+
+    def _rests(self) -> bool:
+        before = self.hands.joints
+        time.sleep(AT_REST_S)
+        return bool(np.abs(self.hands.joints - before).max() < AT_REST_RAD)
+
+    def lay_out(self) -> None:
+        """Lay out the next scene, whatever the arm does."""
         self.seed += 1
         self.monitor.ask(moved=True)
         answer = self.hands.reset(8000 + self.seed % 40)
@@ -192,10 +219,11 @@ def _in_force(scene: Scene, fault: Fault, outcome: Outcome, start_s: float) -> N
     if fault.reason:
         said = scene.until(lambda: scene.said(fault.reason, start_s), REASON_S)
         if said:
-            outcome.seen.append(f'"{said[:160]}"')
+            outcome.seen.append(f'"{_begun(said)}"')
         else:
             heard = [t for *_, t in scene.monitor.ask(report=True)['said']][:8]
             outcome.wrong.append(f'"{fault.reason}" was not said, but {heard}')
+    scene.catch_up()
     moving = scene.kept['moving_in_force'] = scene.moving_since(start_s)
     if fault.hold_s is not None:
         late = [sent for sent in moving if sent > deadline_s]
@@ -207,12 +235,21 @@ def _in_force(scene: Scene, fault: Fault, outcome: Outcome, start_s: float) -> N
         _judge_flow(scene, outcome, start_s)
 
 
+def _begun(text: object, most: int = 160) -> str:
+    """Return the first whole words of a text."""
+    whole = str(text)
+    return whole if len(whole) <= most else whole[:most].rpartition(' ')[0] + ' …'
+
+
 def _judge_flow(scene: Scene, outcome: Outcome, start_s: float) -> None:
     """Judge that commands went on through the fault."""
     if scene.wait_moving(start_s) is None:
         outcome.wrong.append('commands did not go on')
         return
-    times = [start_s, *scene.moving_since(start_s), time.time()]
+    scene.catch_up()
+    heard_s = scene.monitor.ask(report=True)['joints_s']
+    times = [start_s, *scene.moving_since(start_s), max(heard_s, start_s)]
+    times.sort()
     pause_s = max(later - before for before, later in itertools.pairwise(times))
     outcome.seen.append(f'longest pause {pause_s:.2f} s')
     if pause_s > PAUSE_S:

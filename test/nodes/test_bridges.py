@@ -355,14 +355,29 @@ def test_an_answer_that_does_not_come_is_said(servo_bridge, monkeypatch):
     assert made.problem().code == 'servo_refused', 'too late: it may have started anew since'
 
 
-def test_a_servo_that_is_not_there_is_said(servo_bridge):
+def test_a_servo_that_is_not_there_is_waited_for_and_then_said(servo_bridge, monkeypatch):
     made, _, client = servo_bridge
+    now = [100.0]
+    monkeypatch.setattr(servo.time, 'monotonic', lambda: now[0])
     client.ready = False
     made.enable()
+    assert made.problem().pending
+    now[0] += servo.START_S + 0.1
     problem = made.problem()
     assert problem.code == 'servo_absent'
     assert 'servo_node/switch_command_type' in problem.text
     assert not client.asked
+
+
+def test_a_servo_that_starts_after_enabling_is_asked(servo_bridge):
+    made, _, client = servo_bridge
+    client.ready = False
+    made.enable()
+    assert made.problem().code == 'servo_not_ready'
+    client.ready = True
+    assert made.problem().pending
+    client.answer(True)
+    assert made.problem() is None
 
 
 @pytest.mark.parametrize(
@@ -437,6 +452,13 @@ def test_without_moveit_msgs_the_operator_types_the_call_and_vouches(bare):
     assert made.problem() is None
 
 
+def test_without_moveit_msgs_enabling_is_enough_where_servo_was_told_otherwise(bare):
+    made, _ = bridge(SERVO)
+    made.vouch()
+    made.enable()
+    assert made.problem() is None
+
+
 def test_humbles_servo_is_started(monkeypatch, lookalikes):
     import moveit_msgs.srv
 
@@ -460,3 +482,4 @@ def test_a_package_that_is_missing_is_named_with_what_to_do(bare, kind, package)
     with pytest.raises(ConfigError, match=words) as error:
         bridges.make_gripper(FakeNode(), robot)
     assert f'ros-$ROS_DISTRO-{package.replace("_", "-")}' in str(error.value)
+    assert 'gripper:=width' in str(error.value)

@@ -181,14 +181,27 @@ def test_a_default_follows_what_it_depends_on_unless_a_value_was_given(bench, gi
     assert node.twice == twice
 
 
-NODES = ('policy', 'world_model', 'tokenizer', 'detokenizer', 'action_player', 'sim', 'recorder')
+NODES = (
+    'policy',
+    'world_model',
+    'tokenizer',
+    'detokenizer',
+    'action_player',
+    'sim',
+    'recorder',
+    'mock_controller',
+    'shadow',
+    'instruction_server',
+)
 
 
 @pytest.mark.parametrize('name', NODES)
 def test_every_node_declares_its_parameters_before_it_is_configured(bench, name, tmp_path):
     module = importlib.import_module(f'worldvla_ros.nodes.{name}')
     factory = getattr(module, f'{name.title().replace("_", "")}Node')
-    on = bench(factory, autostart=False, folder=str(tmp_path / 'bag'), robot='sim_panda')
+    robot = 'ur5e_jtc' if name == 'mock_controller' else 'sim_panda'
+    given = {'folder': str(tmp_path / 'bag'), 'robot': robot, 'drives': 'nothing'}
+    on = bench(factory, autostart=False, **given)
     node = on.nodes[0]
     before = set(node._parameters)
     node.trigger_configure()

@@ -71,11 +71,11 @@ def test_an_unknown_kind_is_refused():
 def test_paths_are_told_as_the_description_says(only, velocities):
     robot = replace(ROBOT, controller=replace(ROBOT.controller, positions_only=only))
     still = np.zeros((2, 7))
-    path = Path(10.0, 0.5, still + 1, still, still)
+    path = Path(10.0, 0.7, still + 1, still, still)
     made = Commander(robot, VELOCITY, 'trajectory').trajectory(path, 10.1, 0.02)
-    assert made.times_s == pytest.approx([0.4])
+    assert made.times_s == pytest.approx([0.6])
     np.testing.assert_array_equal(made.velocities, velocities)
-    assert Commander(robot, VELOCITY, 'trajectory').trajectory(path, 10.6, 0.02) is None
+    assert Commander(robot, VELOCITY, 'trajectory').trajectory(path, 10.8, 0.02) is None
 
 
 def test_twists_change_no_faster_than_the_limits_allow():

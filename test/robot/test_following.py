@@ -13,6 +13,7 @@ from worldvla_ros.robot.following import (
     TURN_M,
     Applied,
     BoxWatch,
+    CatchUp,
     SpeedWatch,
     distance,
     joint_change,
@@ -61,14 +62,22 @@ class Drive:
     def __init__(self, noticed=0.01, timeout_s=0.5):
         self.applied = Applied(joint_change, noticed, timeout_s, 'rad')
         self.told, self.done, self.now = np.zeros(2), np.zeros(2), 100.0
+        self.stamp, self.measured, self.past = 100.0, np.zeros(2), []
 
-    def run(self, seconds, speed, share=1.0):
-        """Command a speed of the first coordinate, of which a share is done."""
+    def run(self, seconds, speed, share=1.0, heard=True, late_s=0.0):
+        """Command a speed of the first coordinate, of which a share is done.
+
+        Joint states that are not heard repeat the last one; late ones tell of the past.
+        """
         for _ in range(round(seconds / DT)):
             self.told[0] += speed * DT
             self.done[0] += share * speed * DT
             self.now += DT
-            reason = self.applied.check(self.told, self.done, self.now)
+            self.past.append((self.now, self.done.copy()))
+            if heard:
+                late = round(late_s / DT)
+                self.stamp, self.measured = self.past[max(0, len(self.past) - 1 - late)]
+            reason = self.applied.check(self.told, self.measured, self.stamp, self.now)
             if reason is not None:
                 return reason
         return None
@@ -89,10 +98,11 @@ class TestApplied:
 
     def test_what_is_said_of_it(self):
         drive = Drive()
-        drive.applied.check(np.zeros(2), np.zeros(2), 10.0)
-        assert drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.0) is None
-        assert drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.5) is None
-        reason = drive.applied.check(np.array([0.02, 0]), np.array([0.004, 0]), 11.51)
+        drive.applied.check(np.zeros(2), np.zeros(2), 10.0, 10.0)
+        told, done = np.array([0.02, 0]), np.array([0.004, 0])
+        assert drive.applied.check(told, done, 11.0, 11.0) is None
+        assert drive.applied.check(told, done, 11.5, 11.5) is None
+        reason = drive.applied.check(told, done, 11.51, 11.51)
         assert str(reason) == (
             'the arm does not follow: 0.020 rad were commanded and 0.004 rad of it done '
             '(follow_timeout 0.5 s). Check that the controller takes commands and that joint '
@@ -103,8 +113,17 @@ class TestApplied:
         )  # fmt: skip
 
     def test_a_share_is_enough_and_less_is_not(self):
-        assert Drive().run(5.0, 0.1, share=FOLLOWED_SHARE + 0.01) is None
-        assert Drive().run(5.0, 0.1, share=FOLLOWED_SHARE - 0.01) is not None
+        told = np.array([0.02, 0])
+        for share, seen in ((FOLLOWED_SHARE + 0.01, False), (FOLLOWED_SHARE - 0.01, True)):
+            drive = Drive()
+            drive.applied.check(np.zeros(2), np.zeros(2), 10.0, 10.0)
+            drive.applied.check(told, share * told, 10.1, 10.1)
+            reason = drive.applied.check(told, share * told, 10.7, 10.7)
+            assert (reason is not None) == seen
+
+    def test_one_that_moves_slowly_is_behind_but_follows(self):
+        assert Drive().run(10.0, 0.1, share=0.21) is None
+        assert Drive().run(10.0, 0.1, share=0.1) is not None
 
     def test_motion_to_the_other_side_or_sideways_is_none(self):
         assert Drive().run(5.0, 0.1, share=-1.0) is not None
@@ -161,6 +180,53 @@ class TestApplied:
             drive.applied.restart()
             drive.told = drive.done.copy()
 
+    def test_commands_count_only_up_to_the_stamp_of_what_was_measured(self):
+        drive = Drive()
+        assert drive.run(0.2, 0.1) is None
+        for _ in range(10):  # heard again just before the arm would be held for it
+            assert drive.run(0.28, 0.1, heard=False) is None
+            assert drive.run(0.04, 0.1) is None
+        assert drive.run(3.0, 0.1, heard=False) is None  # its age is the matter of others
+
+    def test_joint_states_that_come_late_are_compared_with_the_past(self):
+        drive = Drive()
+        for _ in range(8):
+            assert drive.run(1.0, 0.1, late_s=0.6) is None
+            assert drive.run(1.0, -0.1, late_s=0.6) is None
+
+    def test_one_that_is_late_and_stands_still_is_noticed(self):
+        drive = Drive()
+        assert drive.run(1.0, 0.1, late_s=0.2) is None
+        begin = drive.now
+        assert drive.run(5.0, 0.1, share=0.0, late_s=0.2) is not None
+        assert drive.now - begin < 1.2
+
+    def test_time_at_rest_does_not_count(self):
+        drive = Drive()
+        assert drive.run(0.3, 0.1, share=0.0) is None
+        drive.applied.restart()
+        drive.now += 10.0
+        drive.told = drive.done.copy()
+        assert drive.run(0.2, 0.1) is None
+
+    def test_what_is_done_after_the_end_of_a_motion_counts(self):
+        drive = Drive()
+        assert drive.run(0.3, 0.1, share=0.0) is None
+        drive.applied.restart()
+        drive.done[0] += 0.03  # it came a little later
+        drive.told = drive.done.copy()
+        for _ in range(10):
+            assert drive.run(0.08, 0.1, share=0.0) is None
+            drive.applied.forget()
+
+    def test_an_arm_moved_by_hand_at_rest_is_no_lag(self):
+        drive = Drive()
+        assert drive.run(1.0, 0.1) is None
+        drive.applied.restart()
+        drive.done[:] = [-0.5, 0.3]
+        drive.told = drive.done.copy()
+        assert drive.run(3.0, 0.1) is None
+
     def test_a_restart_keeps_no_more_than_what_is_missing(self):
         drive = Drive()
         assert drive.run(0.08, 0.1) is None
@@ -173,6 +239,45 @@ class TestApplied:
         assert drive.run(2.0, 0.1, share=0.0)
         drive.applied.forget()
         assert drive.run(0.5, 0.1, share=0.0) is None
+
+
+class TestCatchUp:
+    def wait(self, *places, timeout_s=0.5):
+        behind = CatchUp(timeout_s)
+        behind.begin()
+        for i, place in enumerate(places):
+            told, here = np.zeros(2), np.array([0.0, -place])
+            reason = behind.check(told, here, 0.02, 'rad', 10.0 + 0.1 * i)
+            if reason is not None:
+                return behind, reason
+        return behind, None
+
+    def test_an_arm_that_arrives_is_waited_for(self):
+        behind, reason = self.wait(0.3, 0.2, 0.1, 0.021)
+        assert behind.waiting
+        assert reason is None
+        behind, reason = self.wait(0.3, 0.2, 0.1, 0.019)
+        assert not behind.waiting
+        assert reason is None
+
+    def test_one_that_does_not_is_named_after_the_time_out(self):
+        behind, reason = self.wait(*[0.3] * 6)
+        assert behind.waiting
+        assert reason is None
+        behind, reason = self.wait(*[0.3] * 7)
+        assert not behind.waiting
+        assert str(reason).startswith(
+            'the arm does not follow: it stays 0.300 rad from its last command '
+            '(follow_timeout 0.5 s)'
+        )
+        assert (reason.code, reason.limit, reason.stamp_s) == ('command_not_applied', 0.02, 10.6)
+
+    def test_it_can_be_called_off_and_begin_anew(self):
+        behind, _ = self.wait(*[0.3] * 6)
+        behind.begin()
+        assert behind.check(np.zeros(2), np.ones(2), 0.02, 'rad', 20.0) is None
+        behind.forget()
+        assert not behind.waiting
 
 
 class TestSpeed:

@@ -258,7 +258,25 @@ class TestSpeed:
         assert refusal.code == 'chunk_speed'
         assert '1.50 times' in refusal.text
         assert 'limits.max_slowdown 1.4' in refusal.text
+        assert 'the tip at 0.6 m/s (limits.linear_speed 0.4 m/s' in refusal.text
+        assert 'Raise limits.linear_speed or limits.max_slowdown' in refusal.remedy
+        assert (refusal.value, refusal.limit, refusal.unit) == (pytest.approx(0.6), 0.4, 'm/s')
         assert motion.path is None
+
+    def test_one_that_turns_too_fast_is_refused_as_such(self):
+        motion = tip_motion(max_slowdown=1.5)
+        moves = np.tile([0, 0, 0, 0.0, 0.1, 0], (5, 1))
+        refusal = motion.offer(chunk(moves), 0.0, reading())
+        assert 'the tip at 2 rad/s (limits.angular_speed 1 rad/s' in refusal.text
+        found = refusal.value, refusal.limit, refusal.unit
+        assert found == (pytest.approx(2.0, rel=1e-3), 1.0, 'rad/s')
+
+    def test_one_of_joints_that_are_too_fast_names_the_fastest(self):
+        motion = Motion(FakeArm('joint_delta', max_slowdown=1.4), output='position')
+        moves = np.tile([0, 0.01, 0.03, 0, 0, 0], (5, 1))
+        refusal = motion.offer(chunk(moves, kind='joint_delta'), 0.0, reading())
+        assert 'joint c at 0.6 rad/s (joints.velocity 0.4 rad/s' in refusal.text
+        assert (refusal.value, refusal.limit, refusal.unit) == (pytest.approx(0.6), 0.4, 'rad/s')
 
     def test_a_slow_chunk_counts_actions_not_time(self):
         """Played 1.5 times slower, 0.15 s are two actions."""
@@ -296,7 +314,11 @@ class TestSpeed:
         arm.velocity = np.full(6, 0.09)
         refusal = motion.offer(chunk(along_x(-0.01), 4.0, number=1), 4.0, reading(HOME))
         assert refusal.code == 'chunk_speed'
-        assert 'limits.max_slowdown 1' in refusal.text
+        assert 'joint a would go 0.2 rad/s (joints.velocity 0.09 rad/s' in refusal.text
+        assert 'up to 2 times slower' in refusal.text
+        assert 'singular' in refusal.remedy
+        found = refusal.value, refusal.limit, refusal.unit
+        assert found == (pytest.approx(0.2, rel=1e-3), 0.09, 'rad/s')
 
     def test_an_override_plays_slower_from_now_on(self):
         motion = tip_motion()

@@ -29,6 +29,8 @@ SCALE = np.array([0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0], np.float32)
 DT = 0.05
 PERIOD = 0.01
 LEFT = [0, 0.5, 0, 0, 0, 0, 1]  # 0.2 m/s
+SLOWLY = [0, 0.2, 0, 0, 0, 0, 1]
+RIGHT = [0, -0.5, 0, 0, 0, 0, 1]
 LOW, HIGH = np.array(LIMITS.workspace_minimum), np.array(LIMITS.workspace_maximum)
 
 
@@ -507,6 +509,7 @@ class TestOperator:
         joints.arm.joints = HOME + 0.2
         joints.run(0.1)
         joints.player.go_to_start(joints.now_s)
+        assert [r.code for r in joints.player.view().reasons] == ['going_to_start']
         joints.run(0.5)
         joints.hold()
         joints.run(1.0)
@@ -610,6 +613,48 @@ class TestAnArmThatDoesSomethingElse:
         assert far <= LIMITS.joint_lag + 0.01
         assert joints.player.mode is Mode.HELD
 
+    FAST = [0, 1.0, 0, 0, 0, 0, 1]
+
+    @pytest.mark.parametrize('output', ['trajectory', 'position'])
+    def test_one_that_is_behind_is_not_told_to_jump_back(self, output):
+        rig = Rig(output)
+        rig.offer()
+        rig.run(0.2)
+        rig.follows = False
+        told = []
+        for _ in range(100):
+            if not len(told) % 5:
+                rig.offer([self.FAST] * 10)
+            told += [c for c in commands(rig.run(0.05)) if c is not None]
+        first = [c.positions if output == 'position' else c.positions[0] for c in told]
+        steps = np.abs(np.diff(first, axis=0)).max(axis=1)
+        assert steps.max() < 0.25
+        back = [now[0] - before[0] for before, now in zip(first, first[1:], strict=False)]
+        assert min(back) > -0.01
+        assert rig.codes()[0] == 'command_not_applied'
+        assert rig.player.mode is Mode.HELD
+
+    @pytest.mark.parametrize('late_s', [0.2, 1.2])
+    def test_one_that_comes_after_goes_on_by_itself_unless_it_is_too_late(self, joints, late_s):
+        joints.player = Player(
+            PANDA, output='position', period_s=PERIOD, max_joint_age_s=0.3, enabled=True,
+            follow_timeout_s=0.6,
+        )  # fmt: skip
+        joints.follows = False
+        told = []
+        while not {'tip_lag', 'joint_lag'} & set(joints.codes()):
+            joints.offer([self.FAST] * 10)
+            told += commands(joints.run(0.05))
+        while joints.player.moving:
+            told += commands([joints.tick()])
+        joints.offer()
+        assert not commands(joints.run(late_s))
+        joints.arm = Follower(PANDA, told[-1].positions)
+        joints.run(0.1)
+        joints.follows = True
+        joints.offer()
+        assert bool(commands(joints.run(0.2))) == (late_s < 0.6)
+
     def test_an_arm_moved_by_another_is_noticed(self, rig):
         rig.offer([LEFT] * 40)
         rig.run(0.2)
@@ -620,6 +665,77 @@ class TestAnArmThatDoesSomethingElse:
         assert set(rig.codes()) & {'measured_speed', 'tip_lag', 'joint_lag', 'measured_workspace'}
         rig.run(1.0)
         assert not rig.player.moving
+
+    @pytest.mark.parametrize('last', [0.1, 0.3])
+    def test_what_was_commanded_without_joint_states_is_not_held_against_it(self, rig, last):
+        for _ in range(3):
+            self.drive(rig, 0.5)
+            rig.measures = False
+            self.drive(rig, last)
+            rig.run(1.0)
+            rig.measures = True
+            rig.tick()
+            for action in (LEFT, RIGHT):
+                assert self.drive(rig, 0.75, action) >= 3
+            assert rig.player.mode is Mode.ENABLED, rig.says()
+
+    @pytest.mark.parametrize('gap', ['pause', 'hold', 'disable', 'stop', 'clock'])
+    def test_nor_is_what_was_commanded_before_a_gap(self, rig, gap):
+        for seconds in (0.3, 0.45):
+            rig.follows = False  # what it did meanwhile is another matter
+            self.drive(rig, seconds - 0.25, SLOWLY)
+            rig.offer([SLOWLY] * 10)
+            rig.run(0.25)
+            self.leave(rig, gap)
+            if gap == 'pause':
+                rig.arm.take(commands(rig.steps)[-1])  # what goes on later begins there
+            rig.arm.stand()
+            rig.follows = True
+            self.come_back(rig, gap)
+            assert self.drive(rig, 1.5, RIGHT)
+            assert rig.player.mode is Mode.ENABLED, rig.says()
+
+    def leave(self, rig, gap):
+        if gap == 'pause':
+            rig.player.pause(True, rig.now_s)
+        elif gap == 'hold':
+            rig.hold()
+        elif gap == 'disable':
+            rig.enable(False)
+        elif gap == 'stop':
+            rig.player.stop(rig.now_s)
+        else:
+            rig.clock_goes = False
+        rig.run(1.0)
+
+    def come_back(self, rig, gap):
+        rig.clock_goes = True
+        if gap == 'pause':
+            rig.player.pause(False, rig.now_s)
+        elif gap in ('hold', 'disable'):
+            rig.enable(True)
+        rig.run(0.1)
+
+    def test_an_arm_put_elsewhere_at_rest_goes_on_from_there(self, rig):
+        self.drive(rig, 0.5)
+        rig.run(1.5)
+        rig.arm = Follower(PANDA, HOME + np.array([0.5, 0.1, 0, 0.2, 0, 0, 0]))
+        rig.tick()
+        assert self.drive(rig, 1.0)
+        assert rig.player.mode is Mode.ENABLED, rig.says()
+
+    def test_an_arm_put_elsewhere_in_motion_needs_the_operator(self, rig):
+        self.drive(rig, 0.5)
+        rig.offer([LEFT] * 10)
+        rig.run(0.1)
+        rig.arm = Follower(PANDA, HOME + np.array([0.5, 0.1, 0, 0.2, 0, 0, 0]))
+        rig.run(1.0)
+        assert rig.player.mode is Mode.HELD
+        assert {'measured_speed', 'command_not_applied'} & set(rig.codes())
+        assert not self.drive(rig, 0.5)
+        rig.enable(True)
+        assert self.drive(rig, 1.0)
+        assert rig.player.mode is Mode.ENABLED, rig.says()
 
     def test_the_following_error_is_measured(self, joints):
         joints.offer([LEFT] * 20)

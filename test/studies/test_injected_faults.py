@@ -39,12 +39,12 @@ def trajectory(judge, sent_s, *points, times=None):
 
 def test_its_kinematics_are_those_of_the_package():
     from worldvla_ros.robot.description import load_robot
-    from worldvla_ros.robot.kinematics import forward
+    from worldvla_ros.robot.kinematics import Arm
 
-    robot = load_robot('sim_panda')
+    arm = Arm(load_robot('sim_panda'))
     for seed in range(20):
         joints = HOME + np.random.default_rng(seed).uniform(-0.5, 0.5, 7)
-        assert np.allclose(pose(joints), forward(robot, joints), atol=1e-9)
+        assert np.allclose(pose(joints), arm.pose(joints), atol=1e-9)
 
 
 class TestTwists:

@@ -3,7 +3,7 @@
 An image that comes back — as history, as the start of an imagined one, as what surprise is asked
 about — is recognised by its content.
 
-Knows the VQ-GAN. Must not know ids or cameras.
+Knows the VQ-GAN. Must not know ids.
 Legend: h, w pixels, r, c rows and columns of codes.
 """
 
@@ -14,8 +14,10 @@ import threading
 import numpy as np
 import torch
 
+from worldvla_ros.errors import ObservationError
 from worldvla_ros.inference.shortage import explain_shortage
 from worldvla_ros.model.vqgan import VQGAN
+from worldvla_ros.observation import EncodedObservation, Observation, camera_images
 from worldvla_ros.tokenizers.image import CODES_PER_CELL, fit_image
 
 REMEMBERED = 64
@@ -36,6 +38,37 @@ class ImageCodes:
         """Return an image as the model sees it: uint8[h, w, 3], as `Observation` accepts it."""
         return np.array(fit_image(image, self._size, self._patch))
 
+    def of(
+        self,
+        observation: Observation | EncodedObservation,
+        cameras: tuple[str, ...],
+        instants: int,
+    ) -> list[np.ndarray]:
+        """Return the codes of an observation's images: int64[r, c] each.
+
+        Oldest instant first, cameras within an instant.
+
+        Args:
+            observation: Images are encoded, codes checked.
+            cameras: Which cameras, in the order of a prompt.
+            instants: How many of the newest instants.
+
+        Raises:
+            ObservationError: A camera is missing, or codes cannot be of this network.
+            MemoryLimitError: Memory is short.
+        """
+        if isinstance(observation, EncodedObservation):
+            encoded, newest = True, observation.codes
+        else:
+            encoded, newest = False, observation.images
+        kept = [*observation.history, newest][-instants:]
+        images = [image for instant in kept for image in camera_images(instant, cameras)]
+        if not encoded:
+            return self.encode(images)
+        for codes in images:
+            self._check(codes)
+        return images
+
     def encode(self, images: list[np.ndarray]) -> list[np.ndarray]:
         """Return the codes of images of any size: uint8[h, w, 3] each → int64[r, c] each.
 
@@ -49,6 +82,18 @@ class ImageCodes:
             fitted = [self.fit(image) for image in images]
             with self._lock:  # a node may be configured while another one computes
                 return self._encode(fitted)
+
+    def _check(self, codes: np.ndarray) -> None:
+        """Raise ObservationError for codes that this network cannot have made."""
+        config = self._vqgan.config
+        most, codebook = (self._size // config.reduction) ** 2, config.n_embed
+        if codes.size > most or codes.min() < 0 or codes.max() >= codebook:
+            raise ObservationError(
+                'image codes do not fit the checkpoint',
+                expected=f'at most {most} codes in 0 … {codebook - 1}',
+                got=f'{codes.size} codes in {codes.min()} … {codes.max()}',
+                remedy='Encode the image with the tokenizer of this checkpoint.',
+            )
 
     def _encode(self, fitted: list[np.ndarray]) -> list[np.ndarray]:
         keys = [_key(image) for image in fitted]

@@ -47,6 +47,7 @@ from worldvla_ros.robot.output import Step
 from worldvla_ros.robot.player import Player
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
+from worldvla_ros.robot.schema import GRIPPER_OUTPUTS
 from worldvla_ros.robot.state import JointError
 from worldvla_ros.srv import SetSpeedOverride
 
@@ -71,6 +72,8 @@ class Settings:
     max_joint_age_s: float
     enabled: bool
     blending: str
+    gripper: str
+    servo_told: bool
     follow_timeout_s: float
     heartbeat_timeout_s: float
 
@@ -117,7 +120,7 @@ class ActionPlayerNode(ManagedNode):
             WorldVLAError: The robot description cannot be used or a parameter is wrong.
         """
         given = self.read_parameters()
-        robot = given.robot
+        robot = given.robot.with_gripper(given.gripper)
         arm = Arm(robot, given.urdf or None)
         output = given.output or robot.controller.kind
         player = Player(
@@ -131,6 +134,8 @@ class ActionPlayerNode(ManagedNode):
             heartbeat_timeout_s=given.heartbeat_timeout_s,
         )
         self._built = self._create_interfaces(arm, output, given.period_s, player)
+        if given.servo_told:
+            self._built.bridge.vouch()
         self.status.ok('configured', mode=player.mode.value, robot=robot.name, output=output)
 
     def read_parameters(self) -> Settings:
@@ -145,6 +150,10 @@ class ActionPlayerNode(ManagedNode):
         rate = declare(self, 'control_rate', 100.0, 'commands per second [Hz]', 1.0, 500.0)
         urdf = declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`')
         output = declare(self, 'output', '', f"{', '.join(KINDS)}; empty: the description's")
+        gripper = declare(self, 'gripper', '', f'{", ".join(GRIPPER_OUTPUTS)}; empty: as `output`')
+        told = declare(
+            self, 'servo_told', False, 'MoveIt Servo knows what comes; counts without moveit_msgs'
+        )
         age = declare(
             self, 'max_joint_age', 0.3, 'oldest joint state that is acted on [s]', 0.01, 10.0
         )
@@ -157,7 +166,9 @@ class ActionPlayerNode(ManagedNode):
         )
         robot = load_robot(robot_name)
         enabled = declare(self, 'enabled', not robot.dry_run, ENABLED)
-        return Settings(robot, urdf, output, 1 / rate, age, enabled, blending, follow, heartbeat)
+        return Settings(
+            robot, urdf, output, 1 / rate, age, enabled, blending, gripper, told, follow, heartbeat
+        )
 
     def activate(self) -> None:
         """Begin to send, or to rehearse."""
@@ -367,7 +378,7 @@ class ActionPlayerNode(ManagedNode):
         if not len(actions):
             return
         points = planned_points(configured.arm, joints.positions, actions)
-        closing = actions[:, -1] > configured.robot.gripper.close_above
+        closing = np.array([configured.robot.gripper.closes(value) for value in actions[:, -1]])
         marker = path_marker(points, closing)
         marker.header.frame_id = configured.robot.base_frame
         marker.header.stamp = self.get_clock().now().to_msg()

@@ -10,6 +10,8 @@ are read by whoever computes with them. Must not know what a node is for.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+import re
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -30,6 +32,7 @@ COMPRESSED = '/compressed'
 TOKENS = '_tokens'
 IMAGES_OR_TOKENS = ('images', 'tokens')
 TRANSPORTS = ('raw', 'compressed')
+SIZE = re.compile('[1-9][0-9]{0,4}x[1-9][0-9]{0,4}')
 CameraMessage: TypeAlias = AnyImage | ImageTokens
 
 
@@ -125,11 +128,12 @@ class TokenInput(CameraInput):
 
 
 def declare_transport(node: ManagedNode) -> str:
-    """Declare and read how images come: raw or compressed.
+    """Declare and read how images come: raw or compressed; declare their size as well.
 
     Raises:
-        ConfigError: The parameter is wrong.
+        ConfigError: A parameter is wrong.
     """
+    declare_size(node)
     return _choice(node, 'image_transport', 'how images come', TRANSPORTS)
 
 
@@ -140,7 +144,23 @@ def declare_input(node: ManagedNode) -> str:
         ConfigError: A parameter is wrong.
     """
     declare(node, 'image_transport', TRANSPORTS[0], 'how images come: raw or compressed')
+    declare_size(node)
     return _choice(node, 'input', 'what cameras are heard as', IMAGES_OR_TOKENS)
+
+
+def declare_size(node: ManagedNode) -> tuple[int, int] | None:
+    """Declare and read the size of the images [px], or None: as the robot description says.
+
+    Raises:
+        ConfigError: The parameter is wrong.
+    """
+    text = declare(node, 'camera_size', '', "size of images, such as 128x128; empty: the robot's")
+    if not text:
+        return None
+    if not SIZE.fullmatch(text):
+        raise ConfigError('parameter camera_size', expected='such as 640x480', got=repr(text[:80]))
+    width, height = text.split('x')
+    return int(width), int(height)
 
 
 def camera_input(
@@ -152,7 +172,7 @@ def camera_input(
         ConfigError: A parameter is wrong.
     """
     if declare_input(node) == 'tokens':
-        cameras = checkpoint_cameras(robot, checkpoint.spec)
+        cameras = checkpoint_cameras(node, robot, checkpoint.spec)
         return TokenInput(cameras, checkpoint.spec, checkpoint.codebook)
     return image_input(node, robot, checkpoint.spec)
 
@@ -166,7 +186,7 @@ def image_input(node: ManagedNode, robot: RobotConfig, spec: CheckpointSpec) -> 
         ConfigError: A parameter is wrong.
     """
     transport = declare_transport(node)
-    cameras = checkpoint_cameras(robot, spec)
+    cameras = checkpoint_cameras(node, robot, spec)
     compressed = {n for n, c in cameras.items() if c.topic.endswith(COMPRESSED)}
     if transport == 'compressed':
         compressed = set(cameras)
@@ -176,9 +196,21 @@ def image_input(node: ManagedNode, robot: RobotConfig, spec: CheckpointSpec) -> 
     return ImageInput(cameras, topics)
 
 
-def checkpoint_cameras(robot: RobotConfig, spec: CheckpointSpec) -> dict[str, Camera]:
-    """Return the checkpoint's cameras, in its order, as the robot describes them."""
+def checkpoint_cameras(
+    node: ManagedNode, robot: RobotConfig, spec: CheckpointSpec
+) -> dict[str, Camera]:
+    """Return the checkpoint's cameras, in its order, as the robot describes them.
+
+    The parameter `camera_size` counts more than the description: a simulation stands in for the
+    cameras.
+
+    Raises:
+        ConfigError: The parameter is wrong.
+    """
+    size = declare_size(node)
     described = {camera.name: camera for camera in robot.cameras}
+    if size is not None:
+        described = {n: replace(c, width=size[0], height=size[1]) for n, c in described.items()}
     return {name: described[name] for name in spec.cameras}
 
 

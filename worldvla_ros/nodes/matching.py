@@ -30,7 +30,7 @@ class Imagined:
 class ChunkTimes:
     """When the player executes each chunk's first action. Belongs to the executor's thread.
 
-    The player counts what it has sent (robot/chunk_player.py): a chunk that comes while another
+    The player counts what it has sent (robot/played.py): a chunk that comes while another
     is being played goes on after as many actions as were sent since its stamp, so its action i
     belongs to stamp + i · dt. Where the player was holding, nothing was sent since the stamp: the
     chunk begins when it arrives, one latency later.

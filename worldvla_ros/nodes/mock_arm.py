@@ -8,13 +8,13 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
 import numpy as np
+from rclpy.publisher import Publisher
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.nodes.bridges.bridge import interfaces
-from worldvla_ros.nodes.bridges.servo import servo_node
+from worldvla_ros.nodes.bridges.servo import COMMAND_TYPES, moveit_msgs, servo_node
 from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode, seconds
 from worldvla_ros.nodes.sim_trajectory import message_to_trajectory
 from worldvla_ros.robot.kinematics import Arm
@@ -45,15 +45,9 @@ class ServoArm(MockArm):
     """MoveIt Servo: twists or poses, the command type as a service, its status as a topic."""
 
     def __init__(self, node: ManagedNode, arm: Arm, kind: str, joints: np.ndarray) -> None:
-        """Offer Servo's interfaces.
-
-        Raises:
-            ConfigError: moveit_msgs is not installed.
-        """
+        """Offer Servo's interfaces; without moveit_msgs it listens to the kind from the start."""
         robot = arm.robot
         topic, servo = robot.controller.topic_of(kind), servo_node(robot.controller.topic_of(kind))
-        self._messages = interfaces('moveit_msgs', 'msg', 'a mock of MoveIt Servo')
-        services = interfaces('moveit_msgs', 'srv', 'a mock of MoveIt Servo')
         controller = robot.controller
         self._mock = ServoMock(
             arm, joints, arm.minimum, arm.maximum, arm.velocity, arm.acceleration,
@@ -69,19 +63,26 @@ class ServoArm(MockArm):
             node.subscribe(TwistStamped, topic, self._on_twist, COMMANDS_QOS)
         else:
             node.subscribe(PoseStamped, topic, self._on_pose, COMMANDS_QOS)
-        node.serve(services.ServoCommandType, f'{servo}/switch_command_type', self._on_type)
         node.serve(SetBool, f'{servo}/pause_servo', self._on_pause)
-        self._statuses = node.publisher(
-            self._messages.ServoStatus, f'{servo}/status', RELIABLE_QOS
-        )
         self._said = 0
+        self._status: Any = None
+        self._statuses: Publisher | None = None
+        moveit = moveit_msgs()
+        if moveit is None:
+            self._mock.switch_command_type(COMMAND_TYPES[kind])
+            return
+        self._status = moveit['msg'].ServoStatus
+        self._statuses = node.publisher(self._status, f'{servo}/status', RELIABLE_QOS)
+        switch = moveit['srv'].ServoCommandType
+        node.serve(switch, f'{servo}/switch_command_type', self._on_type)
 
     def step(self, now_s: float, dt: float) -> np.ndarray:
         """Return joint positions, and say a new status."""
         joints = self._mock.step(now_s, dt)
         if self._mock.status != self._said:
             self._said = self._mock.status
-            self._statuses.publish(self._messages.ServoStatus(code=self._said))
+            if self._statuses is not None and self._status is not None:
+                self._statuses.publish(self._status(code=self._said))
         return joints
 
     def relocate(self, joints: np.ndarray) -> None:

@@ -33,7 +33,7 @@ from worldvla_ros.nodes.runtime import (
 from worldvla_ros.nodes.sim import SETPOINT_S
 from worldvla_ros.nodes.sim_trajectory import setpoints_message
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.robot.description import load_robot
+from worldvla_ros.robot.description import RobotConfig, load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.sim.controllers.parts import PERIOD_S
 from worldvla_ros.sim.controllers.reflex import FR3, PANDA, Reflex
@@ -62,12 +62,9 @@ class MockControllerNode(ManagedNode):
             WorldVLAError: The description cannot be used, a parameter is wrong, or interfaces of
                 the controller are not installed.
         """
-        robot = load_robot(declare(self, 'robot', 'sim_panda', 'robot name or YAML file'))
-        kind = declare(self, 'kind', '', "kind of controller; empty: the description's")
-        drives = declare(self, 'drives', 'sim', 'what is moved: sim or nothing')
+        robot, kind, drives, reflex = self.read_parameters()
         if drives not in ('sim', 'nothing'):
             raise ConfigError('parameter drives', expected='sim or nothing', got=repr(drives))
-        reflex = declare(self, 'reflex', 'none', 'limits that stop the arm: none, panda or fr3')
         if reflex not in REFLEXES:
             known = ', '.join(REFLEXES)
             raise ConfigError('parameter reflex', expected=f'one of {known}', got=repr(reflex))
@@ -85,6 +82,21 @@ class MockControllerNode(ManagedNode):
             self._measured = start
         self._create_interfaces()
 
+    def read_parameters(self) -> tuple[RobotConfig, str, str, str]:
+        """Return robot, kind of controller, what is moved, and the limits that stop the arm.
+
+        Raises:
+            WorldVLAError: A parameter is wrong, or the description cannot be used.
+        """
+        robot = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
+        gripper = declare(self, 'gripper', '', "kind of gripper; empty: the description's")
+        return (
+            load_robot(robot).with_gripper(gripper),
+            declare(self, 'kind', '', "kind of controller; empty: the description's"),
+            declare(self, 'drives', 'sim', 'what is moved: sim or nothing'),
+            declare(self, 'reflex', 'none', 'limits that stop the arm: none, panda or fr3'),
+        )
+
     def activate(self) -> None:
         """Start to move the arm."""
         self._time_s = self._now_s()
@@ -101,7 +113,8 @@ class MockControllerNode(ManagedNode):
                 f'{robot.name} cannot move the simulated arm',
                 expected=f'{len(JOINTS)} joints',
                 got=len(robot.joints.names),
-                remedy='Set the parameter drives to nothing.',
+                remedy='Launch with mock:=nothing: joint states alone are published; with '
+                'sim:=true as well, the camera shows a simulated arm that stands still.',
             )
 
     def _create_interfaces(self) -> None:
@@ -110,6 +123,9 @@ class MockControllerNode(ManagedNode):
             self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
             self._setpoints = self.publisher(JointTrajectory, 'joint_setpoints', SETPOINTS_QOS)
             self._widths = self.publisher(Float64MultiArray, 'gripper_command', RELIABLE_QOS)
+        elif self._arm.robot.gripper.output.kind == 'width':
+            name = self._arm.robot.gripper.output.name
+            self.subscribe(Float64MultiArray, name, self._on_width, RELIABLE_QOS)
         if self._renamed:
             self._states = self.publisher(JointState, 'joint_states', STATES_QOS)
         self.serve(Trigger, '~/recover', self._on_recover)
@@ -135,6 +151,12 @@ class MockControllerNode(ManagedNode):
             self._relocate(joints)
         if self._renamed and self.active:
             self._publish_state(joints, np.array([*message.velocity[: len(JOINTS)]]))
+
+    def _on_width(self, message: Float64MultiArray) -> None:
+        """Have the fingers where they are told to be, at once."""
+        if len(message.data) == 1 and np.isfinite(message.data[0]):
+            whole = self._arm.robot.gripper.open_width
+            self._width = float(np.clip(message.data[0], 0.0, whole))
 
     def _on_recover(
         self, request: Trigger.Request, response: Trigger.Response
@@ -185,7 +207,7 @@ class MockControllerNode(ManagedNode):
 
     def _move_gripper(self, passed_s: float) -> None:
         if self._arm.robot.gripper.output.kind in ('width', 'none'):
-            return  # the simulated arm hears the topic itself
+            return  # the simulated arm hears the topic itself, and else `_on_width`
         width = self._gripper.step(self._time_s, passed_s, self._width)
         if self._simulated:
             self._widths.publish(Float64MultiArray(data=array('d', [width])))

@@ -9,6 +9,7 @@ from rclpy.action import CancelResponse, GoalResponse
 from rclpy.task import Future
 
 from worldvla_ros.nodes.bridges.bridge import interfaces
+from worldvla_ros.nodes.bridges.gripper import INSTEAD
 from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.sim.controllers.gripper import GripperMock, Result
@@ -29,13 +30,13 @@ class MockGripper:
         output = robot.gripper.output
         purpose = f'a mock of gripper.output {output.kind}'
         if output.kind == 'gripper_command':
-            kind = interfaces('control_msgs', 'action', purpose).GripperCommand
+            kind = interfaces('control_msgs', 'action', purpose, INSTEAD).GripperCommand
             self._offer(kind, output.name)
         elif output.kind == 'parallel_gripper':
-            kind = interfaces('control_msgs', 'action', purpose).ParallelGripperCommand
+            kind = interfaces('control_msgs', 'action', purpose, INSTEAD).ParallelGripperCommand
             self._offer(kind, output.name)
         elif output.kind == 'franka':
-            kinds = interfaces('franka_msgs', 'action', purpose)
+            kinds = interfaces('franka_msgs', 'action', purpose, INSTEAD)
             self._offer(kinds.Move, f'{output.name}/move')
             self._offer(kinds.Grasp, f'{output.name}/grasp')
 

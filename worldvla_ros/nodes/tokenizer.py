@@ -126,7 +126,7 @@ class TokenizerNode(ModelNode):
             always=given.always,
             images={
                 name: self.publisher(ImageTokens, tokens_topic(camera), SENSOR_QOS)
-                for name, camera in checkpoint_cameras(robot, spec).items()
+                for name, camera in checkpoint_cameras(self, robot, spec).items()
             },
             instructions=self.publisher(TokenIds, 'instruction_tokens', LATCHED_QOS),
             states=self.publisher(TokenIds, 'state_tokens', SENSOR_QOS),

@@ -27,6 +27,8 @@ from worldvla_ros.robot.tracking import LONGEST_PERIOD_S, TwistTracker, Velocity
 KINDS = ('twist', 'pose', 'trajectory', 'position', 'velocity')
 JOINT_KINDS = ('trajectory', 'position', 'velocity')
 """Kinds that need a path of the joints; the others need one of the tip."""
+PLACE_KINDS = ('pose', 'trajectory', 'position')
+"""Kinds that say where to be; the others say how fast to move."""
 
 
 def tip_speeds(robot: RobotConfig, kind: str) -> tuple[float, float]:

@@ -6,29 +6,24 @@
               └─ tracking.VelocityTracker ─ VelocityCommand    speeds of the joints
     Path ──────── trajectory_command ────── TrajectoryCommand  the whole rest, in one message
 
-    action ─┬─ twist_command                                   of the player as it was
-            └─ joint_command ────────────── JointCommand
-
 Must not know messages or chunks. Positions [m], angles [rad], times [s]; everything in the base
 frame.
 """
 
 from dataclasses import dataclass, replace
 import math
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from worldvla_ros.robot.description import RobotConfig
-from worldvla_ros.robot.kinematics import Arm, rotation_matrix, rotation_vector
 
-NOTICED_CLIP_M = 1e-4
-SPEED_SHARE = 0.999
-"""How much of a speed limit a shortened joint command uses, so that rounding does not pass it."""
-SHORTENINGS = 10
 FIRST_POINT_S = 0.02
 """How far ahead of now a trajectory begins [s]. The controller joins its own state to the first
 point smoothly; a point that has passed before the message arrives would be a step instead."""
+LEAST_S = 0.5
+"""How long a trajectory lasts at least [s]: at rest, where its path ends sooner. Controllers drop
+one that is over when it arrives; that of a short stop would be, on a busy machine."""
 AT_REST = 1e-5
 """Slowest speed that counts as motion at a trajectory's end [rad/s]."""
 
@@ -101,28 +96,11 @@ class TwistCommand:
         linear: float64[3] [m/s].
         angular: float64[3] [rad/s].
         width: Opening width of the gripper [m].
-        clipped: Whether the workspace ends before the action does.
     """
 
     linear: np.ndarray
     angular: np.ndarray
     width: float
-    clipped: bool = False
-
-
-@dataclass(frozen=True)
-class JointCommand:
-    """Joint targets to be reached one control period from now.
-
-    Attributes:
-        positions: float64[n] [rad], in the order of the robot description.
-        width: Opening width of the gripper [m].
-        clipped: Whether the workspace ends before the action does.
-    """
-
-    positions: np.ndarray
-    width: float
-    clipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,7 +183,7 @@ def trajectory_command(
     """Return the rest of a path, or None where there is none.
 
     A path has constant jerk between its knots, so that a controller that joins points by
-    quintics follows it exactly.
+    quintics follows it exactly. A short one rests at its end for as long as `LEAST_S` asks for.
 
     Args:
         path: What is played.
@@ -221,8 +199,9 @@ def trajectory_command(
     times = path.start_s + path.step_s * np.arange(len(path.positions))
     if times[-1] <= now_s:
         return None
-    # always the end, however near
-    rest = np.flatnonzero(times > now_s + first_s) if times[-1] > now_s + first_s else [-1]
+    rest = np.flatnonzero(times > now_s + first_s)
+    if not len(rest):
+        rest = np.array([len(times) - 1])  # always the end, however near
     velocities, accelerations = (
         np.array(path.velocities, float),
         np.array(path.accelerations, float),
@@ -230,9 +209,12 @@ def trajectory_command(
     if np.abs(velocities[-1]).max() > AT_REST:
         raise ValueError(f'a path must end at rest, not at {velocities[-1]} rad/s')
     velocities[-1] = accelerations[-1] = 0.0  # joint_trajectory_controller takes nothing else
+    times = times - now_s
+    if times[-1] < LEAST_S:
+        times, rest = np.append(times, LEAST_S), np.append(rest, -1)
     return TrajectoryCommand(
         start_s=now_s,
-        times_s=times[rest] - now_s,
+        times_s=times[rest],
         positions=np.array(path.positions, float)[rest],
         velocities=None if positions_only else velocities[rest],
         accelerations=None if positions_only else accelerations[rest],
@@ -258,92 +240,7 @@ def unitless(command: TwistCommand, linear_scale: float, angular_scale: float) -
     return replace(command, linear=linear, angular=shortened(command.angular / angular_scale, 1.0))
 
 
-class TipSpeed(NamedTuple):
-    """Distance and angle between two poses of the tip, or their speeds."""
-
-    linear: float
-    angular: float
-
-
 def gripper_width(robot: RobotConfig, action: float) -> float:
     """Return the opening width [m] that a gripper action means: open or closed."""
     gripper = robot.gripper
-    return 0.0 if action > gripper.close_above else gripper.open_width
-
-
-def twist_command(
-    arm: Arm, joints: np.ndarray, action: np.ndarray, period_s: float
-) -> TwistCommand:
-    """Return the twist that makes an action in one control period.
-
-    Args:
-        arm: The arm.
-        joints: Measured positions, float[n] [rad].
-        action: Displacement [m], rotation vector [rad] and gripper action: float[7].
-        period_s: Time between commands [s].
-    """
-    translation, clipped = _clip(arm.robot, arm.pose(joints)[:3, 3], action[:3])
-    return TwistCommand(
-        translation / period_s,
-        action[3:6] / period_s,
-        gripper_width(arm.robot, action[6]),
-        clipped,
-    )
-
-
-def joint_command(
-    arm: Arm, start: np.ndarray, action: np.ndarray, duration_s: float
-) -> JointCommand:
-    """Return joint targets that make an action, or as much of it as speed limits allow.
-
-    All joints are slowed by one factor, so that the tip keeps to its direction.
-
-    Args:
-        arm: The arm.
-        start: Where the joints were commanded before, float[n] [rad].
-        action: Displacement [m], rotation vector [rad] and gripper action: float[7].
-        duration_s: Time for this motion [s].
-    """
-    pose = arm.pose(start)
-    translation, clipped = _clip(arm.robot, pose[:3, 3], action[:3])
-    target = pose.copy()
-    target[:3, 3] += translation
-    target[:3, :3] = rotation_matrix(action[3:6]) @ pose[:3, :3]
-    step = arm.solve(start, target).joints - start
-    step = _slowed(arm, start, step, duration_s)
-    return JointCommand(start + step, gripper_width(arm.robot, action[6]), clipped)
-
-
-def _clip(
-    robot: RobotConfig, start: np.ndarray, translation: np.ndarray
-) -> tuple[np.ndarray, bool]:
-    """Return the part of a translation that ends inside the workspace, and whether that is less.
-
-    From outside of the box the tip may return, but no faster than the action goes.
-    """
-    limits = robot.limits
-    end = np.clip(start + translation, limits.workspace_minimum, limits.workspace_maximum)
-    kept = np.clip(end - start, -np.abs(translation), np.abs(translation))
-    return kept, bool(np.abs(kept - translation).max() > NOTICED_CLIP_M)
-
-
-def _slowed(arm: Arm, start: np.ndarray, step: np.ndarray, duration_s: float) -> np.ndarray:
-    """Return a joint step shortened until joints and tip keep to their speed limits."""
-    limits = arm.robot.limits
-    ratios = np.abs(step) / (arm.velocity * duration_s)
-    step = step * min(1.0, SPEED_SHARE / max(float(ratios.max()), 1e-9))
-    for _ in range(SHORTENINGS):  # the tip's path bends, so that one may not be enough
-        moved = tip_motion(arm, start, start + step)
-        needed_s = max(moved.linear / limits.linear_speed, moved.angular / limits.angular_speed)
-        if needed_s <= duration_s:
-            break
-        step = step * (SPEED_SHARE * duration_s / needed_s)
-    return step
-
-
-def tip_motion(arm: Arm, start: np.ndarray, end: np.ndarray) -> TipSpeed:
-    """Return how far the tip goes [m] and turns [rad] between two joint positions."""
-    before, after = arm.pose(start), arm.pose(end)
-    turn = rotation_vector(after[:3, :3] @ before[:3, :3].T)
-    distance = float(np.linalg.norm(after[:3, 3] - before[:3, 3]))
-    return TipSpeed(distance, float(np.linalg.norm(turn)))
+    return 0.0 if gripper.closes(action) else gripper.open_width

@@ -17,6 +17,7 @@ from worldvla_ros.robot.schema import (
     CARTESIAN_NAMES,
     CARTESIAN_UNITS,
     CONTROLLER_TOPICS,
+    GRIPPER_NAMES,
     GRIPPER_OUTPUTS,
     SPEED_UNITS,
     ActionMeaning,
@@ -125,6 +126,26 @@ class RobotConfig:
         self._check_controller()
         self._check_cameras()
 
+    def with_gripper(self, kind: str) -> 'RobotConfig':
+        """Return the same robot with a gripper that is commanded in another way.
+
+        A topic or action has its usual name then. What has no finger joints and takes no commands
+        stays as it is: there is no gripper.
+
+        Args:
+            kind: One of `GRIPPER_OUTPUTS`; '' or the description's own changes nothing.
+
+        Raises:
+            RobotError: There is no such kind.
+        """
+        gripper = self.gripper
+        absent = not gripper.names and gripper.output.kind == 'none' and kind in GRIPPER_NAMES
+        if absent or kind in ('', gripper.output.kind):
+            return self
+        name = GRIPPER_NAMES.get(kind, '')
+        output = replace(gripper.output, kind=kind, name=name, half_width=False)
+        return replace(self, gripper=replace(gripper, output=output))
+
     def _require(self, holds: bool, field: str, expected: str, got: object) -> None:
         if not holds:
             raise RobotError(
@@ -180,6 +201,9 @@ class RobotConfig:
             self._check_names('gripper.names', gripper.names)
             self._check_names('gripper.names', (*self.joints.names, *gripper.names))
         self._require(width > 0, 'gripper.open_width', 'more than 0 m', width)
+        one = gripper.close_above is None or gripper.close_below is None
+        both = [gripper.close_above, gripper.close_below]
+        self._require(one, 'gripper', 'close_above or close_below, not both', both)
         strong = min(output.speed, output.force)
         self._require(strong > 0, 'gripper.output', 'speed and force more than 0', strong)
         named = bool(output.name) or output.kind == 'none'

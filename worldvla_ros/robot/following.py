@@ -1,6 +1,7 @@
 """What the arm really does, beside what it was told: the joint states have the last word.
 
     Applied         was the command applied at all? Controllers drop messages silently
+    CatchUp         does an arm that is behind come after, once it is told nothing more?
     SpeedWatch      how fast does the arm really move?
     BoxWatch        where is the tip really?
     distance        how far is the tip from where it was told to be?
@@ -25,7 +26,8 @@ NOTICED_M = 0.01
 NOTICED_RAD = 0.05
 """Commanded motion that must show in the joint states; less may be lost in friction."""
 FOLLOWED_SHARE = 0.25
-"""Share of a commanded motion, in its direction, that shows that it is being followed."""
+"""Share of a commanded motion, in its direction, that shows that it is being followed; more than
+what must show is not asked for."""
 WINDOW_S = 0.1
 """Speeds are measured over at least this time."""
 LONGEST_S = 0.5
@@ -36,6 +38,11 @@ BOX_MARGIN_M = 0.01
 """The measured tip may be this far outside of the workspace."""
 FURTHER_M = 0.005
 """An arm that is outside and gets further out than by this is not coming back."""
+
+FREE_IT = (
+    'Check that the controller takes commands and that joint states are live, then call '
+    '~/enable with true.'
+)
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -72,10 +79,13 @@ def tip_lag(
 class Applied:
     """Notices an arm that does not do what it is told, however slowly it is told to move.
 
-    What is commanded and what is measured are compared from a common start. Once the commanded
-    motion is large enough to show, a share of it, in its direction, must show within a time-out;
-    then a new comparison starts. Joint states that repeat, an arm that is blocked or trembles, a
-    controller that drops messages: all look like this.
+    What is commanded and what is measured are compared from a common start, at the stamp of what
+    is measured: what was commanded later cannot show in it. Once the commanded motion is large
+    enough to show, a share of it, in its direction, must show within a time-out, or as much as is
+    large enough; then a new comparison starts. An arm that moves and is slow, as a simulation on a
+    busy machine, is the matter of limits on how far it is behind. Joint states that repeat under
+    fresh stamps, an arm that is blocked or trembles, a controller that drops messages: all look
+    like this.
     """
 
     def __init__(self, change: Change, noticed: float, timeout_s: float, unit: str) -> None:
@@ -89,44 +99,82 @@ class Applied:
         """
         self._change, self._noticed, self._timeout_s = change, noticed, timeout_s
         self._unit = unit
+        self._told: deque[tuple[float, np.ndarray]] = deque()
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as when the operator enables the arm."""
+        """Begin anew, as when the operator enables the arm, or after a gap in what is measured."""
+        self._told.clear()
         self._start: tuple[np.ndarray, np.ndarray] | None = None
+        self._ended_at: np.ndarray | None = None
         self._missing: np.ndarray | float = 0.0
-        self._now: np.ndarray | float = 0.0
-        self._since_s: float | None = None
+        self._stamp_s: float | None = None
+        self._waited_s: float | None = None
 
     def restart(self) -> None:
-        """Let commands begin at the measured place, as after a stop; what is missing still is."""
-        self._missing, self._start = self._now, None
+        """Let commands begin at the measured place, as after a stop.
 
-    def check(self, commanded: np.ndarray, measured: np.ndarray, now_s: float) -> Reason | None:
+        What is missing of those before still is, unless the arm comes after meanwhile; the time
+        at rest does not count.
+        """
+        if self._start is not None:
+            self._missing = self._missing + self._change(self._start[0], self._told[-1][1])
+            self._ended_at = self._start[1]
+        self._told.clear()
+        self._start = self._stamp_s = None
+
+    def check(
+        self, commanded: np.ndarray, measured: np.ndarray, stamp_s: float, now_s: float
+    ) -> Reason | None:
         """Refuse a measured place that did not change as the commanded one did.
 
         Args:
             commanded: Where the arm is told to be.
-            measured: Where it is.
+            measured: Where it was.
+            stamp_s: When that was [s]; nothing is judged until there is a later one.
             now_s: Present time [s].
         """
+        self._told.append((now_s, np.array(commanded)))
+        told = self._told_at(stamp_s)
         if self._start is None:
-            self._start = np.array(commanded), np.array(measured)
-        wanted = self._missing + self._change(self._start[0], commanded)
+            self._begin(told, measured, stamp_s)
+            return None
+        assert self._stamp_s is not None
+        since_s = stamp_s - self._stamp_s
+        if since_s <= 0:
+            return None
+        self._stamp_s = stamp_s
+        wanted = self._missing + self._change(self._start[0], told)
         done = self._change(self._start[1], measured)
-        self._now = wanted - done
         length = float(np.linalg.norm(wanted))
         if length < self._noticed:
-            self._since_s = None
+            self._waited_s = None
             return None
         along = float(done @ wanted) / length
-        if along >= FOLLOWED_SHARE * length:
-            self.forget()
+        if along >= min(FOLLOWED_SHARE * length, self._noticed):
+            self._missing, self._waited_s = 0.0, None
+            self._start = told, np.array(measured)
             return None
-        self._since_s = now_s if self._since_s is None else self._since_s
-        if now_s - self._since_s <= self._timeout_s:
+        self._waited_s = 0.0 if self._waited_s is None else self._waited_s + since_s
+        if self._waited_s <= self._timeout_s:
             return None
         return self._reason(length, along, now_s)
+
+    def _told_at(self, stamp_s: float) -> np.ndarray:
+        """Return what was commanded at a time, or first, and drop what was before."""
+        while len(self._told) > 1 and self._told[1][0] <= stamp_s:
+            self._told.popleft()
+        return self._told[0][1]
+
+    def _begin(self, told: np.ndarray, measured: np.ndarray, stamp_s: float) -> None:
+        """Compare from here on; what was missing and has come after all is missing no more."""
+        if self._ended_at is not None:
+            missing, done = self._missing, self._change(self._ended_at, measured)
+            length = float(np.linalg.norm(missing))
+            if float(done @ missing) >= min(FOLLOWED_SHARE * length, self._noticed) * length:
+                self._missing, self._waited_s = 0.0, None
+            self._ended_at = None
+        self._start, self._stamp_s = (told, np.array(measured)), stamp_s
 
     def _reason(self, length: float, along: float, now_s: float) -> Reason:
         text = (
@@ -134,12 +182,60 @@ class Applied:
             f'{along + 0.0:.3f} {self._unit} of it '
             f'done (follow_timeout {self._timeout_s} s)'
         )
-        remedy = (
-            'Check that the controller takes commands and that joint states are live, then call '
-            '~/enable with true.'
+        limit = min(FOLLOWED_SHARE * length, self._noticed)
+        return Reason('command_not_applied', text, FREE_IT, along, limit, self._unit, now_s)
+
+
+class CatchUp:
+    """Waits for an arm that was behind its command to come to where that has ended.
+
+    Were the next path to begin where such an arm is, its controller would be told to jump there
+    from where it was told to be; and were that measured wrongly, the arm would really jump.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        """Wait for nothing.
+
+        Args:
+            timeout_s: How long the arm may take [s].
+        """
+        self._timeout_s = timeout_s
+        self._since_s: float | None = None
+        self.waiting = False
+
+    def begin(self) -> None:
+        """Wait from now on."""
+        self.waiting, self._since_s = True, None
+
+    def forget(self) -> None:
+        """Wait no more."""
+        self.waiting = False
+
+    def check(
+        self, commanded: np.ndarray, measured: np.ndarray, limit: float, unit: str, stamp_s: float
+    ) -> Reason | None:
+        """Refuse to wait any longer; `waiting` ends where the arm has arrived.
+
+        Args:
+            commanded: Place that the arm was told last, float[n].
+            measured: Where it was, float[n].
+            limit: Largest difference in one coordinate that counts as arrived.
+            unit: Of places.
+            stamp_s: When it was there [s].
+        """
+        away = float(np.abs(commanded - measured).max())
+        if away <= limit:
+            self.forget()
+            return None
+        self._since_s = stamp_s if self._since_s is None else self._since_s
+        if stamp_s - self._since_s <= self._timeout_s:
+            return None
+        self.forget()
+        text = (
+            f'the arm does not follow: it stays {away:.3f} {unit} from its last command '
+            f'(follow_timeout {self._timeout_s} s)'
         )
-        limit = FOLLOWED_SHARE * length
-        return Reason('command_not_applied', text, remedy, along, limit, self._unit, now_s)
+        return Reason('command_not_applied', text, FREE_IT, away, limit, unit, stamp_s)
 
 
 class SpeedWatch:

@@ -71,6 +71,7 @@ class Gate:
         self._open_width = arm.robot.gripper.open_width
         self._last: _Last | None = None
         self._looked_s = -math.inf
+        self._known: tuple[JointReading, np.ndarray] | None = None
 
     def reset(self) -> None:
         """Forget the last command, as after a stop; the next one begins where the arm is."""
@@ -148,7 +149,7 @@ class Gate:
             (speed - before) / duration, now_s
         )
         if reason is None and measured is not None:
-            start = self._arm.pose(measured.positions)[:3, 3]
+            start = self._pose_of(measured)[:3, 3]
             reason = self._bounds.stops_inside(start, command.linear, self._period_s, now_s)
         return reason or _passed(speed, speed, duration, now_s)
 
@@ -157,7 +158,7 @@ class Gate:
     ) -> Reason | _Last:
         pose, last = command.pose, self._last
         if measured is not None:
-            here = self._arm.pose(measured.positions)
+            here = self._pose_of(measured)
             reason = self._bounds.tip_near(pose, here, self._first(self._tip_lag, FIRST_M), now_s)
             if reason is not None:
                 return reason
@@ -282,6 +283,12 @@ class Gate:
         turned = rotation_vector(after[:3, :3] @ before[:3, :3].T)
         moved = np.concatenate([after[:3, 3] - before[:3, 3], turned])
         return self._bounds.tip_speed(moved / duration, now_s)
+
+    def _pose_of(self, measured: JointReading) -> np.ndarray:
+        """Return the measured pose of the tip; readings are fewer than commands."""
+        if self._known is None or self._known[0] is not measured:
+            self._known = measured, self._arm.pose(measured.positions)
+        return self._known[1]
 
     def _first(self, lag: float, near: float) -> float:
         """Return how far from the arm a command may be: a motion begins where the arm is."""

@@ -37,6 +37,8 @@ class Notes:
 
     def put(self, slot: str, reason: Reason | None) -> None:
         """Let a reason stand in its slot, or none; only another code is news."""
+        if reason is None and slot not in self._slots:
+            return
         before = self._slots.pop(slot, None)
         if reason is not None:
             self._slots[slot] = reason

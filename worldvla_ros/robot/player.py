@@ -1,7 +1,7 @@
 """What the action player does at each instant: play the path that is due, or hold and say why.
 
     chunks ── judge_chunk ── Motion ── Output (Commander, Gate) ── Step ── (the node sends it)
-    joint states ── JointBuffer ── Watch ┘                          │
+    joint states ── JointInput ─── Watch ┘                          │
     operator ────── Safety ─────────────────────────────────────────┘
 
 Commands leave while the operator allows it; where he, a guard or a measurement ends that, the arm
@@ -18,8 +18,10 @@ import numpy as np
 
 from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.clock import StampClock
+from worldvla_ros.robot.commander import PLACE_KINDS
 from worldvla_ros.robot.commands import TrajectoryCommand
 from worldvla_ros.robot.guards import judge_chunk
+from worldvla_ros.robot.joint_input import JointInput
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.motion import Motion
 from worldvla_ros.robot.notes import ENDED, NO_CHUNK, NO_START, NOT_ENABLED, PAUSED, Notes
@@ -27,17 +29,12 @@ from worldvla_ros.robot.output import NOTHING, Output, Step
 from worldvla_ros.robot.playing import Setpoint
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
-from worldvla_ros.robot.state import JointBuffer, JointError, JointReading
+from worldvla_ros.robot.state import JointReading
 from worldvla_ros.robot.view import View, view
-from worldvla_ros.robot.watch import Watch
+from worldvla_ros.robot.watch import LAGGING, LATCHING, Watch
 
 START_SHARE = 0.25
 """Share of the speed limits with which the arm goes to its start pose."""
-NOTED_S = 1.0
-"""How long a joint state that was refused stays a reason."""
-
-LATCHING = frozenset({'command_not_applied', 'measured_speed'})
-"""What is found wrong with the arm that only the operator can answer."""
 
 
 class Player:
@@ -76,14 +73,14 @@ class Player:
         self._output = Output(arm, output, period_s)
         self._motion = Motion(arm, output=output, blending=blending)
         self._watch = Watch(arm, follow_timeout_s)
-        self._joints = JointBuffer(arm, max_joint_age_s)
         self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
         self._heart = Heartbeat(heartbeat_timeout_s)
         self._clock, self._stamps = ClockWatch(), StampClock()
         self._notes = Notes()
+        self._joints = JointInput(arm, max_joint_age_s, self._notes)
         self._now_s = -math.inf
         self._braking = self._to_start = self._moved = False
-        self.refused_chunks = self.refused_joints = 0
+        self.refused_chunks = 0
 
     # ---- what is known
 
@@ -96,11 +93,6 @@ class Player:
     def moving(self) -> bool:
         """Whether a path is being played."""
         return self._motion.path is not None
-
-    @property
-    def chunk(self) -> ActionChunk | None:
-        """The chunk that is being played, or None."""
-        return self._motion.chunk if self.moving else None
 
     @property
     def actions_left(self) -> np.ndarray:
@@ -116,42 +108,35 @@ class Player:
         return self._joints.newest(now_s)
 
     @property
+    def refused_joints(self) -> int:
+        """How many joint states could not be used."""
+        return self._joints.refused
+
+    @property
     def version(self) -> int:
         """Another number whenever there is news."""
         return self._notes.version
 
     def view(self) -> View:
         """Return what is going on, for the operator."""
-        chunk, motion = self.chunk, self._motion
-        playing = self.moving and not self._braking
         return view(
             self._safety.mode,
             self._notes.all(self._safety.why),
-            moving=self.moving,
-            playing=playing,
+            self._motion,
+            braking=self._braking,
             to_start=self._to_start,
-            clipped=motion.clipped,
-            chunk_id=0 if chunk is None else chunk.chunk_id,
-            remaining_s=motion.remaining_s,
-            slowdown=motion.slowdown,
-            speed=motion.speed,
             following_error_m=self._watch.error_m,
         )
 
     # ---- what comes in
 
     def put_joints(self, names: Sequence[str], positions: np.ndarray, stamp_s: float) -> None:
-        """Take a joint state; see `JointBuffer.put`.
+        """Take a joint state; see `JointInput.put`.
 
         Raises:
-            JointError: It cannot be used; that is a reason for `NOTED_S`.
+            JointError: It cannot be used.
         """
-        try:
-            self._joints.put(names, positions, stamp_s)
-        except JointError as error:
-            self.refused_joints += 1
-            self._notes.put('joint state', error.reason.at(max(self._now_s, 0.0)))
-            raise
+        self._joints.put(names, positions, stamp_s, max(self._now_s, 0.0))
 
     def offer(self, chunk: ActionChunk, now_s: float, *, frame: str = '') -> Reason | None:
         """Take a chunk to play, or return why not; then the chunk before is played on.
@@ -167,7 +152,7 @@ class Player:
         refused = judge_chunk(chunk, self._robot, now_s, frame)
         if refused is not None:
             return self.refuse(refused)
-        measured = self._measured(now_s)
+        measured = self._joints.read(now_s)
         if measured is None or self._blocked():
             return None
         if not self._safety.enabled:
@@ -210,7 +195,6 @@ class Player:
             if refused is not None:
                 return refused
         self._change(self._safety.enable(on), now_s)
-        self._watch.forget()
         for slot in ('chunk', 'gate'):
             self._notes.put(slot, None)
         return None
@@ -225,6 +209,7 @@ class Player:
 
     def pause(self, on: bool, now_s: float) -> Reason | None:
         """Brake and let chunks wait, or go on; return why it cannot go on."""
+        self._watch.lose()
         if on:
             self._motion.pause(now_s)
         refused = None if on else self._motion.resume(now_s)
@@ -252,7 +237,7 @@ class Player:
             return NO_START
         if not self._safety.enabled:
             return NOT_ENABLED
-        measured = self._measured(now_s)
+        measured = self._joints.read(now_s)
         if measured is None:
             return self._notes.get('joints')
         refused = self._motion.go_to(self._arm.start, now_s, measured, START_SHARE)
@@ -270,6 +255,7 @@ class Player:
         brake = self._planned_stop(now_s)
         self._begin_anew(now_s)
         self._joints.clear()
+        self._watch.forget()
         self._notes.put('idle', NO_CHUNK)
         return brake
 
@@ -280,6 +266,7 @@ class Player:
         stuck = self._clock.check(now_s, steady_s)
         self._notes.put('clock', stuck)
         if stuck is not None:
+            self._watch.lose()
             return self._cut(now_s)
         if self._stamps.set_back(now_s):
             self._watch.forget()
@@ -289,12 +276,11 @@ class Player:
             return NOTHING  # ROS time goes in steps, or slower than ticks
         self._now_s = now_s
         self._look_at_heart(steady_s, now_s)
-        noted = self._notes.get('joint state')
-        if noted is not None and now_s - noted.stamp_s > NOTED_S:
-            self._notes.put('joint state', None)
-        measured = self._measured(now_s)
-        if measured is None and not self._braking and self.moving:
-            self._brake(now_s)
+        measured = self._joints.read(now_s)
+        if measured is None:
+            self._watch.lose()  # what is commanded meanwhile cannot be seen
+            if self.moving and not self._braking:
+                self._brake(now_s)
         if 'controller' in self._notes and self.moving:
             return self._cut(now_s)
         return self._play(measured, now_s)
@@ -316,6 +302,7 @@ class Player:
         if isinstance(made, Reason):
             return self._give_up(made, now_s)
         self._moved = self._moved or made is not None
+        self._watch.commanded(setpoint)
         return Step(made, None if self._braking else setpoint.width)
 
     def _rehearse(self, setpoint: Setpoint, now_s: float) -> Step:
@@ -332,6 +319,8 @@ class Player:
         if reason.code in LATCHING:
             self._safety = self._safety.hold(reason)
             self._notes.version += 1
+        if reason.code in LAGGING and self._output.kind in PLACE_KINDS:
+            self._watch.behind.begin()
         if self._braking:
             return self._cut(now_s)
         self._brake(now_s)
@@ -339,6 +328,9 @@ class Player:
 
     def _rest(self, measured: JointReading | None, now_s: float, was_moving: bool) -> Step:
         """Nothing is to be played; the next command begins where the arm is."""
+        reason = None if measured is None else self._watch.catch_up(measured)
+        if reason is not None:
+            self._give_up(reason, now_s)
         made = self._output.fade(measured, now_s) if self._moved else None
         if isinstance(made, Reason):
             self._notes.put('gate', made)
@@ -357,7 +349,7 @@ class Player:
 
     def _blocked(self) -> bool:
         """Whether a chunk would not be played now, for reasons that are known."""
-        held = self._safety.mode in (Mode.HELD, Mode.STOPPED)
+        held = self._safety.mode in (Mode.HELD, Mode.STOPPED) or self._watch.behind.waiting
         known = any(slot in self._notes for slot in ('clock', 'controller'))
         return held or known or self._braking or self._to_start
 
@@ -367,6 +359,7 @@ class Player:
             self._brake(now_s)
         elif not self._moved:
             self._begin_anew(now_s)
+        self._watch.forget()
         self._safety = safety
         self._notes.put('idle', NO_CHUNK)
         self._notes.version += 1
@@ -379,13 +372,10 @@ class Player:
 
     def _cut(self, now_s: float) -> Step:
         """Stop at once, where no planned path can be followed."""
-        if not self._moved:
-            if self.moving:
-                self._begin_anew(now_s)
-            return NOTHING
-        brake = self._planned_stop(now_s)
-        self._begin_anew(now_s)
-        return Step(halt=True, brake=brake)
+        moved, brake = self._moved, self._planned_stop(now_s)
+        if moved or self.moving:
+            self._begin_anew(now_s)
+        return Step(halt=True, brake=brake) if moved else NOTHING
 
     def _planned_stop(self, now_s: float) -> TrajectoryCommand | None:
         if not self._moved:
@@ -408,13 +398,3 @@ class Player:
             missing = self._heart.check(steady_s)
             if missing is not None:
                 self._change(self._safety.stop(missing), now_s)
-
-    def _measured(self, now_s: float) -> JointReading | None:
-        """Return the measured joints, or None and note why."""
-        try:
-            measured = self._joints.newest(now_s)
-        except JointError as error:
-            self._notes.put('joints', error.reason)
-            return None
-        self._notes.put('joints', None)
-        return measured

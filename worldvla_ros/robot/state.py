@@ -85,6 +85,7 @@ class JointBuffer:
         self._arm, self._robot = arm, arm.robot
         self._max_age_s = max_age_s
         self._needed = (*arm.names, *arm.robot.gripper.names)
+        self._ranges = {name: self._plausible(name) for name in self._needed}
         self._values: dict[str, tuple[float, float]] = {}  # name: (position, stamp)
         self._clock = StampClock()
         self._known: tuple[JointReading, float] | None = None  # and its newest stamp
@@ -104,7 +105,7 @@ class JointBuffer:
             JointError: The lists differ in length, a joint is named twice, the stamp is
                 missing, or a position is not finite or not plausible.
         """
-        if not set(names) & set(self._needed):
+        if self._ranges.keys().isdisjoint(names):
             return
         found = self._select(names, np.asarray(positions, float))
         if not (np.isfinite(stamp_s) and stamp_s > 0):
@@ -168,24 +169,25 @@ class JointBuffer:
                 got=positions.size,
                 remedy='Check the joint state publisher.',
             )
-        twice = [name for name in self._needed if list(names).count(name) > 1]
+        named = list(names)
+        twice = [name for name in self._needed if named.count(name) > 1]
         if twice:
             raise JointError(
                 'joints_invalid',
                 f'joint {twice[0]} is named twice in one joint state',
                 remedy='Check the joint state publisher: each joint must have one position.',
             )
-        pairs = zip(names, positions.tolist(), strict=True)
-        return {name: value for name, value in pairs if name in self._needed}
+        pairs = zip(named, positions.tolist(), strict=True)
+        return {name: value for name, value in pairs if name in self._ranges}
 
     def _check_plausible(self, name: str, position: float) -> None:
-        if not np.isfinite(position):
+        if not math.isfinite(position):
             raise JointError(
                 'joints_invalid',
                 f'the position of joint {name} is not finite',
                 remedy='Check the joint state publisher.',
             )
-        low, high, unit, remedy = self._plausible(name)
+        low, high, unit, remedy = self._ranges[name]
         if not low <= position <= high:
             raise JointError(
                 'joints_invalid',

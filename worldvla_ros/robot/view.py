@@ -5,6 +5,7 @@ Must not know ROS, nor how the player decides.
 
 from dataclasses import dataclass
 
+from worldvla_ros.robot.motion import Motion
 from worldvla_ros.robot.notes import ENDED, TO_START
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
@@ -48,45 +49,39 @@ class View:
 def view(
     mode: Mode,
     reasons: tuple[Reason, ...],
+    motion: Motion,
     *,
-    moving: bool,
-    playing: bool,
+    braking: bool,
     to_start: bool,
-    clipped: bool,
-    chunk_id: int,
-    remaining_s: float,
-    slowdown: float,
-    speed: float,
     following_error_m: float,
 ) -> View:
-    """Return a view; arguments that are not its attributes say what is being played.
+    """Return a view.
 
     Args:
         mode: See `View`.
         reasons: All of them, the most important first.
-        moving: See `View`.
-        playing: Whether it moves and does not brake.
+        motion: What is being played.
+        braking: Whether it is a stop.
         to_start: Whether it goes to the start pose.
-        clipped: Whether the workspace ends before the actions do.
-        chunk_id: See `View`.
-        remaining_s: See `View`.
-        slowdown: See `View`.
-        speed: See `View`.
         following_error_m: See `View`.
     """
-    if playing and not to_start:
+    moving = motion.path is not None
+    playing = moving and not braking
+    if playing:
         reasons = tuple(r for r in reasons if r.code not in ('no_chunk', 'chunk_ended'))
+    if playing and not to_start:
         if mode is Mode.DRY_RUN:
             message, kind, warn = DRY_RUN, 'dry run', False
         else:
-            message = kind = _playing(slowdown, speed, clipped)
-            warn = clipped
+            message = kind = _playing(motion)
+            warn = motion.clipped
     else:
         words = 'dry run: would hold' if mode is Mode.DRY_RUN else 'holding'
         top = reasons[0] if reasons else ENDED
         if playing:
-            words, top = 'moving', TO_START
+            words, top, reasons = 'moving', TO_START, (*reasons, TO_START)
         message, kind, warn = f'{words}: {top}', f'{words}: {top.code}', not top.quiet
+    chunk = motion.chunk if moving else None
     return View(
         message,
         kind,
@@ -94,21 +89,21 @@ def view(
         mode,
         moving,
         reasons,
-        chunk_id,
-        remaining_s,
-        slowdown,
-        speed,
+        0 if chunk is None else chunk.chunk_id,
+        motion.remaining_s,
+        motion.slowdown,
+        motion.speed,
         following_error_m,
     )
 
 
-def _playing(slowdown: float, speed: float, clipped: bool) -> str:
+def _playing(motion: Motion) -> str:
     words = 'playing'
-    if slowdown > NOTICED:
+    if motion.slowdown > NOTICED:
         words += (
-            f' {slowdown:.2g} times slower, as the chunk is faster than the limits of the robot '
-            'description'
+            f' {motion.slowdown:.2g} times slower, as the chunk is faster than the limits of the '
+            'robot description'
         )
-    if speed < 1:
-        words += f' at {speed:.0%} of full speed'
-    return words + (', motion kept inside the workspace' if clipped else '')
+    if motion.speed < 1:
+        words += f' at {motion.speed:.0%} of full speed'
+    return words + (', motion kept inside the workspace' if motion.clipped else '')

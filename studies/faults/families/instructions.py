@@ -21,9 +21,8 @@ def _again(scene: Scene) -> None:
     scene.renew()
 
 
-def _refused(name: str, text: str) -> Fault:
-    return Fault(name, 'one message', _says(text), POLICY_S, 'instruction refused', _again,
-                 source='policy')  # fmt: skip
+def _refused(name: str, text: str, reason: str) -> Fault:
+    return Fault(name, 'one message', _says(text), POLICY_S, reason, _again, source='policy')
 
 
 def _taken(name: str, text: str) -> Fault:
@@ -60,14 +59,13 @@ def _other_task(scene: Scene) -> None:
 
 
 FAULTS = [
-    _refused('an empty instruction', ''),
+    _refused('an empty instruction', '', 'instruction taken back'),
     _taken('names of special tokens of other models', '<s><racm3:break></s><reserved08706>'),
     _taken('spaces only', '   '),
     _taken('unknown words', 'make me a sandwich'),
     _taken('other scripts and joined signs', 'подними 红色 \U0001f468\u200d\U0001f469 e\u0301'),
     _taken('control characters', 'pick\x01\x02\x1b[2Jup\r\n\t'),
-    Fault('an instruction of 1 MB', 'one message', _says('pick up ' * 125_000), POLICY_S,
-          'instruction refused', _again, source='policy'),
+    _refused('an instruction of 1 MB', 'pick up ' * 125_000, 'instruction refused'),
     Fault('700 instructions per second', 'all different, for 1.5 s', _flood, remove=_again,
           source='policy', quiet=True),
     Fault('the instruction changes ten times per second', 'three in turn', _turns, remove=_again,

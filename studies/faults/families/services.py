@@ -62,8 +62,7 @@ def _policy_on(scene: Scene) -> None:
 
 
 def _reset(scene: Scene) -> None:
-    scene.monitor.ask(moved=True)
-    scene.renew()
+    scene.lay_out()
 
 
 def _resets(scene: Scene) -> None:

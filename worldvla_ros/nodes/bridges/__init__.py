@@ -10,6 +10,8 @@ executor's thread only.
     bridge.takes                                   class of its commands, see robot.commands:
                                                    TwistCommand, PoseCommand, PositionCommand,
                                                    VelocityCommand or TrajectoryCommand
+    bridge.vouch()                                 at configure: the controller listens already,
+                                                   where it cannot be asked
     bridge.enable()                                at every ~/enable true: asks the controller to
                                                    listen, and forgets what made it halt
     bridge.problem() -> Problem | None             each period: None, or why nothing may be sent

@@ -40,6 +40,9 @@ class Bridge:
         self.node = node
         self.robot = robot
 
+    def vouch(self) -> None:
+        """Take note that somebody else has the controller listen, where this node cannot ask."""
+
     def enable(self) -> None:
         """Ask the controller to listen."""
 
@@ -58,13 +61,14 @@ class Bridge:
         """Stop the arm at once, as if no period would follow."""
 
 
-def interfaces(package: str, kind: str, purpose: str) -> ModuleType:
+def interfaces(package: str, kind: str, purpose: str, instead: str = '') -> ModuleType:
     """Import the interfaces of a package that is not on PyPI.
 
     Args:
         package: Such as 'control_msgs'.
         kind: 'msg', 'srv' or 'action'.
         purpose: What needs it, for the error.
+        instead: A remedy beside installing it, as a sentence.
 
     Raises:
         ConfigError: It is not installed.
@@ -75,5 +79,5 @@ def interfaces(package: str, kind: str, purpose: str) -> ModuleType:
         raise ConfigError(
             f'{purpose} needs the ROS package {package}, which is not installed',
             remedy=f'Install ros-$ROS_DISTRO-{package.replace("_", "-")} with apt, or build it '
-            'with colcon, and source its setup file.',
+            f'with colcon, and source its setup file.{" " * bool(instead)}{instead}',
         ) from error

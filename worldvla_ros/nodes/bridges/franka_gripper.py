@@ -8,7 +8,7 @@ action/Grasp).
 from typing import Any
 
 from worldvla_ros.nodes.bridges.bridge import interfaces
-from worldvla_ros.nodes.bridges.gripper import ActionGripper
+from worldvla_ros.nodes.bridges.gripper import INSTEAD, ActionGripper
 from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.grasping import Goal
@@ -24,7 +24,7 @@ class FrankaGripper(ActionGripper):
             ConfigError: franka_msgs is not installed.
         """
         super().__init__(node, robot)
-        self._kinds = interfaces('franka_msgs', 'action', 'gripper.output franka')
+        self._kinds = interfaces('franka_msgs', 'action', 'gripper.output franka', INSTEAD)
         name = robot.gripper.output.name.rstrip('/')
         self._move = node.action_client(self._kinds.Move, f'{name}/move')
         self._grasp = node.action_client(self._kinds.Grasp, f'{name}/grasp')

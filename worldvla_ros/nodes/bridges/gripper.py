@@ -15,6 +15,12 @@ from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.grasping import Goal, GripperGoals
 
+INSTEAD = (
+    'Or command the gripper in another way, by the launch argument gripper:=width or none, '
+    'which is the parameter gripper of action_player.'
+)
+"""What helps where the interfaces of a gripper are not installed."""
+
 
 class Gripper:
     """Takes the opening width; this one is none: widths are ignored."""

@@ -7,7 +7,7 @@ What the position means differs: a gap, or half of it as franka_ros2's `gripper_
 from typing import Any
 
 from worldvla_ros.nodes.bridges.bridge import interfaces
-from worldvla_ros.nodes.bridges.gripper import ActionGripper
+from worldvla_ros.nodes.bridges.gripper import INSTEAD, ActionGripper
 from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.grasping import Goal
@@ -23,7 +23,7 @@ class GripperCommandGripper(ActionGripper):
             ConfigError: control_msgs is not installed.
         """
         super().__init__(node, robot)
-        action = interfaces('control_msgs', 'action', 'gripper.output gripper_command')
+        action = interfaces('control_msgs', 'action', 'gripper.output gripper_command', INSTEAD)
         self._kind = action.GripperCommand
         self._client = node.action_client(self._kind, robot.gripper.output.name)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.bridges.bridge import interfaces
-from worldvla_ros.nodes.bridges.gripper import ActionGripper
+from worldvla_ros.nodes.bridges.gripper import INSTEAD, ActionGripper
 from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.grasping import Goal
@@ -21,7 +21,7 @@ class ParallelGripper(ActionGripper):
             ConfigError: control_msgs is not installed, or too old to have the action.
         """
         super().__init__(node, robot)
-        action = interfaces('control_msgs', 'action', 'gripper.output parallel_gripper')
+        action = interfaces('control_msgs', 'action', 'gripper.output parallel_gripper', INSTEAD)
         if not hasattr(action, 'ParallelGripperCommand'):
             raise ConfigError(
                 'gripper.output parallel_gripper',

@@ -34,6 +34,10 @@ class PoseBridge(Bridge):
         self._last: PoseStamped | None = None
         self._until_s = 0.0
 
+    def vouch(self) -> None:
+        """Take note that Servo was told what comes."""
+        self._servo.vouch()
+
     def enable(self) -> None:
         """Have Servo listen to poses."""
         self._servo.enable()

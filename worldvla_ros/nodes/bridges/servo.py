@@ -21,6 +21,8 @@ SERVO_TOPICS = ('delta_twist_cmds', 'pose_target_cmds')
 COMMAND_TYPES = {'joint_jog': 0, 'twist': 1, 'pose': 2}
 ANSWER_S = 2.0
 """How long Servo may take to answer [s]."""
+START_S = 10.0
+"""How long after enabling Servo may take to be there [s]: both may be starting."""
 HALTS = {
     2: 'halted before a singularity',
     5: 'halted before a collision',
@@ -60,12 +62,17 @@ class ServoLink:
         self._refused: Problem | None = None
         self._asked: Future | None = None
         self._asked_s = -1.0
+        self._waiting = False
         self._ready = not servo
         self._told = False
         self._client: Any = None
-        self._moveit = _moveit_msgs() if servo else None
+        self._moveit = moveit_msgs() if servo else None
         if servo:
             self._connect()
+
+    def vouch(self) -> None:
+        """Take note that Servo was told what comes, for where it cannot be asked from here."""
+        self._told = True
 
     def enable(self) -> None:
         """Ask Servo to listen; `problem` says how that goes."""
@@ -77,11 +84,14 @@ class ServoLink:
             self._ready, self._told = self._told, True
             self._refused = None if self._ready else self._to_type()
         else:
+            self._asked, self._asked_s, self._waiting = None, time.monotonic(), True
             self._ask()
 
     def problem(self) -> Problem | None:
         """Return why Servo would not take a command."""
-        if self._asked is not None and not self._ready:
+        if self._waiting:
+            self._ask()
+        elif self._asked is not None and not self._ready:
             self._hear_answer()
         if self._ready:
             return self._halted
@@ -110,11 +120,12 @@ class ServoLink:
         self._client = self._node.client(kind, f'{self._servo}/{name}')
 
     def _ask(self) -> None:
-        self._asked_s = time.monotonic()
-        self._asked = None
+        """Ask as soon as Servo is there; give up where it does not come."""
         if self._client.service_is_ready():
+            self._waiting, self._asked_s = False, time.monotonic()
             self._asked = self._client.call_async(self._request)
-        else:
+        elif time.monotonic() - self._asked_s > START_S:
+            self._waiting = False
             self._refused = Problem(
                 'servo_absent',
                 f'nobody answers {self._servo}/{self._name}',
@@ -159,7 +170,8 @@ class ServoLink:
         )
 
 
-def _moveit_msgs() -> dict[str, ModuleType] | None:
+def moveit_msgs() -> dict[str, ModuleType] | None:
+    """Return the messages and services of moveit_msgs, or None where it is not installed."""
     try:
         return {kind: interfaces('moveit_msgs', kind, 'MoveIt Servo') for kind in ('msg', 'srv')}
     except ConfigError:

@@ -32,6 +32,10 @@ class TwistBridge(Bridge):
         self._servo = ServoLink(node, servo_node(topic), 'twist')
         self._zeros = 0
 
+    def vouch(self) -> None:
+        """Take note that Servo was told what comes."""
+        self._servo.vouch()
+
     def enable(self) -> None:
         """Have Servo listen to twists."""
         self._servo.enable()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from worldvla_ros.nodes.following import SILENT_S, Echoes, Pursuit, Voice
+from worldvla_ros.nodes.pursuit import SILENT_S, Echoes, Pursuit, Voice
 
 PATIENCE_S = 10.0
 
