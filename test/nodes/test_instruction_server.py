@@ -273,3 +273,13 @@ def test_goals_come_again_after_clean_up(bench):
     on.well()
     assert on.goal().accepted
     on.said(RED)
+
+
+def test_a_goal_is_shown_as_being_executed(bench):
+    on = bench()
+    on.well()
+    handle = on.goal()
+    on.until(lambda: handle.status == GoalStatus.STATUS_EXECUTING, 'the goal to be executed')
+    handle.cancel_goal_async()
+    _, status = on.result(handle)
+    assert status == GoalStatus.STATUS_CANCELED

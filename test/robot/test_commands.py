@@ -1,6 +1,6 @@
 """Commands of each kind out of setpoints and paths: numbers, ends, and what is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -156,3 +156,17 @@ def test_rest_is_slower_than_any_controller_minds():
 @pytest.mark.parametrize(('value', 'width'), [(1.0, 0.0), (0.1, 0.0), (0.0, 0.08), (-1.0, 0.08)])
 def test_the_gripper_closes_above_its_threshold_and_opens_below(value, width):
     assert gripper_width(load_robot('sim_panda'), value) == width
+
+
+@pytest.mark.parametrize(('value', 'width'), [(1.0, 0.08), (0.5, 0.08), (0.49, 0.0), (0.0, 0.0)])
+def test_where_a_gripper_action_is_an_opening_it_closes_below(value, width):
+    robot = load_robot('sim_panda')
+    robot = replace(robot, gripper=replace(robot.gripper, close_above=None, close_below=0.5))
+    assert gripper_width(robot, value) == width
+
+
+def test_without_a_threshold_it_closes_above_0():
+    robot = load_robot('sim_panda')
+    robot = replace(robot, gripper=replace(robot.gripper, close_above=None))
+    assert gripper_width(robot, 0.01) == 0.0
+    assert gripper_width(robot, 0.0) == 0.08

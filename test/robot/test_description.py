@@ -169,6 +169,12 @@ def test_a_camera_that_is_turned_otherwise_than_in_training_is_named(robot):
         check_fits(robot, robot.action.names, robot.action.units, ('front',), 180)
 
 
+def test_a_gripper_closes_above_or_below_a_threshold_not_both(written):
+    assert load_robot('so101').gripper.close_below == 0.5
+    with pytest.raises(RobotError, match='close_above or close_below, not both'):
+        load_robot(written('gripper', close_above=0.0, close_below=0.5))
+
+
 NUMBERS = [
     ('joints', 'minimum', 7),
     ('joints', 'maximum', 7),
@@ -183,6 +189,7 @@ NUMBERS = [
     ('collision', 'table_height', 0),
     ('gripper', 'open_width', 0),
     ('gripper', 'close_above', 0),
+    ('gripper', 'close_below', 0),
     ('action', 'minimum', 7),
     ('action', 'maximum', 7),
     ('limits', 'linear_speed', 0),

@@ -590,6 +590,18 @@ class TestTrajectory:
         reason = gate.admit(trajectory([HOME, HOME]), far, NOW)
         assert (code(reason), reason.limit) == ('joint_lag', LIMITS.joint_lag)
         assert gate.admit(trajectory([HOME, HOME]), None, NOW) is None
+        for joint in (0.31, -0.31):
+            away = moved(0, joint).positions
+            assert code(Gate(ARM, DT).admit(trajectory([away, HOME]), reading(), NOW)) == (
+                'joint_lag'
+            )
+
+    def test_without_a_measured_arm_it_begins_at_its_first_knot(self):
+        arm = arm_with(**FAST)
+        low, high = at([0.45, 0.0, 0.34]), at([0.45, 0.0, 0.36])
+        command = trajectory([high, low, high], [2.0, 4.0, 6.0])
+        assert code(Gate(arm, DT).admit(command, None, NOW)) == 'workspace'
+        assert Gate(arm, DT).admit(trajectory([high, low], [2.0, 4.0]), None, NOW) is None
 
 
 steps = st.tuples(

@@ -367,3 +367,42 @@ def test_a_chunk_that_may_be_played_slower_lasts_longer(chunk):
     late = replace(chunk, latency_s=0.9)
     assert guards.judge_chunk(late, ROBOT, STAMP).code == 'inference_latency'
     assert guards.judge_chunk(late, slower, STAMP) is None
+
+
+def test_reasons_carry_their_numbers(chunk, picture):
+    long = replace(chunk, actions=np.zeros((41, 7), np.float32))
+    slow = replace(chunk, latency_s=0.75)
+    empty = replace(chunk, actions=np.zeros((0, 7), np.float32))
+    narrow = replace(chunk, actions=chunk.actions[:, :6])
+    camera = guards.FrozenCamera()
+    camera.check(picture, turned(0.0), STAMP)
+    for reason, value, limit, unit in (
+        (guards.image_age(STAMP, STAMP + 0.75, 0.5), 0.75, 0.5, 's'),
+        (guards.image_age(STAMP, STAMP - 0.25, 0.5), -0.25, -0.1, 's'),
+        (guards.camera_skew([STAMP, STAMP - 0.25], 0.1), 0.25, 0.1, 's'),
+        (guards.chunk_meaning(empty, ROBOT), 0.0, 1.0, '1'),
+        (guards.chunk_meaning(narrow, ROBOT), 6.0, 7.0, '1'),
+        (guards.chunk_values(with_value(chunk, -1.5), ROBOT), -1.5, -1.0, '1'),
+        (guards.chunk_duration(long, ROBOT), 2.05, 2.0, 's'),
+        (guards.chunk_late(chunk, STAMP + 0.75), 0.75, 0.5, 's'),
+        (guards.chunk_late(chunk, STAMP - 0.25), -0.25, -0.1, 's'),
+        (guards.slow_inference(slow), 0.75, 0.5, 's'),
+        (camera.check(picture, turned(0.25), STAMP), 0.25, 0.05, 'rad'),
+    ):
+        assert (reason.value, reason.limit) == pytest.approx((value, limit))
+        assert (reason.unit, reason.stamp_s) == (unit, STAMP)
+
+
+def test_values_at_the_ends_of_their_range_have_room_for_rounding(chunk):
+    for value, passes in ((1.0009, True), (-1.0009, True), (1.0011, False), (-1.0011, False)):
+        assert (guards.chunk_values(with_value(chunk, value), ROBOT) is None) == passes
+
+
+def test_what_is_said_of_a_chunk_for_another_robot(chunk):
+    assert str(guards.chunk_meaning(replace(chunk, dt=0.0), ROBOT)).endswith(
+        ', dt 0.0 (finite scale, dt > 0). Use a checkpoint that was trained for this robot.'
+    )
+    assert str(guards.chunk_frame(chunk, ROBOT, 'tool')) == (
+        "actions in frame 'tool' (base_frame panda_link0). "
+        'Publish actions in the base frame; they are not transformed.'
+    )

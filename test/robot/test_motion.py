@@ -67,6 +67,23 @@ class TestAChunkFromRest:
         motion.offer(chunk(along_x(0.01), stamp_s=0.0), 0.45, reading())
         assert motion.at(0.45).progress == 0.0
 
+    @pytest.mark.parametrize(('off', 'there'), [(0.0015, True), (0.0025, False)])
+    def test_begins_where_the_one_before_ended_if_the_arm_is_there(self, off, there):
+        motion = tip_motion()
+        motion.offer(chunk(along_x(0.01)), 0.0, reading())
+        _, points = run(motion, 0.0, 3.0)
+        ended = np.array([*place(points), 0, 0, 0])
+        measured = ended + [0, off, 0, 0, 0, 0]
+        motion.offer(chunk(along_x(0.0), 3.0, number=1), 3.1, reading(measured))
+        begins = ended if there else measured
+        assert motion.at(3.1).tip.pose[:3, 3] == pytest.approx(begins[:3], abs=1e-9)
+
+    def test_has_joints_only_where_its_path_is_one_of_joints(self):
+        for output, known in (('twist', False), ('pose', False), ('position', True)):
+            motion = Motion(FakeArm(), output=output)
+            motion.offer(chunk(along_x(0.01)), 0.0, reading())
+            assert (motion.at(0.1).joints is not None) == known
+
     def test_begins_where_the_arm_is(self):
         motion = tip_motion()
         elsewhere = HOME + [0.05, 0.05, 0, 0, 0, 0]
@@ -241,7 +258,25 @@ class TestSpeed:
         assert refusal.code == 'chunk_speed'
         assert '1.50 times' in refusal.text
         assert 'limits.max_slowdown 1.4' in refusal.text
+        assert 'the tip at 0.6 m/s (limits.linear_speed 0.4 m/s' in refusal.text
+        assert 'Raise limits.linear_speed or limits.max_slowdown' in refusal.remedy
+        assert (refusal.value, refusal.limit, refusal.unit) == (pytest.approx(0.6), 0.4, 'm/s')
         assert motion.path is None
+
+    def test_one_that_turns_too_fast_is_refused_as_such(self):
+        motion = tip_motion(max_slowdown=1.5)
+        moves = np.tile([0, 0, 0, 0.0, 0.1, 0], (5, 1))
+        refusal = motion.offer(chunk(moves), 0.0, reading())
+        assert 'the tip at 2 rad/s (limits.angular_speed 1 rad/s' in refusal.text
+        found = refusal.value, refusal.limit, refusal.unit
+        assert found == (pytest.approx(2.0, rel=1e-3), 1.0, 'rad/s')
+
+    def test_one_of_joints_that_are_too_fast_names_the_fastest(self):
+        motion = Motion(FakeArm('joint_delta', max_slowdown=1.4), output='position')
+        moves = np.tile([0, 0.01, 0.03, 0, 0, 0], (5, 1))
+        refusal = motion.offer(chunk(moves, kind='joint_delta'), 0.0, reading())
+        assert 'joint c at 0.6 rad/s (joints.velocity 0.4 rad/s' in refusal.text
+        assert (refusal.value, refusal.limit, refusal.unit) == (pytest.approx(0.6), 0.4, 'rad/s')
 
     def test_a_slow_chunk_counts_actions_not_time(self):
         """Played 1.5 times slower, 0.15 s are two actions."""
@@ -279,7 +314,11 @@ class TestSpeed:
         arm.velocity = np.full(6, 0.09)
         refusal = motion.offer(chunk(along_x(-0.01), 4.0, number=1), 4.0, reading(HOME))
         assert refusal.code == 'chunk_speed'
-        assert 'limits.max_slowdown 1' in refusal.text
+        assert 'joint a would go 0.2 rad/s (joints.velocity 0.09 rad/s' in refusal.text
+        assert 'up to 2 times slower' in refusal.text
+        assert 'singular' in refusal.remedy
+        found = refusal.value, refusal.limit, refusal.unit
+        assert found == (pytest.approx(0.2, rel=1e-3), 0.09, 'rad/s')
 
     def test_an_override_plays_slower_from_now_on(self):
         motion = tip_motion()
@@ -414,6 +453,18 @@ class TestStopping:
         assert times[-1] < 0.3 + 0.28  # 0.3 / 3 + 3 / 40 at least
         assert points[-1].place.state.at_rest
 
+    @pytest.mark.parametrize('output', ['twist', 'position'])
+    def test_a_stop_in_a_stop_is_one_too(self, output):
+        motion = Motion(FakeArm(), output=output)
+        motion.offer(chunk(along_x(0.015)), 0.0, reading())
+        run(motion, 0.0, 0.3)
+        motion.stop(0.3)
+        run(motion, 0.3, 0.35)
+        motion.stop(0.35)
+        _, points = run(motion, 0.35, 2.0)
+        assert points[-1].place.state.at_rest
+        assert motion.path is None
+
     def test_a_stop_at_rest_is_nothing(self):
         motion = tip_motion()
         motion.stop(0.0)
@@ -462,6 +513,19 @@ class TestStopping:
         assert motion.at(1.0) is None
         motion.resume(1.2)
         assert motion.at(1.2).progress == 0.0
+
+    def test_an_override_in_a_pause_starts_nothing(self):
+        motion = tip_motion()
+        motion.offer(chunk(along_x(0.01)), 0.0, reading())
+        run(motion, 0.0, 0.2)
+        motion.pause(0.2)
+        motion.override(0.5, 0.22)
+        _, points = run(motion, 0.22, 1.0)
+        assert motion.path is None
+        assert place(points)[0] - HOME[0] < 0.06
+        motion.resume(1.0)
+        assert motion.speed == 0.5
+        assert motion.at(1.0) is not None
 
     def test_a_single_step_is_one_action_and_then_rest(self):
         motion = tip_motion()
@@ -541,6 +605,23 @@ class TestRamp:
         _, points = run(motion, 0.0, 20.0)
         assert points[-1].tip.pose == pytest.approx(FakeArm().pose(target), abs=1e-6)
         assert max(np.linalg.norm(point.tip.linear) for point in points) <= 0.25 * SPEED + 1e-6
+
+    def test_keeps_to_its_share_of_the_tips_limits_where_joints_are_faster(self):
+        arm = FakeArm()
+        arm.velocity = np.full(6, 5 * SPEED)
+        motion = Motion(arm, output='position')
+        assert motion.go_to(HOME + [0.1, -0.1, 0.1, 0, 0, 0], 0.0, reading(), 0.25) is None
+        _, points = run(motion, 0.0, 20.0)
+        speeds = [np.linalg.norm(point.tip.linear) for point in points]
+        assert 0.15 * SPEED < max(speeds) <= 0.26 * SPEED
+
+    @pytest.mark.parametrize('output', ['twist', 'position'])
+    def test_leaves_the_gripper_as_it_is(self, output):
+        motion = Motion(FakeArm(), output=output)
+        motion.go_to(HOME + 0.05, 0.0, reading(width=0.03), 1.0)
+        assert motion.at(0.1).width == 0.03
+        motion.stop(0.2)
+        assert motion.at(0.25).width == 0.03
 
     def test_is_ended_by_a_stop(self):
         motion = tip_motion()

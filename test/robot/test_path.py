@@ -96,6 +96,16 @@ def test_a_moved_path_is_the_same_later():
     assert path.end_s == 21.0
 
 
+def test_rest_is_a_copy_of_its_positions_in_full_precision():
+    places = np.array([1, 2])
+    state = rest(places)
+    places[:] = 9
+    assert (state.positions.tolist(), state.positions.dtype) == ([1.0, 2.0], np.float64)
+    assert state.velocities.tolist() == state.accelerations.tolist() == [0.0, 0.0]
+    path = standing(np.array([1, 2]), 5.0)
+    assert (path.step_s, path.positions.dtype) == (1.0, np.float64)
+
+
 def test_rest_needs_velocity_and_acceleration_to_vanish():
     zero, some = np.zeros(2), np.array([0.0, -2e-6])
     assert rest(np.ones(2)).at_rest

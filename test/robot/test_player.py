@@ -495,6 +495,7 @@ class TestOperator:
         joints.arm.joints = HOME + 0.2
         joints.run(0.1)
         joints.player.go_to_start(joints.now_s)
+        assert [r.code for r in joints.player.view().reasons] == ['going_to_start']
         joints.run(0.5)
         joints.hold()
         joints.run(1.0)

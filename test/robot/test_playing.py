@@ -10,9 +10,17 @@ import pytest
 from worldvla_ros.robot import playing
 from worldvla_ros.robot.line import Line, Source
 from worldvla_ros.robot.path import Path, rest, standing
-from worldvla_ros.robot.places import Place, Way
+from worldvla_ros.robot.places import Pace, Place, Way
 from worldvla_ros.robot.planner import MotionLimits, PlanError
-from worldvla_ros.robot.playing import HORIZON_S, TRIES, WAYPOINT_S, Playing, Request, prepare
+from worldvla_ros.robot.playing import (
+    FURTHER,
+    HORIZON_S,
+    TRIES,
+    WAYPOINT_S,
+    Playing,
+    Request,
+    prepare,
+)
 from worldvla_ros.robot.reasons import Reason
 
 LIMITS = MotionLimits(*(np.full(6, size) for size in (1.0, 10.0, 1000.0, -9.0, 9.0)))
@@ -24,7 +32,8 @@ class FakeSpace:
     """Says what it is told of the pace of a way and of the paths that are tried."""
 
     def __init__(self, pace=(0.5, 0.5), checks=()):
-        self.says, self.checks = pace, list(checks)
+        self.says = [Pace(p, 'the tip', p, 1.0, 'm/s', 'limits.linear_speed') for p in pace]
+        self.checks = list(checks)
         self.shares, self.wanted, self.paths, self.stamps = [], [], [], []
 
     def pace(self, way, dt):
@@ -92,12 +101,9 @@ class TestPace:
             assert isinstance(made, Playing)
             return
         assert (made.code, made.value, made.limit, made.unit, made.stamp_s) == (
-            'chunk_speed', factor, 1.5, '1', 7.0,
+            'chunk_speed', pace[0] if pace[0] > 1.5 else factor, 1.0, 'm/s', 7.0,
         )  # fmt: skip
-        assert str(made) == (
-            f'a chunk {factor:.2f} times as fast as the arm may be (limits.max_slowdown 1.5). '
-            'Raise the speed limits or limits.max_slowdown of the robot description.'
-        )
+        assert f'{made.value:.3g} m/s (limits.linear_speed 1 m/s' in str(made)
 
 
 class TestTries:
@@ -123,7 +129,7 @@ class TestTries:
         space = FakeSpace(checks=[(1.1, None)] * TRIES)
         reason = found(space, most=4.0)
         assert len(space.paths) == TRIES
-        assert (reason.code, reason.limit) == ('chunk_speed', 4.0)
+        assert (reason.code, reason.limit) == ('chunk_speed', 4.0 * FURTHER)
         assert reason.value == pytest.approx(1.1 ** (TRIES + 1))
         assert found(FakeSpace(checks=[(1.0, OUT)] * TRIES)) is OUT
 

@@ -1,11 +1,13 @@
 """Reasons: one type, a table of codes that the documents hold too, and their order."""
 
+import math
 from pathlib import Path
 import re
 
 import pytest
 
-from worldvla_ros.robot.reasons import CODES, QUIET, Reason, by_importance
+from worldvla_ros.robot.notes import ENDED, NO_CHUNK, Notes
+from worldvla_ros.robot.reasons import CODES, QUIET, Reason, by_importance, refusal
 
 PAGE = Path(__file__).parents[2] / 'docs/real-arm.md'
 
@@ -15,6 +17,46 @@ def test_a_reason_reads_as_what_was_found_and_what_to_do():
     assert str(reason) == 'tip 0.1 m away (at most 0.05 m). Look.'
     assert reason.at(8.0).stamp_s == 8.0
     assert reason.at(8.0).text == reason.text
+
+
+def test_a_refusal_has_words_and_a_stamp_but_no_numbers():
+    reason = refusal('moving', 'the arm moves', 'at rest', 7.0, 'Stop it first.')
+    assert (reason.code, reason.stamp_s, reason.unit) == ('moving', 7.0, '')
+    assert str(reason) == 'the arm moves (at rest). Stop it first.'
+    assert math.isnan(reason.value)
+    assert math.isnan(reason.limit)
+
+
+class TestNotes:
+    def test_at_first_no_chunk_has_come(self):
+        notes = Notes()
+        assert notes.get('idle') is NO_CHUNK
+        assert notes.all() == (NO_CHUNK,)
+        assert notes.get('joints') is None
+        assert 'joints' not in notes
+
+    def test_a_slot_holds_one_reason_or_none(self):
+        notes = Notes()
+        lag = Reason('tip_lag', 'far', 'Look.')
+        notes.put('gate', lag)
+        assert 'gate' in notes
+        assert notes.all(Reason('operator_stop', 'stop', 'Wait.'))[1:] == (lag, NO_CHUNK)
+        notes.put('gate', None)
+        notes.put('idle', ENDED)
+        assert notes.all() == (ENDED,)
+
+    def test_another_code_is_news_and_other_words_are_not(self):
+        notes, versions = Notes(), []
+        for reason in (
+            Reason('tip_lag', 'far', 'Look.'), Reason('tip_lag', 'further', 'Look.'),
+            Reason('joint_lag', 'far', 'Look.'), None, None,
+        ):  # fmt: skip
+            notes.put('gate', reason)
+            versions.append(notes.version)
+        assert versions[0] == versions[1] < versions[2] < versions[3] == versions[4]
+        notes.put('gate', Reason('tip_lag', 'far', 'Look.'))
+        notes.put('gate', Reason('tip_lag', 'further', 'Look.'))
+        assert notes.get('gate').text == 'further'
 
 
 def test_a_code_that_no_table_explains_is_refused():

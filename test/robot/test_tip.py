@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from worldvla_ros.robot.path import State
 from worldvla_ros.robot.tip import (
     SMALL,
     TipState,
+    _factors,
     coordinates,
     pose_at,
     resting,
@@ -63,6 +66,18 @@ def test_anchoring_anew_keeps_the_tip_and_all_its_motion():
     after = tip_state(before.coordinates(), before.pose[:3, :3])
     for name in ('pose', 'linear', 'angular', 'linear_acceleration', 'angular_acceleration'):
         assert getattr(after, name) == pytest.approx(getattr(before, name), abs=1e-12)
+
+
+@pytest.mark.parametrize('angle', [0.01, SMALL * 0.999])
+def test_series_are_the_quotients_that_they_stand_for(angle):
+    sine, cosine = math.sin(angle), math.cos(angle)
+    b, c, b_rate, c_rate = _factors(angle, 2.0)
+    assert b == pytest.approx((1 - cosine) / angle**2, rel=1e-11, abs=0)
+    assert c == pytest.approx((angle - sine) / angle**3, rel=1e-10, abs=0)
+    slope = (angle * sine - 2 * (1 - cosine)) / angle**4
+    assert b_rate == pytest.approx(2 * slope, rel=1e-7, abs=0)
+    slope = (3 * sine - angle * cosine - 2 * angle) / angle**5
+    assert c_rate == pytest.approx(2 * slope, rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize('turn', [np.zeros(3), np.array([1e-9, 0, 0]), np.array([0.5, -2.0, 1.0])])

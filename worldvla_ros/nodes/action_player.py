@@ -378,7 +378,7 @@ class ActionPlayerNode(ManagedNode):
         if not len(actions):
             return
         points = planned_points(configured.arm, joints.positions, actions)
-        closing = actions[:, -1] > configured.robot.gripper.close_above
+        closing = np.array([configured.robot.gripper.closes(value) for value in actions[:, -1]])
         marker = path_marker(points, closing)
         marker.header.frame_id = configured.robot.base_frame
         marker.header.stamp = self.get_clock().now().to_msg()

@@ -18,7 +18,13 @@ from sensor_msgs.msg import Image
 
 from worldvla_ros.checkpoint.tokenizers import Tokenizers
 from worldvla_ros.errors import ObservationError
-from worldvla_ros.nodes.cameras import CameraMessage, TokenInput, checkpoint_cameras, image_topic
+from worldvla_ros.nodes.cameras import (
+    CameraMessage,
+    TokenInput,
+    checkpoint_cameras,
+    declare_size,
+    image_topic,
+)
 from worldvla_ros.nodes.convert import array_to_image
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import Mailboxes
@@ -91,6 +97,7 @@ class DetokenizerNode(ModelNode):
         Raises:
             ConfigError: A parameter is wrong.
         """
+        declare_size(self)
         super().read_parameters()
         robot = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
         return robot, declare(self, 'always', False, 'decode where nobody listens as well')

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 import math
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -51,6 +52,18 @@ class Goal:
     cancelled_s: float = math.inf
 
 
+class LateServer(ActionServer):
+    """Shows a goal as being executed, and calls what executes it once its result is known.
+
+    A coroutine that waits for the result would keep rclpy's executor busy all the time.
+    """
+
+    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
+        """Call nothing where a goal begins, which `ServerGoalHandle.execute` says."""
+        if execute_callback is not None:
+            super().notify_execute(goal_handle, execute_callback)
+
+
 class InstructionServerNode(ManagedNode):
     """Not active: goals are refused. Active: one goal at a time is followed."""
 
@@ -63,6 +76,7 @@ class InstructionServerNode(ManagedNode):
         self._goal: Goal | None = None
         self._words: Publisher
         self._holds: Client
+        self._server: LateServer
 
     def configure(self) -> None:
         """Create interfaces.
@@ -80,12 +94,12 @@ class InstructionServerNode(ManagedNode):
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
         self.subscribe(TaskState, 'sim/task_state', self._on_task_state, RELIABLE_QOS)
         self.subscribe_latched(String, 'instruction', self._on_instruction)
-        server = ActionServer(
+        self._server = LateServer(
             self, ExecuteInstruction, ACTION, self._unused,
             goal_callback=self._on_goal, handle_accepted_callback=self._on_accepted,
             cancel_callback=self._on_cancel,
         )  # fmt: skip
-        self._undo.append(server.destroy)
+        self._undo.append(self._server.destroy)
         self.every(PERIOD_S, self._tick)
         self.status.ok('configured')
 
@@ -135,6 +149,7 @@ class InstructionServerNode(ManagedNode):
         self._goal = Goal(handle, Pursuit(request.instruction.strip(), now_s, request.timeout))
         for voice in self._voices.values():
             voice.expect(now_s)
+        handle.execute()  # from now on it is shown as being executed
         self._say(self._goal.pursuit.text)
 
     def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
@@ -148,10 +163,7 @@ class InstructionServerNode(ManagedNode):
         return CancelResponse.ACCEPT
 
     def _unused(self, handle: ServerGoalHandle) -> ExecuteInstruction.Result:
-        """Never called: `_end` executes a goal when its result is known.
-
-        A coroutine that waits for it would keep rclpy's executor busy all the time.
-        """
+        """Never called: `_end` says what is."""
         raise NotImplementedError
 
     def _end(self, outcome: str, message: str) -> None:
@@ -177,7 +189,7 @@ class InstructionServerNode(ManagedNode):
                 handle.abort()
             return result
 
-        goal.handle.execute(answer)
+        self._server.notify_execute(goal.handle, answer)
         report = self.status.warn if outcome == Outcome.FAILED else self.status.ok
         report(f'{goal.pursuit.text[:80]!r}: {outcome}. {message}', key=outcome)
 

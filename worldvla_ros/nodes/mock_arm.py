@@ -8,6 +8,7 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
 import numpy as np
+from rclpy.publisher import Publisher
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
@@ -63,7 +64,9 @@ class ServoArm(MockArm):
         else:
             node.subscribe(PoseStamped, topic, self._on_pose, COMMANDS_QOS)
         node.serve(SetBool, f'{servo}/pause_servo', self._on_pause)
-        self._said, self._status, self._statuses = 0, None, None
+        self._said = 0
+        self._status: Any = None
+        self._statuses: Publisher | None = None
         moveit = moveit_msgs()
         if moveit is None:
             self._mock.switch_command_type(COMMAND_TYPES[kind])

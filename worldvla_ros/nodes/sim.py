@@ -54,6 +54,8 @@ SETPOINT_S = 0.005
 """Time between the points of `joint_setpoints` [s]."""
 SETPOINTS_PER_PERIOD = round(CONTROL_DT_S / SETPOINT_S)
 PACE_WINDOW = 40
+LONGEST_TEXT = 512
+"""Characters of a sentence; the policy takes no longer one."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,9 @@ class SimNode(ManagedNode):
         """Judge success by a new sentence, where one of the tasks has such a goal."""
         text, self._instruction = self._instruction, None
         if text is None or not text.strip() or text == env.instruction:  # empty: taken back
+            return
+        if len(text) > LONGEST_TEXT:
+            self.status.warn(f'success cannot be judged: {len(text)} characters', key='task')
             return
         before, env.task = env.task, kind_of(text)
         try:

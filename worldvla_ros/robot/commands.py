@@ -243,4 +243,4 @@ def unitless(command: TwistCommand, linear_scale: float, angular_scale: float) -
 def gripper_width(robot: RobotConfig, action: float) -> float:
     """Return the opening width [m] that a gripper action means: open or closed."""
     gripper = robot.gripper
-    return 0.0 if action > gripper.close_above else gripper.open_width
+    return 0.0 if gripper.closes(action) else gripper.open_width

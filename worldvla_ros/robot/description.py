@@ -201,6 +201,9 @@ class RobotConfig:
             self._check_names('gripper.names', gripper.names)
             self._check_names('gripper.names', (*self.joints.names, *gripper.names))
         self._require(width > 0, 'gripper.open_width', 'more than 0 m', width)
+        one = gripper.close_above is None or gripper.close_below is None
+        both = [gripper.close_above, gripper.close_below]
+        self._require(one, 'gripper', 'close_above or close_below, not both', both)
         strong = min(output.speed, output.force)
         self._require(strong > 0, 'gripper.output', 'speed and force more than 0', strong)
         named = bool(output.name) or output.kind == 'none'

@@ -18,8 +18,10 @@ from worldvla_ros.robot.places import (
     ROOM,
     SLOWEST,
     MotionArm,
+    Pace,
     Place,
     Way,
+    pace,
 )
 from worldvla_ros.robot.planner import MotionLimits
 from worldvla_ros.robot.reasons import Reason, refusal
@@ -116,8 +118,8 @@ class JointSpace:
         """Return the coordinates of a joint pose: float[n] → float64[n]."""
         return np.asarray(joints, np.float64)
 
-    def pace(self, way: Way, dt: float) -> tuple[float, float]:
-        """Return by what factor actions are faster than allowed, and their joints than joints are.
+    def pace(self, way: Way, dt: float) -> tuple[Pace, Pace]:
+        """Return how fast the actions are, and the fastest of what they ask of tip and joints.
 
         The first move of absolute actions does not count: it also makes good for what the arm
         lags behind, which the path does as fast as limits allow.
@@ -125,10 +127,13 @@ class JointSpace:
         rates = np.abs(way.line.rates()) / dt
         if self._kind == 'joint_position':
             rates = rates[1:]
-        joints = float((rates / self._arm.velocity).max(initial=0.0))
+        fastest, limits = rates.max(axis=0, initial=0.0), self._arm.velocity
+        i = int((fastest / limits).argmax())
+        name = f'joint {self._arm.robot.joints.names[i]}'
+        joint = pace(name, float(fastest[i]), float(limits[i]), 'rad/s', 'joints.velocity')
         if self._kind != 'cartesian_delta':
-            return joints, joints
-        return (asked := tip_pace(way.reference, dt, self._arm.robot)), max(joints, asked)
+            return joint, joint
+        return (asked := tip_pace(way.reference, dt, self._arm.robot)), max(joint, asked)
 
     def limits(self, wanted: np.ndarray, place: Place, share: float) -> MotionLimits:
         """Return the limits of the joints, and of speed not much more than their line asks for.

@@ -5,7 +5,7 @@ Must not know time, or limits of motion. Positions [m], angles [rad]; poses in t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -50,6 +50,31 @@ class MotionArm(Protocol):
 
     def collisions(self, joints: np.ndarray) -> Sequence[tuple[str, str]]:
         """Return pairs of links that touch."""
+
+
+class Pace(NamedTuple):
+    """How fast something goes that has a limit.
+
+    Attributes:
+        factor: Times as fast as it may be; 1 is allowed.
+        what: The tip, or the name of a joint.
+        speed: At its fastest.
+        limit: What is allowed.
+        unit: Of both.
+        field: Where the robot description says so.
+    """
+
+    factor: float
+    what: str
+    speed: float
+    limit: float
+    unit: str
+    field: str
+
+
+def pace(what: str, speed: float, limit: float, unit: str, field: str) -> Pace:
+    """Return how fast something goes beside its limit."""
+    return Pace(speed / limit, what, speed, limit, unit, field)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ NEARLY = (0.995, 0.99, 0.98)
 """The same where the start leaves no path with `SHARES`; the rest is for brakes."""
 LATEST_S = 2.0
 """How much longer than its waypoints a path may take to reach a far one [s]."""
+MOST_KNOTS = 800
+"""A longer path is not planned: that takes seconds, and memory by the square. 3 s of waypoints and
+2 s to catch up are 100 knots of 0.05 s; a coordinate that may hardly brake asks for thousands."""
 RAMP_KNOT_S = 0.02
 """Time between the knots of `go_to` [s]."""
 STILL = 1e-9
@@ -169,6 +172,8 @@ def plan(
         grid = _grid(start, waypoints, step_s, allowed)
         knots = grid.every * divisor
         grid = _Grid(grid.step_s / divisor, knots, grid.waypoints, grid.intervals * divisor)
+        if grid.intervals > MOST_KNOTS:
+            raise PlanError(f'a path of {grid.intervals * grid.step_s:.0f} s cannot be planned')
         rounding = (SMOOTHING * knots) ** 6 / knots
         problem = following(grid.intervals, knots, grid.waypoints, rounding)
         path = _assemble(problem, grid, start, start_s, waypoints, allowed)

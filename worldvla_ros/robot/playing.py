@@ -14,7 +14,7 @@ from worldvla_ros.robot.commands import gripper_width
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.line import WHOLE, Source
 from worldvla_ros.robot.path import Path, State
-from worldvla_ros.robot.places import Place, Way
+from worldvla_ros.robot.places import Pace, Place, Way
 from worldvla_ros.robot.planner import MotionLimits, PlanError, plan
 from worldvla_ros.robot.played import Interval
 from worldvla_ros.robot.reasons import Reason, refusal
@@ -162,9 +162,11 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
         value, remedy = 'a pose that the arm cannot reach', 'Move the arm to where it can.'
         return refusal('chunk_path', value, 'a pose within reach', chunk.stamp_s, remedy)
     asked, needed = space.pace(way, chunk.dt)
-    if asked > most * (1 + WHOLE) or needed > most * FURTHER:
-        return _too_fast(max(asked, needed), most, chunk.stamp_s)
-    pace, share, most = max(1.0, needed), 1.0, most * FURTHER
+    if asked.factor > most * (1 + WHOLE):
+        return _too_fast(asked, most, chunk.stamp_s)
+    if needed.factor > most * FURTHER:
+        return _joints_too_fast(needed, most, chunk.stamp_s)
+    pace, share, most = max(1.0, needed.factor), 1.0, most * FURTHER
     for _ in range(TRIES):
         step_s = chunk.dt * pace / request.speed
         wanted = np.abs(way.line.rates()).max(axis=0) / step_s
@@ -181,13 +183,38 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
         ratio = max(ratio, SLOWER if reason is not None else A_LITTLE_SLOWER)
         slower = min(most, pace * ratio)
         share, pace = share * min(1.0, slower / pace / ratio), slower
-    return reason or _too_fast(pace * ratio, robot.limits.max_slowdown, chunk.stamp_s)
+    return reason or _path_too_fast(pace * ratio, robot.limits.max_slowdown, chunk.stamp_s)
 
 
-def _too_fast(pace: float, most: float, stamp_s: float) -> Reason:
-    text = f'a chunk {pace:.2f} times as fast as the arm may be (limits.max_slowdown {most:g})'
-    remedy = 'Raise the speed limits or limits.max_slowdown of the robot description.'
-    return Reason('chunk_speed', text, remedy, pace, most, '1', stamp_s)
+def _too_fast(pace: Pace, most: float, stamp_s: float) -> Reason:
+    """Return that actions are too fast by themselves; slower playing would help."""
+    found = f'{pace.what} at {pace.speed:.3g} {pace.unit}'
+    text = (
+        f'a chunk {pace.factor:.2f} times as fast as the arm may be, {found} '
+        f'({pace.field} {pace.limit:.3g} {pace.unit}, limits.max_slowdown {most:g})'
+    )
+    remedy = f'Raise {pace.field} or limits.max_slowdown of the robot description.'
+    return Reason('chunk_speed', text, remedy, pace.speed, pace.limit, pace.unit, stamp_s)
+
+
+def _joints_too_fast(pace: Pace, most: float, stamp_s: float) -> Reason:
+    """Return that actions are slow enough, but not what they ask of a joint."""
+    text = (
+        f'a chunk whose tip is slow enough, but {pace.what} would go {pace.speed:.3g} {pace.unit} '
+        f'({pace.field} {pace.limit:.3g} {pace.unit}; up to {most * FURTHER:g} times slower)'
+    )
+    remedy = 'The arm is near a singular pose: move it away, where slower playing does not help.'
+    return Reason('chunk_speed', text, remedy, pace.speed, pace.limit, pace.unit, stamp_s)
+
+
+def _path_too_fast(factor: float, most: float, stamp_s: float) -> Reason:
+    """Return that the tip is too fast between the actions' places, however slowly they come."""
+    text = (
+        f'a chunk on whose path between its actions the tip goes too fast, unless it is played '
+        f'{factor:.2f} times slower (at most {most * FURTHER:g}: twice limits.max_slowdown)'
+    )
+    remedy = 'Raise limits.linear_speed and limits.angular_speed, or limits.max_slowdown.'
+    return Reason('chunk_speed', text, remedy, factor, most * FURTHER, '1', stamp_s)
 
 
 def _path(

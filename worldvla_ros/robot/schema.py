@@ -82,7 +82,9 @@ class Gripper:
     Attributes:
         names: Finger joints; empty where the gripper publishes none: its width is then 0.
         open_width: Opening [m].
-        close_above: The gripper action above which it closes.
+        close_above: The gripper action above which it closes; 0 where neither is given.
+        close_below: The one below which it closes, in place of `close_above`: of checkpoints that
+            speak of an opening, such as LeRobot's.
         absolute_fingers: The signs of finger positions do not count, as robosuite opens a gripper
             to (+0.04, -0.04).
         joint_closed: Position of one joint that moves the fingers, where it is an angle or counts
@@ -94,7 +96,8 @@ class Gripper:
 
     names: tuple[str, ...]
     open_width: float
-    close_above: float = 0.0
+    close_above: float | None = None
+    close_below: float | None = None
     absolute_fingers: bool = False
     joint_closed: float = 0.0
     joint_open: float = 0.0
@@ -104,6 +107,12 @@ class Gripper:
     def angular(self) -> bool:
         """Whether the joint is between `joint_closed` and `joint_open`, and not a width."""
         return self.joint_closed != self.joint_open
+
+    def closes(self, action: float) -> bool:
+        """Return whether a gripper action in SI units closes it."""
+        if self.close_below is not None:
+            return action < self.close_below
+        return action > (self.close_above or 0.0)
 
 
 @dataclass(frozen=True)

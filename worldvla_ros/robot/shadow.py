@@ -162,7 +162,7 @@ class Shadow:
 
     def _closes(self, chunk: ActionChunk) -> bool:
         value = float(chunk.actions[-1, -1] * chunk.scale[-1])
-        return value > self._arm.robot.gripper.close_above
+        return self._arm.robot.gripper.closes(value)
 
 
 def predicted_joints(arm: Arm, chunk: ActionChunk, start: np.ndarray) -> np.ndarray | None:

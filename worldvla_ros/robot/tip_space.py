@@ -20,8 +20,10 @@ from worldvla_ros.robot.places import (
     ROOM,
     SLOWEST,
     MotionArm,
+    Pace,
     Place,
     Way,
+    pace,
 )
 from worldvla_ros.robot.planner import MotionLimits
 from worldvla_ros.robot.reasons import Reason
@@ -33,6 +35,9 @@ EVEN = 0.1
 """The part of a limit of the tip's speed that is shared evenly between x, y and z, at least."""
 EDGE = 1e-3
 """What is left of a limit that a start needs wholly, as a share."""
+SCANT_ROOM = 1.0105
+"""What a moving start gets at least where there is little, relatively: a plan uses up to 0.99 of a
+limit (`planner.NEARLY`), so that boxes of one plan after the other need not grow."""
 STEP_S = 0.05
 """Accelerations and jerks are shared as if a path changed its speed in about this time [s]."""
 
@@ -90,10 +95,10 @@ class TipSpace:
         assert place.anchor is not None
         return np.concatenate([pose[:3, 3], rotation_vector(pose[:3, :3] @ place.anchor.T)])
 
-    def pace(self, way: Way, dt: float) -> tuple[float, float]:
-        """Return by what factor actions are faster than the tip may be, twice; 1 is allowed."""
-        pace = tip_pace(way.line, dt, self._arm.robot)
-        return pace, pace
+    def pace(self, way: Way, dt: float) -> tuple[Pace, Pace]:
+        """Return how fast the actions of the tip are, twice."""
+        asked = tip_pace(way.line, dt, self._arm.robot)
+        return asked, asked
 
     def limits(self, wanted: np.ndarray, place: Place, share: float) -> MotionLimits:
         """Return limits per coordinate whose boxes lie within the limits of the tip.
@@ -119,9 +124,7 @@ class TipSpace:
             jerks = _shared(jerk, towards + (np.abs(v) + np.abs(a) * STEP_S), np.zeros(3))
             gains = _shared(gain, towards + np.abs(v), np.abs(a))
             reach = np.maximum(np.abs(v), np.abs(v + a * np.abs(a) / (2 * jerks)))
-            most = CATCH_UP * float(np.linalg.norm(towards)) + SLOWEST * speed
-            most = min(speed, max(most, ROOM * float(np.linalg.norm(reach))))
-            boxes.append((_shared(most, towards, reach), gains, jerks))
+            boxes.append((_speeds(speed, towards, reach), gains, jerks))
         velocity, acceleration, jerk_ = (np.concatenate(both) for both in zip(*boxes, strict=True))
         here = state.positions[:3]
         low = np.concatenate([np.minimum(self.inner[0], here), np.full(3, -np.inf)])
@@ -167,19 +170,42 @@ def _at_most(vector: np.ndarray, length: float) -> np.ndarray:
     return vector if size <= length else vector * (length / size)
 
 
-def tip_pace(line: Line, dt: float, robot: RobotConfig) -> float:
-    """Return by what factor a line of the tip's coordinates is faster than the tip may be."""
-    rates = line.rates() / dt
-    linear, angular = np.linalg.norm(rates[:, :3], axis=1), np.linalg.norm(rates[:, 3:], axis=1)
-    shares = linear / robot.limits.linear_speed, angular / robot.limits.angular_speed
-    return max(float(share.max(initial=0.0)) for share in shares)
+def tip_pace(line: Line, dt: float, robot: RobotConfig) -> Pace:
+    """Return how fast a line of the tip's coordinates is, by the tighter of both limits."""
+    rates, limits = line.rates() / dt, robot.limits
+    linear, angular = (
+        float(np.linalg.norm(part, axis=1).max(initial=0.0))
+        for part in (rates[:, :3], rates[:, 3:])
+    )
+    return max(
+        pace('the tip', linear, limits.linear_speed, 'm/s', 'limits.linear_speed'),
+        pace('the tip', angular, limits.angular_speed, 'rad/s', 'limits.angular_speed'),
+    )
+
+
+def _speeds(limit: float, towards: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Return speeds within a ball: not much more than a line asks for, or a start needs."""
+    most = min(limit, CATCH_UP * float(np.linalg.norm(towards)) + SLOWEST * limit)
+    box = np.maximum(_shared(most, towards, np.zeros(3)), ROOM * reach)
+    return box if box @ box <= limit**2 else _shared(limit, towards, reach)
 
 
 def _shared(limit: float, towards: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Return a box within a ball: first what is taken, the rest by direction. float64[3]."""
-    taken = _at_most(taken * ROOM, limit)
+    """Return a box within a ball: float64[3].
+
+    First what is taken, then what each coordinate must have at least, the rest by direction. A
+    start that leaves the others too little for themselves gets no more room than it must have.
+    """
+    least = EVEN / 3 * limit**2
+    for room in (ROOM, SCANT_ROOM):
+        squares = _at_most(taken * room, limit) ** 2
+        left = max(limit**2 - float(squares.sum()), (EDGE * limit) ** 2)
+        lacking = np.maximum(0.0, least - squares)
+        if lacking.sum() <= left:
+            break
     size = float(np.linalg.norm(towards))
-    squares = (towards / size) ** 2 if size > 0 else np.full(3, 1 / 3)
-    squares = EVEN / 3 + (1 - EVEN) * squares
-    left = max(limit**2 - taken @ taken, (EDGE * limit) ** 2)
-    return np.asarray(np.sqrt(taken**2 + left * squares))
+    shares = (towards / size) ** 2 if size > 0 else np.full(3, 1 / 3)
+    lacks = float(lacking.sum())
+    if lacks > left:
+        return np.asarray(np.sqrt(squares + left * lacking / lacks))
+    return np.asarray(np.sqrt(squares + lacking + (left - lacks) * shares))

@@ -67,8 +67,9 @@ def view(
     """
     moving = motion.path is not None
     playing = moving and not braking
-    if playing and not to_start:
+    if playing:
         reasons = tuple(r for r in reasons if r.code not in ('no_chunk', 'chunk_ended'))
+    if playing and not to_start:
         if mode is Mode.DRY_RUN:
             message, kind, warn = DRY_RUN, 'dry run', False
         else:
@@ -78,7 +79,7 @@ def view(
         words = 'dry run: would hold' if mode is Mode.DRY_RUN else 'holding'
         top = reasons[0] if reasons else ENDED
         if playing:
-            words, top = 'moving', TO_START
+            words, top, reasons = 'moving', TO_START, (*reasons, TO_START)
         message, kind, warn = f'{words}: {top}', f'{words}: {top.code}', not top.quiet
     chunk = motion.chunk if moving else None
     return View(
