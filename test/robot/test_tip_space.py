@@ -199,9 +199,9 @@ def test_the_pace_is_that_of_the_faster_of_motion_and_turns(space):
     rows[1] = [0.03, 0, 0.04, 0, 0, 0]
     rows[2] = [0.03, 0, 0.04, 0, 0.24, 0]
     line = Line(np.array([0.0, 1.0, 2.0]), rows)
-    assert tip_pace(line, 0.1, FakeArm().robot) == pytest.approx(2.4 / TURN)
-    assert tip_pace(line.until(1), 0.1, FakeArm().robot) == pytest.approx(0.5 / SPEED)
-    assert tip_pace(line.until(0), 0.1, FakeArm().robot) == 0.0
+    assert tip_pace(line, 0.1, FakeArm().robot).factor == pytest.approx(2.4 / TURN)
+    assert tip_pace(line.until(1), 0.1, FakeArm().robot).factor == pytest.approx(0.5 / SPEED)
+    assert tip_pace(line.until(0), 0.1, FakeArm().robot).factor == 0.0
 
 
 def test_a_way_counts_only_in_tip_coordinates_and_is_clipped_at_the_inner_box(space):
