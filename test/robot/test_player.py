@@ -441,6 +441,20 @@ class TestOperator:
         joints.run(2.0)
         assert joints.tip()[1] - start[1] == pytest.approx(0.2, abs=8e-3)
 
+    def test_a_pause_is_the_reason_until_it_ends(self, joints):
+        joints.player.pause(True, joints.now_s)
+        assert joints.codes() == ['paused']
+        joints.offer([LEFT] * 20)
+        assert joints.codes() == ['paused']
+        joints.player.pause(False, joints.now_s)
+        assert joints.codes() == []  # it is played
+        joints.run(2.0)
+        assert joints.codes() == ['chunk_ended']
+        joints.enable(False)
+        joints.player.pause(True, joints.now_s)
+        joints.player.pause(False, joints.now_s)
+        assert joints.codes() == ['no_chunk']
+
     def test_a_single_step_plays_one_action(self, joints):
         joints.player.pause(True, joints.now_s)
         assert joints.player.single_step(joints.now_s).code == 'no_step'
