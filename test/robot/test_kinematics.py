@@ -1,5 +1,6 @@
 """Kinematics: against MuJoCo's, against differences, and there and back."""
 
+import arms
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -68,6 +69,36 @@ def test_the_jacobian_is_the_derivative_of_the_tip():
             linear = (after[:3, 3] - before[:3, 3]) / (2 * step)
             turn = kinematics.rotation_vector(after[:3, :3] @ before[:3, :3].T) / (2 * step)
             np.testing.assert_allclose(matrix[:, i], [*linear, *turn], atol=1e-6)
+
+
+def test_where_the_base_stands_in_its_urdf_makes_no_difference():
+    mount = arms.joint(
+        'mount', 'floor', 'base', '0.2 0 0.1', kind='fixed', limit='', rpy='0.3 -0.5 0.7'
+    )
+    mounted = kinematics.Arm(arms.planar(), arms.urdf(arms.link('floor'), mount, *arms.PLANAR))
+    alone = kinematics.Arm(arms.planar(), arms.urdf(*arms.PLANAR))
+    joints = np.array([0.4, -0.9])
+    assert alone.pose(joints)[:3, 3] == pytest.approx(
+        [np.cos(0.4) + np.cos(-0.5), np.sin(0.4) + np.sin(-0.5), 0]
+    )
+    np.testing.assert_allclose(mounted.pose(joints), alone.pose(joints), atol=1e-12)
+    np.testing.assert_allclose(mounted.jacobian(joints), alone.jacobian(joints), atol=1e-12)
+    quaternions = mounted.tip_quaternion(joints), alone.tip_quaternion(joints)
+    np.testing.assert_allclose(*quaternions, atol=1e-12)
+
+
+def test_without_a_start_pose_it_is_the_middle_of_the_ranges():
+    robot = arms.planar(start=(), joints={'minimum': (-1.0, -1.5), 'maximum': (1.5, 0.5)})
+    arm = kinematics.Arm(robot, arms.urdf(*arms.PLANAR))
+    assert arm.start.tolist() == [0.25, -0.5]
+    assert arm.robot is robot
+    assert arm.jerk.tolist() == [50.0, 50.0]
+
+
+def test_a_tiny_turn_keeps_its_size():
+    for size in (1e-9, 1e-7, 1e-5):
+        turn = kinematics.rotation_vector(kinematics.rotation_matrix(np.array([0, size, 0])))
+        assert turn == pytest.approx([0, size, 0], rel=1e-6)
 
 
 def test_inverse_kinematics_reaches_poses_near_home():
