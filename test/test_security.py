@@ -45,7 +45,10 @@ def test_every_executable_has_a_policy_of_an_enclave_of_its_name():
 
 def test_only_the_player_may_command_and_only_the_policy_may_publish_chunks():
     writers = {name: names(name, 'topics', 'publish') for name in POLICIES}
-    assert {name for name, topics in writers.items() if topics & COMMANDS} == {'action_player'}
+    # the mock's are for the simulated arm alone
+    commanding = {name for name, topics in writers.items() if topics & COMMANDS}
+    assert commanding == {'action_player', 'mock_controller'}
+    assert writers['mock_controller'] & COMMANDS == {'gripper_command'}
     assert {n for n, topics in writers.items() if 'action_chunk' in topics} == {'policy', 'model'}
     speakers = {n for n, topics in writers.items() if 'instruction' in topics}
     assert speakers == {'say', 'instruction_server'}

@@ -43,6 +43,7 @@ GRAPHS: tuple[dict[str, str], ...] = (
         'shadow': 'true',
         'use_sim_time': 'true',
     },
+    {'robot': 'fr3_jtc', 'mock': 'sim', 'imagine': 'false'},
 )
 """Launch arguments; a policy allows what any of these graphs does."""
 TOGETHER = {'model': ('policy', 'world_model')}

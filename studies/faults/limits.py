@@ -135,7 +135,7 @@ class Judge:
         found = self._ranges(positions) + self._box(positions, known)
         found += self._speeds(times_s, positions) + self._jump(sent_s + times_s[0], positions[0])
         lags = [np.abs(positions[0] - joints).max() for joints in known]
-        reach = max(JOINT_SPEED) * times_s[0] if len(times_s) > 1 else 0.0
+        reach = max(JOINT_SPEED) * max(times_s[0], 0.0) if len(times_s) > 1 else 0.0
         if lags and min(lags) > self.limits.joint_lag + reach + ROUNDING:
             found.append(f'first point {min(lags):.3f} rad from the measured joints')
         self._last = sent_s + times_s, positions

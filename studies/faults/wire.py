@@ -31,6 +31,8 @@ from worldvla_ros.msg import PlayerState
 
 ANY = QoSProfile(depth=200, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=200, reliability=QoSReliabilityPolicy.RELIABLE)
+LATE_S = 0.5
+"""A trajectory may leave so long after its stamp; by more, its stamp is of another clock."""
 TRUTH = 'truth/joint_states'
 
 
@@ -100,7 +102,11 @@ class Wire(Node):
         times = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
         positions = np.array([p.positions for p in message.points])
         moves = bool(len(positions)) and self._judge.moves(sent_s, positions)
-        found = self._judge.trajectory(sent_s, message.joint_names, np.array(times), positions)
+        # a controller counts from the stamp, which is that of the path and not of the message
+        stamp_s = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+        since_s = sent_s - stamp_s if abs(sent_s - stamp_s) < LATE_S else 0.0
+        times_s = np.array(times) - since_s
+        found = self._judge.trajectory(sent_s, message.joint_names, times_s, positions)
         self._note(sent_s, moves, found)
 
     def _on_width(self, message: Float64MultiArray, sent_s: float) -> None:

@@ -601,7 +601,7 @@ class TestJointStates:
 
         def moving():
             publish()
-            if rig.plays.chunk is None:  # also where joints came late, and the player paused
+            if not rig.plays.moving:  # also where joints came late, and the player paused
                 rig.send([LEFT] * 30)
             return rig.moves()
 

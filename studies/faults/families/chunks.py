@@ -180,7 +180,7 @@ FAULTS = [
     _refused('dt infinite', 'chunk period', _forged(dt=math.inf)),
     _refused('dt 1e9', 'chunk period', _forged(dt=1e9)),
     _refused('dt 1e-9', 'chunk period', _forged(dt=1e-9)),
-    _refused('dt of 100 Hz', 'chunk period', _forged(dt=0.01)),
+    _refused('dt of 100 Hz', 'chunk speed', _forged(dt=0.01)),
     _refused('a chunk 5 s old', 'chunk late', _aged(-5.0)),
     _refused('a chunk 2 s ahead', 'chunk future', _aged(2.0)),
     _refused('a chunk without a stamp', 'chunk late',
