@@ -95,6 +95,13 @@ def test_without_a_start_pose_it_is_the_middle_of_the_ranges():
     assert arm.jerk.tolist() == [50.0, 50.0]
 
 
+def test_a_slow_joint_has_the_velocity_of_its_urdf():
+    slow = '<limit lower="-2" upper="2" velocity="0.5" effort="1"/>'
+    parts = [arms.joint('q1', 'base', 'one', limit=slow), *arms.PLANAR[:4], *arms.PLANAR[5:]]
+    arm = kinematics.Arm(arms.planar(), arms.urdf(*parts))
+    assert arm.velocity.tolist() == [0.5, 1.5]
+
+
 def test_a_tiny_turn_keeps_its_size():
     for size in (1e-9, 1e-7, 1e-5):
         turn = kinematics.rotation_vector(kinematics.rotation_matrix(np.array([0, size, 0])))
