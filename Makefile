@@ -22,7 +22,7 @@ demo: $(VENV)/.package
 	@$(BIN)/worldvla demo --out out/demo
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest test
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal test
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/typos

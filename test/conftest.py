@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+ROOT = Path(__file__).parent.parent
+
 
 def free_domain():
     """Return a ROS domain id that no other test run has, and the lock that keeps it."""
@@ -29,13 +31,15 @@ os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
 # away from whatever else runs on this machine, and from test runs beside this one
 DOMAIN, DOMAIN_LOCK = free_domain()
 os.environ['ROS_DOMAIN_ID'] = str(DOMAIN)
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+# UDP on the loopback interface: with shared memory, a process that ends in the middle of a write,
+# as here many do, now and then leaves those after it deaf; LOCALHOST would choose shared memory
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SYSTEM_DEFAULT'
+os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(ROOT / 'config/dds/loopback.xml')
 
 # children inherit it: under nohup a hang-up would be ignored, and tests of it could not pass
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # networks are tiny here: more threads would wait for each other
 torch.set_num_threads(1)
-ROOT = Path(__file__).parent.parent
 ROBOT_NAMES = ('dx', 'dy', 'dz', 'drx', 'dry', 'drz', 'gripper')
 
 

@@ -161,7 +161,9 @@ def test_discovery_is_limited_unless_the_user_chose(given, limited):
 
 
 def test_demo_soak_and_tests_stay_on_this_machine():
-    assert os.environ[RANGE] == 'LOCALHOST'
+    profile = Path(os.environ['FASTDDS_DEFAULT_PROFILES_FILE']).read_text()
+    assert re.findall('<address>(.*?)</address>', profile) == ['127.0.0.1']
+    assert '<useBuiltinTransports>false' in profile
     for file in ('worldvla_ros/demo/run.py', 'studies/soak.py', 'tools/security_policies.py'):
         text = (ROOT / file).read_text()
         assert text.index('stay_on_this_machine()\n') < text.index('Processes(')

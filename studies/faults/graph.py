@@ -13,6 +13,7 @@ import threading
 import time
 
 from worldvla_ros.graph import NodeSpec, describe
+from worldvla_ros.package_files import share_folder
 from worldvla_ros.processes.supervisor import Processes
 
 RELAYED = ('image', 'wrist_image', 'joint_states', '/clock')
@@ -125,7 +126,7 @@ def isolate(domain: int) -> None:
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     # LOCALHOST would choose transports by itself, and shared memory among them
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SYSTEM_DEFAULT'
-    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(Path(__file__).parent / 'loopback.xml')
+    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(share_folder() / 'config/dds/loopback.xml')
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 

@@ -38,7 +38,7 @@ SHORT = {
     'chunks as best effort',
     'four processes take the cores',
     'player deactivated',
-    'SIGKILL to the policy',
+    'SIGKILL to the player',
 }
 """A fault or two of each family that needs no graph of its own."""
 

@@ -24,7 +24,7 @@ stand still, and ends with the time from the end of the fault to the next moving
 Hold time-outs are in `studies/faults/contract.py`; they include 0.6 s for a planned stop and for
 the delays of a loaded machine.
 
-All processes speak by UDP on 127.0.0.1 (`studies/faults/loopback.xml`). With Fast DDS's shared
+All processes speak by UDP on 127.0.0.1 (`config/dds/loopback.xml`). With Fast DDS's shared
 memory, which ROS 2 uses by default within one computer, a process that was suspended with SIGSTOP
 for 2 s left others deaf to some topics for good in 3 of 6 runs: the arm held and said why, and
 went on only once those were started anew.

@@ -13,7 +13,7 @@ from rclpy.task import Future
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes import bridges
 from worldvla_ros.nodes.bridges import bridge as bridge_module
-from worldvla_ros.nodes.bridges import forward, pose, servo, twist
+from worldvla_ros.nodes.bridges import forward, listeners, pose, servo, twist
 from worldvla_ros.robot.commands import (
     PoseCommand,
     PositionCommand,
@@ -51,16 +51,25 @@ class FakeNode:
 
     def __init__(self):
         self.sent, self.hears, self.clients = {}, {}, {}
+        self.listeners = 1
 
     def publisher(self, cls, topic, qos):
         messages = self.sent.setdefault(topic, [])
-        return SimpleNamespace(publish=messages.append)
+        return SimpleNamespace(
+            publish=messages.append, get_subscription_count=lambda: self.listeners
+        )
 
     def subscribe(self, cls, topic, callback, qos):
         self.hears[topic] = callback
 
     def client(self, cls, name):
         return self.clients.setdefault(name, FakeClient())
+
+
+@pytest.fixture(autouse=True)
+def matched(monkeypatch):
+    """Whoever listens has found the publisher."""
+    monkeypatch.setattr(listeners, 'MATCH_S', 0.0)
 
 
 def at(seconds):
@@ -119,6 +128,48 @@ def test_shipped_descriptions_name_the_topic(name, topic):
     assert not node.clients
     made.enable()
     assert made.problem() is None
+
+
+@pytest.mark.parametrize('output', ['twist', 'pose', 'trajectory', 'position', 'velocity'])
+def test_a_bridge_that_nobody_hears_says_which_topic(output, monkeypatch):
+    monkeypatch.setattr(listeners, 'PERIOD_S', 0.0)
+    made, node = bridge(output=output)
+    node.listeners = 0
+    problem = made.problem()
+    assert problem.code == 'controller_absent'
+    assert problem.pending
+    assert f'commands on {made.topic}' in problem.text
+    node.listeners = 1
+    assert made.problem() is None
+
+
+# ---- who listens
+
+
+def listening(counts):
+    """Return what is said at 0.0, 0.1, … s, by the number of listeners at each instant."""
+    now_s = 0.0
+    heard = listeners.Listeners(lambda: counts[round(now_s * 10)], 'commands', lambda: now_s)
+    said = []
+    for i in range(len(counts)):
+        now_s = i / 10
+        said.append(heard.problem() is None)
+    return said
+
+
+def test_a_listener_counts_after_it_has_had_time_to_find_the_publisher(monkeypatch):
+    monkeypatch.setattr(listeners, 'MATCH_S', 0.3)
+    assert listening([0, 0, 1, 1, 1, 1, 1]) == [False] * 5 + [True] * 2
+    assert listening([1, 1, 1, 1, 0, 1, 2, 1, 1]) == [False] * 3 + [True] + [False] * 4 + [True]
+
+
+def test_listeners_are_counted_20_times_per_second_at_most():
+    asked, now_s = [], 0.0
+    heard = listeners.Listeners(lambda: asked.append(1) or 1, 'commands', lambda: now_s)
+    for i in range(1000):
+        now_s = i / 1000
+        heard.problem()
+    assert len(asked) == 20
 
 
 # ---- twists

@@ -326,8 +326,7 @@ class ActionPlayerNode(ManagedNode):
             configured, steady_s = self._configured, time.monotonic()
             now = self.get_clock().now()
             player = configured.player
-            enabled = player.mode is Mode.ENABLED
-            player.controller(_reason(configured.bridge.problem()) if enabled else None)
+            player.controller(_reason(configured.bridge.problem()))
             player.gripper(_reason(configured.gripper.problem()))
             step = player.step(now.nanoseconds * 1e-9, steady_s)
             self._send(step, now.to_msg(), now.nanoseconds * 1e-9)

@@ -15,7 +15,8 @@ executor's thread only.
     bridge.enable()                                at every ~/enable true: asks the controller to
                                                    listen, and forgets what made it halt
     bridge.problem() -> Problem | None             each period: None, or why nothing may be sent
-                                                   (still asking; refused; the controller halted);
+                                                   (nobody listens; still asking; refused; the
+                                                   controller halted);
                                                    hold, show `text` and `remedy` under `code`.
                                                    `pending`: it may go away by itself
     bridge.send(command, stamp)                    each period; a TrajectoryCommand only when the
@@ -41,8 +42,9 @@ than `halt`: let `Motion.stop` plan it and send its setpoints as always. Must no
 paths or guards. Read `bridge` first, then `twist`.
 """
 
-from worldvla_ros.nodes.bridges.bridge import Bridge, Problem
+from worldvla_ros.nodes.bridges.bridge import Bridge
 from worldvla_ros.nodes.bridges.choice import make_bridge, make_gripper
 from worldvla_ros.nodes.bridges.gripper import Gripper
+from worldvla_ros.nodes.bridges.problem import Problem
 
 __all__ = ['Bridge', 'Gripper', 'Problem', 'make_bridge', 'make_gripper']

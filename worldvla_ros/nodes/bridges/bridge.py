@@ -1,33 +1,18 @@
 """What every bridge has, and how packages that may be missing are imported."""
 
-from dataclasses import dataclass
 import importlib
 from types import ModuleType
 from typing import ClassVar
 
 from builtin_interfaces.msg import Time
+from rclpy.publisher import Publisher
 
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.nodes.runtime import ManagedNode
+from worldvla_ros.nodes.bridges.listeners import Listeners
+from worldvla_ros.nodes.bridges.problem import Problem
+from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
 from worldvla_ros.robot.commands import Command, TrajectoryCommand
 from worldvla_ros.robot.description import RobotConfig
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why nothing may be sent.
-
-    Attributes:
-        code: Stable name, e.g. servo_halted.
-        text: One sentence for the operator.
-        remedy: What to do.
-        pending: Whether it may go away by itself.
-    """
-
-    code: str
-    text: str
-    remedy: str
-    pending: bool = False
 
 
 class Bridge:
@@ -35,10 +20,20 @@ class Bridge:
 
     takes: ClassVar[type[Command]]
 
-    def __init__(self, node: ManagedNode, robot: RobotConfig) -> None:
-        """Create what is published and heard until the node cleans up."""
+    def __init__(self, node: ManagedNode, robot: RobotConfig, cls: type, kind: str) -> None:
+        """Create the publisher of commands, until the node cleans up.
+
+        Args:
+            node: Whose it is.
+            robot: Its `controller` names the topic.
+            cls: Class of the messages.
+            kind: Of the commands, see `commander.KINDS`.
+        """
         self.node = node
         self.robot = robot
+        self.topic = robot.controller.topic_of(kind)
+        self.publisher: Publisher = node.publisher(cls, self.topic, RELIABLE_QOS)
+        self._listeners = Listeners(self.publisher.get_subscription_count, self.topic)
 
     def vouch(self) -> None:
         """Take note that somebody else has the controller listen, where this node cannot ask."""
@@ -48,7 +43,7 @@ class Bridge:
 
     def problem(self) -> Problem | None:
         """Return why nothing may be sent, or None."""
-        return None
+        return self._listeners.problem()
 
     def send(self, command: Command, stamp: Time) -> None:
         """Send a command of the kind that this bridge takes."""

@@ -1,5 +1,7 @@
 """Which bridge and which gripper a robot description asks for."""
 
+from collections.abc import Callable
+
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.bridges.bridge import Bridge
 from worldvla_ros.nodes.bridges.forward import PositionBridge, VelocityBridge
@@ -13,7 +15,7 @@ from worldvla_ros.nodes.bridges.twist import TwistBridge
 from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.description import RobotConfig
 
-BRIDGES: dict[str, type[Bridge]] = {
+BRIDGES: dict[str, Callable[[ManagedNode, RobotConfig], Bridge]] = {
     'twist': TwistBridge,
     'pose': PoseBridge,
     'trajectory': TrajectoryBridge,

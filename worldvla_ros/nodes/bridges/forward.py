@@ -7,11 +7,10 @@ or more.
 from array import array
 
 from builtin_interfaces.msg import Time
-from rclpy.publisher import Publisher
 from std_msgs.msg import Float64MultiArray
 
 from worldvla_ros.nodes.bridges.bridge import Bridge
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode, seconds
+from worldvla_ros.nodes.runtime import ManagedNode, seconds
 from worldvla_ros.robot.commands import PositionCommand, TrajectoryCommand, VelocityCommand
 from worldvla_ros.robot.description import RobotConfig
 
@@ -24,9 +23,7 @@ class ForwardBridge(Bridge):
 
     def __init__(self, node: ManagedNode, robot: RobotConfig, kind: str) -> None:
         """Create the publisher of 'position' or 'velocity' commands."""
-        super().__init__(node, robot)
-        topic = robot.controller.topic_of(kind)
-        self._publisher: Publisher = node.publisher(Float64MultiArray, topic, RELIABLE_QOS)
+        super().__init__(node, robot, Float64MultiArray, kind)
         self._stop: list[float] = []
         self._until_s = 0.0
 
@@ -48,7 +45,7 @@ class ForwardBridge(Bridge):
         self._stop, self._until_s = stop, seconds(stamp) + REPEATED_S
 
     def _publish(self, values: list[float]) -> None:
-        self._publisher.publish(Float64MultiArray(data=array('d', values)))
+        self.publisher.publish(Float64MultiArray(data=array('d', values)))
 
 
 class PositionBridge(ForwardBridge):

@@ -9,9 +9,10 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, Quaternion
 import numpy as np
 
-from worldvla_ros.nodes.bridges.bridge import Bridge, Problem
+from worldvla_ros.nodes.bridges.bridge import Bridge
+from worldvla_ros.nodes.bridges.problem import Problem
 from worldvla_ros.nodes.bridges.servo import ServoLink, servo_node
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode, seconds
+from worldvla_ros.nodes.runtime import ManagedNode, seconds
 from worldvla_ros.robot.commands import PoseCommand, TrajectoryCommand
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.kinematics import rotation_vector
@@ -27,10 +28,8 @@ class PoseBridge(Bridge):
 
     def __init__(self, node: ManagedNode, robot: RobotConfig) -> None:
         """Create the publisher, and the link to Servo."""
-        super().__init__(node, robot)
-        topic = robot.controller.topic_of('pose')
-        self._publisher = node.publisher(PoseStamped, topic, RELIABLE_QOS)
-        self._servo = ServoLink(node, servo_node(topic), 'pose')
+        super().__init__(node, robot, PoseStamped, 'pose')
+        self._servo = ServoLink(node, servo_node(self.topic), 'pose')
         self._last: PoseStamped | None = None
         self._until_s = 0.0
 
@@ -44,19 +43,19 @@ class PoseBridge(Bridge):
 
     def problem(self) -> Problem | None:
         """Return why Servo would not take a pose."""
-        return self._servo.problem()
+        return self._servo.problem() or super().problem()
 
     def send(self, command: PoseCommand, stamp: Time) -> None:  # type: ignore[override]  # `takes`
         """Send a pose."""
         self._last = pose_message(command, stamp, self.robot.base_frame)
         self._until_s = seconds(stamp) + REPEATED_S
-        self._publisher.publish(self._last)
+        self.publisher.publish(self._last)
 
     def rest(self, stamp: Time) -> None:
         """Repeat the last pose for a while."""
         if self._last is not None and seconds(stamp) <= self._until_s:
             self._last.header.stamp = stamp
-            self._publisher.publish(self._last)
+            self.publisher.publish(self._last)
         else:
             self._last = None
 

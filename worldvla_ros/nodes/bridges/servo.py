@@ -14,7 +14,8 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from worldvla_ros.errors import ConfigError
-from worldvla_ros.nodes.bridges.bridge import Problem, interfaces
+from worldvla_ros.nodes.bridges.bridge import interfaces
+from worldvla_ros.nodes.bridges.problem import Problem
 from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
 
 SERVO_TOPICS = ('delta_twist_cmds', 'pose_target_cmds')

@@ -12,7 +12,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from worldvla_ros.nodes.bridges.bridge import Bridge
 from worldvla_ros.nodes.convert import time_message
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.commands import TrajectoryCommand
 from worldvla_ros.robot.description import RobotConfig
 
@@ -24,13 +24,11 @@ class TrajectoryBridge(Bridge):
 
     def __init__(self, node: ManagedNode, robot: RobotConfig) -> None:
         """Create the publisher."""
-        super().__init__(node, robot)
-        topic = robot.controller.topic_of('trajectory')
-        self._publisher = node.publisher(JointTrajectory, topic, RELIABLE_QOS)
+        super().__init__(node, robot, JointTrajectory, 'trajectory')
 
     def send(self, command: TrajectoryCommand, stamp: Time) -> None:  # type: ignore[override]  # `takes`
         """Send the rest of a path; its own start is the stamp."""
-        self._publisher.publish(trajectory_message(command, self.robot.joints.names))
+        self.publisher.publish(trajectory_message(command, self.robot.joints.names))
 
     def halt(self, stamp: Time, brake: TrajectoryCommand | None = None) -> None:
         """Send the planned stop; without one the arm ends where its last trajectory does."""

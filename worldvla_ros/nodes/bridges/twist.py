@@ -8,9 +8,10 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TwistStamped
 import numpy as np
 
-from worldvla_ros.nodes.bridges.bridge import Bridge, Problem
+from worldvla_ros.nodes.bridges.bridge import Bridge
+from worldvla_ros.nodes.bridges.problem import Problem
 from worldvla_ros.nodes.bridges.servo import ServoLink, servo_node
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.commands import TrajectoryCommand, TwistCommand, unitless
 from worldvla_ros.robot.description import RobotConfig
 
@@ -26,10 +27,8 @@ class TwistBridge(Bridge):
 
     def __init__(self, node: ManagedNode, robot: RobotConfig) -> None:
         """Create the publisher and the link to Servo."""
-        super().__init__(node, robot)
-        topic = robot.controller.topic_of('twist')
-        self._publisher = node.publisher(TwistStamped, topic, RELIABLE_QOS)
-        self._servo = ServoLink(node, servo_node(topic), 'twist')
+        super().__init__(node, robot, TwistStamped, 'twist')
+        self._servo = ServoLink(node, servo_node(self.topic), 'twist')
         self._zeros = 0
 
     def vouch(self) -> None:
@@ -42,7 +41,7 @@ class TwistBridge(Bridge):
 
     def problem(self) -> Problem | None:
         """Return why Servo would not take a twist."""
-        return self._servo.problem()
+        return self._servo.problem() or super().problem()
 
     def send(self, command: TwistCommand, stamp: Time) -> None:  # type: ignore[override]  # `takes`
         """Send a twist."""
@@ -64,7 +63,7 @@ class TwistBridge(Bridge):
         controller = self.robot.controller
         if controller.units == 'unitless':
             command = unitless(command, controller.linear_scale, controller.angular_scale)
-        self._publisher.publish(twist_message(command, stamp, self.robot.base_frame))
+        self.publisher.publish(twist_message(command, stamp, self.robot.base_frame))
 
 
 def twist_message(command: TwistCommand, stamp: Time, frame: str) -> TwistStamped:
