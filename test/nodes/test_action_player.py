@@ -702,8 +702,7 @@ def test_the_last_twist_before_the_publisher_goes_is_a_stop(rig, end):
         rig.offer([LEFT] * 40)
         rig.until_fed(lambda: len(rig.moves()) >= 3, 'some twists')
         getattr(rig.player, end)()
-        Probe.spin(rig, 0.2)
-        assert not any(numbers(rig.heard['delta_twist_cmds'][-1]))
+        Probe.until(rig, lambda: not any(numbers(rig.heard['delta_twist_cmds'][-1])), 'a stop')
         rig.forget()
         if end == 'trigger_deactivate':
             rig.player.trigger_activate()
@@ -720,7 +719,6 @@ def test_the_last_twist_of_a_process_that_is_stopped_is_zero(number):
         feeder.until_fed(lambda: len(feeder.moves()) >= 3, 'some twists')
         processes.children['action_player'].send_signal(number)
         assert processes.children['action_player'].wait(15) == 0
-        feeder.spin(0.3)
-        last = feeder.heard['delta_twist_cmds'][-1]
+        twists = feeder.heard['delta_twist_cmds']
+        feeder.until(lambda: not any(numbers(twists[-1])), 'a stop')
         feeder.close()
-    assert not any(numbers(last))

@@ -44,7 +44,8 @@ class Setpoint:
     Attributes:
         joints: Of the joints; None where the path is one of the tip.
         width: Opening width of the gripper [m].
-        progress: Actions of the newest chunk that are done; not a number where none is played.
+        progress: Actions done of the chunk that is played; not a number where none is. In a pause
+            a newer one may wait.
         place: Where the path is, in its own coordinates.
         space: Knows what these mean.
     """
