@@ -142,10 +142,14 @@ class TestModel:
             heard = (seconds(image.header.stamp) for image in probe.heard['imagined_image'])
             return [s for s in heard if any(abs(s - own_s - 0.1) < 1e-6 for own_s in own)]
 
-        stamp_s = probe.until(imagined, 'an image imagined for 0.1 s after one of ours')[0]
-        later = array_to_image(np.zeros((128, 128, 3), np.uint8), stamp_s + 0.01, 'camera')
-        probe.say(later, 'image', SENSOR_QOS)
-        strip = probe.next('imagined_strip')
+        def compared():
+            """Show what was seen a moment after the time that is imagined."""
+            for stamp_s in imagined()[-1:]:
+                later = array_to_image(np.zeros((128, 128, 3), np.uint8), stamp_s + 0.01, 'camera')
+                probe.say(later, 'image', SENSOR_QOS)
+            return probe.heard['imagined_strip']
+
+        strip = probe.until(compared, 'an image imagined for 0.1 s after one of ours')[0]
         assert (strip.height, strip.width) == (128, 3 * 128)
 
     def test_a_policy_can_be_configured_anew(self, probe, model_process):

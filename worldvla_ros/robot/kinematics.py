@@ -154,7 +154,8 @@ class Arm:
                 best, least = joints, miss
             if miss < REACHED or left == 0:
                 break
-            joints = joints + self._step(joints, error)
+            # a sum may be a rounding beyond a limit that its part was cut to
+            joints = np.clip(joints + self._step(joints, error), self.minimum, self.maximum)
         error = self._error(best, target)
         miss_m, miss_rad = (float(np.linalg.norm(part)) for part in (error[:3], error[3:]))
         return Solution(best, miss_m, miss_rad)
