@@ -290,7 +290,7 @@ class Player:
         setpoint = self._motion.at(now_s)
         if setpoint is None:
             return self._rest(measured, now_s, was)
-        if self._safety.mode is Mode.DRY_RUN and not self._braking:
+        if self._safety.mode is Mode.DRY_RUN and not self._moved:  # else it brakes what moved
             return self._rehearse(setpoint, now_s)
         wrong = None
         if measured is not None and not self._braking:
