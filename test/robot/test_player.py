@@ -527,6 +527,16 @@ class TestOperator:
         joints.offer()
         assert commands(joints.run(0.2))
 
+    def test_the_way_to_the_start_is_no_faster_than_the_operator_allows(self, joints):
+        joints.arm.joints = HOME + 0.2
+        joints.player.set_speed(0.1, joints.now_s)
+        joints.run(0.1)
+        assert joints.player.go_to_start(joints.now_s) is None
+        places = np.array([c.positions for c in commands(joints.run(8.0))])
+        speeds = np.abs(np.diff(places, axis=0)) / PERIOD
+        assert (speeds <= 0.104 * PANDA.velocity).all()
+        np.testing.assert_allclose(joints.arm.joints, PANDA.start, atol=1e-3)
+
     def test_a_hold_ends_the_way_to_the_start(self, joints):
         joints.arm.joints = HOME + 0.2
         joints.run(0.1)
