@@ -205,6 +205,17 @@ def test_without_a_command_type_servo_drops_in_silence_and_the_status_says_so(
     np.testing.assert_array_equal(made.joints(), before)
 
 
+def test_servo_says_its_status_all_the_time(rig, lookalikes, tmp_path):
+    from moveit_msgs.msg import ServoStatus
+
+    _, path = described(tmp_path, 'panda_servo')
+    made, heard = rig(f'robot:={path}', 'drives:=nothing'), []
+    made.user.subscribe(ServoStatus, 'servo_node/status', heard.append, STATES_QOS)
+    made.start()
+    made.until(lambda: len(heard) >= 5, 'five statuses')
+    assert {message.code for message in heard} == {0}
+
+
 @pytest.mark.parametrize('kind', ['gripper_command', 'parallel_gripper', 'franka'])
 def test_a_gripper_closes_and_opens_by_its_action(rig, lookalikes, tmp_path, kind):
     source = yaml.safe_load((robots_folder() / 'fr3_jtc.yaml').read_text())
