@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from worldvla_ros.robot.bounds import lag_remedy
 from worldvla_ros.robot.description import Limits
 from worldvla_ros.robot.kinematics import rotation_vector
 from worldvla_ros.robot.reasons import Reason
@@ -40,8 +41,8 @@ FURTHER_M = 0.005
 """An arm that is outside and gets further out than by this is not coming back."""
 
 FREE_IT = (
-    'Check that the controller takes commands and that joint states are live, then call '
-    '~/enable with true.'
+    'Check that the controller takes commands, that joint states are live and no machine is '
+    'overloaded, then call ~/enable with true.'
 )
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -72,8 +73,7 @@ def tip_lag(
     if lag <= limit:
         return None
     text = f'the tip is {lag:.3f} m from its command (limits.tip_lag {limit} m)'
-    remedy = 'Check that the arm is free and its controller active, or raise limits.tip_lag.'
-    return Reason('tip_lag', text, remedy, lag, limit, 'm', stamp_s)
+    return Reason('tip_lag', text, lag_remedy('limits.tip_lag'), lag, limit, 'm', stamp_s)
 
 
 class Applied:
