@@ -76,6 +76,32 @@ def tip_lag(
     return Reason('tip_lag', text, lag_remedy('limits.tip_lag'), lag, limit, 'm', stamp_s)
 
 
+class Told:
+    """What was commanded when, as far back as measurements reach."""
+
+    def __init__(self) -> None:
+        """Start without a command."""
+        self._known: deque[tuple[float, np.ndarray]] = deque()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._known.clear()
+
+    def add(self, place: np.ndarray, now_s: float) -> None:
+        """Take what is commanded now."""
+        self._known.append((now_s, np.array(place)))
+
+    def at(self, stamp_s: float) -> np.ndarray:
+        """Return what was commanded at a time, or first, and drop what was before."""
+        while len(self._known) > 1 and self._known[1][0] <= stamp_s:
+            self._known.popleft()
+        return self._known[0][1]
+
+    def newest(self) -> np.ndarray:
+        """Return what was commanded last."""
+        return self._known[-1][1]
+
+
 class Applied:
     """Notices an arm that does not do what it is told, however slowly it is told to move.
 
@@ -99,12 +125,12 @@ class Applied:
         """
         self._change, self._noticed, self._timeout_s = change, noticed, timeout_s
         self._unit = unit
-        self._told: deque[tuple[float, np.ndarray]] = deque()
+        self._told = Told()
         self.forget()
 
     def forget(self) -> None:
         """Begin anew, as when the operator enables the arm, or after a gap in what is measured."""
-        self._told.clear()
+        self._told.forget()
         self._start: tuple[np.ndarray, np.ndarray] | None = None
         self._ended_at: np.ndarray | None = None
         self._missing: np.ndarray | float = 0.0
@@ -118,9 +144,9 @@ class Applied:
         at rest does not count.
         """
         if self._start is not None:
-            self._missing = self._missing + self._change(self._start[0], self._told[-1][1])
+            self._missing = self._missing + self._change(self._start[0], self._told.newest())
             self._ended_at = self._start[1]
-        self._told.clear()
+        self._told.forget()
         self._start = self._stamp_s = None
 
     def check(
@@ -134,8 +160,8 @@ class Applied:
             stamp_s: When that was [s]; nothing is judged until there is a later one.
             now_s: Present time [s].
         """
-        self._told.append((now_s, np.array(commanded)))
-        told = self._told_at(stamp_s)
+        self._told.add(commanded, now_s)
+        told = self._told.at(stamp_s)
         if self._start is None:
             self._begin(told, measured, stamp_s)
             return None
@@ -159,12 +185,6 @@ class Applied:
         if self._waited_s <= self._timeout_s:
             return None
         return self._reason(length, along, now_s)
-
-    def _told_at(self, stamp_s: float) -> np.ndarray:
-        """Return what was commanded at a time, or first, and drop what was before."""
-        while len(self._told) > 1 and self._told[1][0] <= stamp_s:
-            self._told.popleft()
-        return self._told[0][1]
 
     def _begin(self, told: np.ndarray, measured: np.ndarray, stamp_s: float) -> None:
         """Compare from here on; what was missing and has come after all is missing no more."""
