@@ -265,8 +265,12 @@ def test_a_reflex_stops_the_arm_until_it_is_recovered(rig, tmp_path):
     assert made.mock._reflex.tripped == ''
 
 
+MEASURED_SEC = 77
+
+
 def state(joints, names=JOINTS):
     message = JointState(name=[*names, *FINGERS])
+    message.header.stamp.sec = MEASURED_SEC
     message.position = [*(float(q) for q in joints), 0.04, 0.04]
     message.velocity = [0.0] * 9
     return message
@@ -287,6 +291,7 @@ def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, tmp
         return any(message.name[0] == arm.names[0] for message in made.states)
 
     made.until(renamed, 'joint states under the names of the description')
+    assert {message.header.stamp.sec for message in made.states} == {MEASURED_SEC}
     made.until(lambda: made.setpoints, 'setpoints')
     made.until(lambda: made.user.count_subscribers(robot.controller.topic), 'a listener')
     bridge.send(command_of('trajectory', arm, home, made.now_s()), made.now().to_msg())
