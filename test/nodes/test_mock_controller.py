@@ -242,7 +242,7 @@ def test_a_gripper_closes_and_opens_by_its_action(rig, lookalikes, tmp_path, kin
     assert gripper.problem() is None
 
 
-def test_a_reflex_stops_the_arm_until_it_is_recovered(rig, tmp_path):
+def test_a_reflex_stops_the_arm_until_it_is_recovered(rig, lookalikes, tmp_path):
     robot, path = described(
         tmp_path, 'fr3_jtc', kind='position', topic='forward_position_controller/commands'
     )
@@ -276,7 +276,7 @@ def state(joints, names=JOINTS):
     return message
 
 
-def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, tmp_path):
+def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, lookalikes, tmp_path):
     robot, path = described(tmp_path, 'fr3_jtc')
     made = rig(f'robot:={path}')
     made.start()
@@ -304,7 +304,7 @@ def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, tmp
     assert np.abs(np.diff(places())).max() < 0.05 * 2 / 0.5 * mock_controller.SETPOINT_S
 
 
-def test_the_simulation_follows_a_controller_under_other_names(rig, tmp_path):
+def test_the_simulation_follows_a_controller_under_other_names(rig, lookalikes, tmp_path):
     robot, path = described(tmp_path, 'fr3_jtc')
     made = rig(f'robot:={path}', 'image_size:=32')
     world = SimNode()
@@ -326,7 +326,7 @@ def test_the_simulation_follows_a_controller_under_other_names(rig, tmp_path):
     assert newest(JOINTS).position[0] < start[0] + 0.06
 
 
-def test_a_reset_of_the_scene_is_noticed(rig, tmp_path):
+def test_a_reset_of_the_scene_is_noticed(rig, lookalikes, tmp_path):
     robot, path = described(tmp_path, 'fr3_jtc')
     made = rig(f'robot:={path}')
     made.start()
