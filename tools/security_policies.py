@@ -51,8 +51,12 @@ TOGETHER = {'model': ('policy', 'world_model')}
 EVERYTHING = {'recorder': 'subscribe'}
 """Nodes that do this with every topic."""
 WITH_TF2_MSGS = {('topics', 'subscribe'): {'/tf', '/tf_static'}}
-FURTHER = {'policy': WITH_TF2_MSGS}
-"""What nodes do where a package is installed that may not be here."""
+WITH_URDF_TOPIC = {('topics', 'subscribe'): {'/robot_description'}}
+FURTHER = {
+    'policy': WITH_TF2_MSGS,
+    **dict.fromkeys(('action_player', 'mock_controller', 'shadow', 'tokenizer'), WITH_URDF_TOPIC),
+}
+"""What nodes do where a package is installed that may not be here, or a robot's URDF is not."""
 START_S = 90.0
 SETTLED_S = 5.0
 RULES = {

@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.mock_arm import MockArm, make_mock_arm
 from worldvla_ros.nodes.mock_gripper import MockGripper
+from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import (
     JOINTS_QOS,
     RELIABLE_QOS,
@@ -35,7 +36,6 @@ from worldvla_ros.nodes.sim import SETPOINT_S
 from worldvla_ros.nodes.sim_trajectory import setpoints_message
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.description import RobotConfig, load_robot
-from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.sim.controllers.parts import PERIOD_S
 from worldvla_ros.sim.controllers.reflex import FR3, PANDA, Reflex
 from worldvla_ros.sim.scene import FINGERS, JOINTS
@@ -69,7 +69,7 @@ class MockControllerNode(ManagedNode):
         if reflex not in REFLEXES:
             known = ', '.join(REFLEXES)
             raise ConfigError('parameter reflex', expected=f'one of {known}', got=repr(reflex))
-        self._arm, self._simulated = Arm(robot), drives == 'sim'
+        self._arm, self._simulated = make_arm(self, robot), drives == 'sim'
         self._check_size()
         self._measured: np.ndarray | None = None
         self._width = robot.gripper.open_width
