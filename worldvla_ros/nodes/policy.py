@@ -27,6 +27,7 @@ from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
+from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.nodes.transforms import FrameCheck
@@ -126,7 +127,7 @@ class PolicyNode(ModelNode):
         """
         given = self.read_parameters()
         robot, self._enabled = load_robot(given.robot), given.enabled
-        arm = Arm(robot)
+        arm = make_arm(self, robot)
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)
