@@ -345,8 +345,8 @@ class TestSpeed:
         reason = watch.check(pose(), np.array([0.5, 0.375]), 10.25)
         assert str(reason) == (
             'joint two measured at 1.500 rad/s (joints.velocity 1.0 rad/s). Check which '
-            'controllers move the arm, and that joint states have right stamps, then call '
-            '~/enable with true.'
+            'controllers move the arm, that joint states have right stamps and no machine is '
+            'overloaded, then call ~/enable with true.'
         )
         assert (reason.value, reason.limit, reason.stamp_s) == (1.5, 1.3, 10.25)
 

@@ -330,8 +330,8 @@ class SpeedWatch:
             if value > most:
                 text = f'{what} measured at {value:.3f} {unit} ({field} {limit} {unit})'
                 remedy = (
-                    'Check which controllers move the arm, and that joint states have right '
-                    'stamps, then call ~/enable with true.'
+                    'Check which controllers move the arm, that joint states have right stamps '
+                    'and no machine is overloaded, then call ~/enable with true.'
                 )
                 return Reason('measured_speed', text, remedy, float(value), most, unit, stamp_s)
         return None
