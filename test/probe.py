@@ -17,7 +17,7 @@ from worldvla_ros.graph import NodeSpec
 from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.processes.supervisor import Processes
 
-TIMEOUT_S = 40.0
+TIMEOUT_S = 90.0
 MATCH_S = 0.5
 """After a publisher has found a listener, until the listener has surely found the publisher; what
 is sent before that is lost where it is sent as best effort."""
@@ -110,12 +110,18 @@ class Probe:
 
 @contextlib.contextmanager
 def running(*nodes: NodeSpec):
-    """Run nodes as processes; what they print is in `output` of what is yielded."""
+    """Run nodes as processes; what they print is in `output` of what is yielded.
+
+    Where a test fails, that and who had ended is printed.
+    """
     output = io.StringIO()
     processes = Processes(list(nodes), output)
     processes.output = output
     try:
         yield processes
+    except BaseException:
+        print(f'ended: {processes.ended()}\n{output.getvalue()[-6000:]}')
+        raise
     finally:
         processes.stop()
 

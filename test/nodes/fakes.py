@@ -8,7 +8,7 @@ from worldvla_ros.checkpoint.tokenizers import Tokenizers
 from worldvla_ros.nodes.host import ModelHost
 from worldvla_ros.observation import ActionChunk
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 class FakeHost(ModelHost):

@@ -26,6 +26,7 @@ from worldvla_ros.errors import ObservationError
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.msg import ActionChunk, PlayerState
 from worldvla_ros.nodes.action_player import ActionPlayerNode
+from worldvla_ros.nodes.bridges import listeners
 from worldvla_ros.nodes.convert import time_message
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
 from worldvla_ros.nodes.spin import spin
@@ -242,6 +243,12 @@ class InProcess(Feeder):
 def numbers(twist):
     linear, angular = twist.twist.linear, twist.twist.angular
     return [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]
+
+
+@pytest.fixture(autouse=True)
+def in_one_process(monkeypatch):
+    """Both ends are in this process and find each other at once."""
+    monkeypatch.setattr(listeners, 'MATCH_S', 0.1)
 
 
 @pytest.fixture
@@ -702,8 +709,7 @@ def test_the_last_twist_before_the_publisher_goes_is_a_stop(rig, end):
         rig.offer([LEFT] * 40)
         rig.until_fed(lambda: len(rig.moves()) >= 3, 'some twists')
         getattr(rig.player, end)()
-        Probe.spin(rig, 0.2)
-        assert not any(numbers(rig.heard['delta_twist_cmds'][-1]))
+        Probe.until(rig, lambda: not any(numbers(rig.heard['delta_twist_cmds'][-1])), 'a stop')
         rig.forget()
         if end == 'trigger_deactivate':
             rig.player.trigger_activate()
@@ -720,7 +726,6 @@ def test_the_last_twist_of_a_process_that_is_stopped_is_zero(number):
         feeder.until_fed(lambda: len(feeder.moves()) >= 3, 'some twists')
         processes.children['action_player'].send_signal(number)
         assert processes.children['action_player'].wait(15) == 0
-        feeder.spin(0.3)
-        last = feeder.heard['delta_twist_cmds'][-1]
+        twists = feeder.heard['delta_twist_cmds']
+        feeder.until(lambda: not any(numbers(twists[-1])), 'a stop')
         feeder.close()
-    assert not any(numbers(last))

@@ -254,6 +254,16 @@ def test_a_bag_that_is_removed_goes_on_elsewhere_with_all_that_it_held(tmp_path,
     assert information(bag.folder)['topics_with_message_count'][0]['topic_metadata']['name']
 
 
+def test_a_topic_that_appears_when_the_bag_was_removed_loses_nothing(tmp_path):
+    bag = filled(tmp_path / 'bag')
+    shutil.rmtree(bag.folder)
+    bag.offer('/words', [PLAIN])
+    assert (bag.in_place, bag.moves) == (True, 1)
+    bag.flush()
+    assert messages(bag.folder) == [b'0', b'1', b'2']
+    assert bag.moves == 1
+
+
 def test_a_removed_bag_that_cannot_be_written_again_says_so(tmp_path):
     bag = filled(tmp_path / 'in/bag')
     shutil.rmtree(tmp_path / 'in')

@@ -29,7 +29,7 @@ from worldvla_ros.robot.description import load_robot, robots_folder
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.sim.scene import FINGERS, JOINTS
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0
 
 
 class Rig:

@@ -86,8 +86,7 @@ def state(probe, node):
 
 
 def wait_active(probe, node):
-    """Wait until a node takes input; it says 'configured' a moment before."""
-
+    """Wait until a node takes input."""
     probe.until(lambda: state(probe, node) == 'active', f'{node} to be active')
 
 
@@ -98,9 +97,7 @@ def model_process(probe, tiny_folder):
         'max_joint_age': 5.0,
     })  # fmt: skip
     with running(spec) as processes:
-        probe.status('policy', 'configured')
         wait_active(probe, 'policy')
-        probe.status('world_model', 'configured')
         wait_active(probe, 'world_model')
         yield processes
 
@@ -169,7 +166,6 @@ def test_a_continuous_policy_keeps_to_the_range_of_training(probe, head_checkpoi
     save(tmp_path, old.spec, model, old.vqgan, old.text)
     parameters = {'checkpoint': str(tmp_path), 'max_image_age': 5.0, 'max_joint_age': 5.0}
     with running(NodeSpec('policy', parameters=parameters)):
-        probe.status('policy', 'configured')
         wait_active(probe, 'policy')
         TestModel().until(probe, lambda: probe.heard['action_chunk'], 'a chunk')
         chunk = probe.heard['action_chunk'][-1]

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip('rclpy')
 from worldvla_ros.nodes.worker import Worker
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 
 
 class Recording(Worker):

@@ -44,11 +44,19 @@ class World:
     def tick(self, seconds):
         for _ in range(round(seconds / TICK)):
             self.now_s += TICK
-            point = self.motion.at(self.now_s)
+            point = self.ask()
             if point is None:
                 self.part()
                 continue
             self.note(point)
+
+    def ask(self):
+        """Return what is commanded now, and take note of the chunk that is played."""
+        before = self.motion._playing
+        point = self.motion.at(self.now_s)
+        playing = self.motion._playing or before
+        self.source = playing and playing.source  # the newest chunk may wait for a pause to end
+        return point
 
     def part(self):
         self.again = False
@@ -79,7 +87,7 @@ class World:
 
     def count(self, progress):
         """Compare the progress of a chunk with what was played since its stamp."""
-        newest = self.motion.chunk
+        newest = self.source.chunk
         if newest.chunk_id != self.newest:  # also one that was stopped, and came again
             since = sum(share for at_s, share in self.played if at_s > newest.stamp_s + TICK / 2)
             unseen = (3 + self.taken) * TICK  # the tick after each arrival
@@ -109,7 +117,7 @@ class World:
         self.played.clear()
         self.chunks.clear()
         self.newest, self.taken = None, 0
-        point = self.motion.at(self.now_s)
+        point = self.ask()
         if point is not None:
             self.note(point)
 
@@ -215,6 +223,12 @@ def test_a_chunk_that_was_stopped_and_comes_again_goes_on_after_what_was_played(
     steps = [(0, 0.05, 0.0), (998, 0.05, 0.0), (0, 0.0, 0.17)]
     happenings = [(('chunk', seed, age_s, 0.04), wait_s) for seed, wait_s, age_s in steps]
     happenings[2:2] = [(('stop',), 0.0), (('older',), 0.12)]
+    assert list(play(happenings, 'cartesian_delta', 'twist', 'latest'))
+
+
+def test_an_action_is_stepped_to_its_end_though_a_newer_chunk_waits():
+    arrival = ('chunk', 0, 0.0, 0.04)
+    happenings = [(('pause',), 0.0), (arrival, 0.0), (('step',), 0.013), (arrival, 0.0)]
     assert list(play(happenings, 'cartesian_delta', 'twist', 'latest'))
 
 

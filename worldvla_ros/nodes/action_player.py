@@ -29,6 +29,7 @@ from worldvla_ros.nodes.convert import message_to_chunk
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.player_diagnostics import PlayerDiagnostics
 from worldvla_ros.nodes.player_report import path_marker, planned_points, state_message
+from worldvla_ros.nodes.player_settings import Settings, read_settings
 from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import (
     JOINTS_QOS,
@@ -36,19 +37,15 @@ from worldvla_ros.nodes.runtime import (
     RELIABLE_QOS,
     SENSOR_QOS,
     ManagedNode,
-    declare,
     seconds,
 )
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.robot.commander import KINDS
-from worldvla_ros.robot.description import RobotConfig, load_robot
+from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.line import BLENDINGS
 from worldvla_ros.robot.output import Step
 from worldvla_ros.robot.player import Player
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
-from worldvla_ros.robot.schema import GRIPPER_OUTPUTS
 from worldvla_ros.robot.state import JointError
 from worldvla_ros.srv import SetSpeedOverride
 
@@ -57,26 +54,8 @@ STATE_PERIOD_S = 0.5
 """~/state is published on a change, this far apart at least, and this often at most apart."""
 PATH_PERIOD_S = 0.1
 SLOWEST = 0.01
-ENABLED = 'send commands; false: dry run, see ~/enable'
 
 Answer = TypeVar('Answer', bound=Any)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the parameters say."""
-
-    robot: RobotConfig
-    urdf: str
-    output: str
-    period_s: float
-    max_joint_age_s: float
-    enabled: bool
-    blending: str
-    gripper: str
-    servo_told: bool
-    follow_timeout_s: float
-    heartbeat_timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -145,31 +124,7 @@ class ActionPlayerNode(ManagedNode):
         Raises:
             WorldVLAError: The robot description cannot be used or a parameter is wrong.
         """
-        robot_name = declare(self, 'robot', 'sim_panda', 'robot name or YAML file')
-        # false until a robot says otherwise, so that it is declared where there is no such robot
-        declare(self, 'enabled', False, ENABLED)
-        rate = declare(self, 'control_rate', 100.0, 'commands per second [Hz]', 1.0, 500.0)
-        urdf = declare(self, 'robot_description', '', 'URDF as text, where urdf is `topic`')
-        output = declare(self, 'output', '', f"{', '.join(KINDS)}; empty: the description's")
-        gripper = declare(self, 'gripper', '', f'{", ".join(GRIPPER_OUTPUTS)}; empty: as `output`')
-        told = declare(
-            self, 'servo_told', False, 'MoveIt Servo knows what comes; counts without moveit_msgs'
-        )
-        age = declare(
-            self, 'max_joint_age', 0.3, 'oldest joint state that is acted on [s]', 0.01, 10.0
-        )
-        blending = declare(self, 'blending', 'latest', f'of chunks: {", ".join(BLENDINGS)}')
-        follow = declare(
-            self, 'follow_timeout', 0.5, 'until a command shows in the joints [s]', 0.05, 10.0
-        )
-        heartbeat = declare(
-            self, 'heartbeat_timeout', 0.0, 'longest silence of heartbeat [s]; 0: off', 0.0, 60.0
-        )
-        robot = load_robot(robot_name)
-        enabled = declare(self, 'enabled', not robot.dry_run, ENABLED)
-        return Settings(
-            robot, urdf, output, 1 / rate, age, enabled, blending, gripper, told, follow, heartbeat
-        )
+        return read_settings(self)
 
     def activate(self) -> None:
         """Begin to send, or to rehearse."""

@@ -86,6 +86,7 @@ class Bag:
         fresh = [profile for profile in profiles if profile not in offered]
         offered += [p for i, p in enumerate(fresh) if p not in fresh[:i]]
         if fresh:
+            self._follow()
             self._write_metadata()
 
     def write(self, topic: str, data: bytes, received_ns: int, published_ns: int) -> None:
@@ -113,14 +114,20 @@ class Bag:
         Raises:
             OSError: The disk is full, for example; what was flushed before can be read.
         """
-        if not self.in_place:
-            self.folder = _first_free(self._asked, self._file.move)[0]
-            self.moves += 1
+        if self._follow():
             self._write_metadata()
         self._writer.flush()
         if self._flushes % METADATA_EVERY == 0:
             self._write_metadata()
         self._flushes += 1
+
+    def _follow(self) -> bool:
+        """Go on in a new folder, with all that there was, where the bag was removed."""
+        if self.in_place:
+            return False
+        self.folder = _first_free(self._asked, self._file.move)[0]
+        self.moves += 1
+        return True
 
     def close(self) -> None:
         """Write the rest, a summary and the final metadata.

@@ -8,37 +8,34 @@ or simulators.
     worker's thread     Configured.policy, frozen; chunks and status are published from here
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 import time
 
 import numpy as np
-from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from worldvla_ros.checkpoint.hardware import arithmetic
-from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.cameras import CameraInput, CameraMessage, camera_input, declare_input
+from worldvla_ros.nodes.cameras import CameraMessage, camera_input, declare_input
 from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
 from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
+from worldvla_ros.nodes.snapshot import Configured, Snapshot, observe
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.nodes.transforms import FrameCheck
-from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
-from worldvla_ros.robot.kinematics import Arm
-from worldvla_ros.robot.pairing import ImageHistory, Instant
+from worldvla_ros.robot.pairing import ImageHistory
 from worldvla_ros.robot.reasons import Reason
-from worldvla_ros.robot.state import JointBuffer, JointReading, robot_state
+from worldvla_ros.robot.state import JointBuffer
 
 SILENT_S = 1.0
 """A topic without a message for this long is named on ~/status."""
@@ -56,50 +53,6 @@ class Settings:
     max_rate: float
     enabled: bool
     decoding: str
-
-
-@dataclass(frozen=True)
-class Configured:
-    """What configuring made; gone with clean_up.
-
-    Attributes:
-        arm: The robot's arm.
-        cameras: The checkpoint's cameras as they are heard.
-        spec: What the checkpoint means.
-        policy: Acts.
-        arithmetic: How its numbers are rounded, see `checkpoint.hardware`.
-        max_age_s: Oldest image that is answered [s].
-        max_skew_s: Largest time between cameras [s].
-        rate: Chunks per second at most.
-        images: The newest images of all cameras.
-        joints: The newest joint positions.
-        watch: Which topics have stopped.
-        frozen: Notices a frozen camera, by camera.
-        chunks: Where answers go.
-    """
-
-    arm: Arm
-    cameras: CameraInput
-    spec: CheckpointSpec
-    policy: Policy
-    arithmetic: str
-    max_age_s: float
-    max_skew_s: float
-    rate: RateLimit
-    images: ImageHistory[CameraMessage]
-    joints: JointBuffer
-    watch: StreamWatch
-    frozen: Mapping[str, guards.FrozenCamera]
-    chunks: Publisher
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The newest messages at one instant."""
-
-    instant: Instant[CameraMessage]
-    joints: JointReading
-    instruction: str
 
 
 class PolicyNode(ModelNode):
@@ -381,40 +334,6 @@ class PolicyNode(ModelNode):
             pose = self._configured.arm.pose(joints.positions)
             cameras = {n: m.header.frame_id for n, m in snapshot.instant.images.items()}
             frames.check(pose, joints.stamp_s, cameras)
-
-
-def observe(
-    configured: Configured, snapshot: Snapshot, now_s: float
-) -> Observation | EncodedObservation | Reason:
-    """Convert and judge a snapshot.
-
-    Raises:
-        WorldVLAError: A message cannot be used.
-    """
-    stamps_s = snapshot.instant.stamps_s
-    newest_s, oldest_s = max(stamps_s.values()), min(stamps_s.values())
-    refusal = (
-        guards.image_age(oldest_s, now_s, configured.max_age_s)
-        or guards.image_age(newest_s, now_s, configured.max_age_s)
-        or guards.camera_skew(list(stamps_s.values()), configured.max_skew_s)
-    )
-    if refusal is not None:
-        return refusal
-    cameras = configured.cameras
-    images = cameras.read_all(snapshot.instant.images)
-    for name, image in images.items():
-        refusal = cameras.misfit(name, image, stamps_s[name]) or (
-            configured.frozen[name].check(image, snapshot.joints, stamps_s[name])
-        )
-        if refusal is not None:
-            return refusal
-    spec = configured.spec
-    state = None
-    if spec.state is not None:
-        state = robot_state(configured.arm, spec.state.recipe, snapshot.joints)
-    history = tuple(map(cameras.read_all, snapshot.instant.history))
-    stamp_s = stamps_s[spec.cameras[0]]
-    return cameras.observation(images, snapshot.instruction, state, history, stamp_s=stamp_s)
 
 
 def main() -> int:

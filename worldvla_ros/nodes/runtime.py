@@ -15,7 +15,6 @@ from rclpy.client import Client
 from rclpy.duration import Duration
 from rclpy.event_handler import (
     PublisherEventCallbacks,
-    QoSRequestedIncompatibleQoSInfo,
     SubscriptionEventCallbacks,
 )
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -24,7 +23,6 @@ from rclpy.qos import (
     QoSDurabilityPolicy,
     QoSProfile,
     QoSReliabilityPolicy,
-    qos_policy_name_from_kind,
 )
 from rclpy.service import Service
 from rclpy.subscription import Subscription
@@ -32,7 +30,7 @@ from rclpy.timer import Timer
 
 from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.nodes.parameters import Parameters, Rule, Value
-from worldvla_ros.nodes.qos_overrides import FIXED, OVERRIDABLE, Kinds, overriding
+from worldvla_ros.nodes.qos_overrides import FIXED, OVERRIDABLE, Kinds, overriding, qos_warning
 from worldvla_ros.nodes.status import Status, steady_clock
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -122,7 +120,7 @@ class ManagedNode(LifecycleNode):
 
     def publisher(self, cls: type, topic: str, qos: QoSProfile) -> Publisher:
         """Publish a topic until clean_up, which lets the last reliable message arrive."""
-        events = PublisherEventCallbacks(incompatible_qos=self._qos_warning(topic, 'subscriber'))
+        events = PublisherEventCallbacks(incompatible_qos=qos_warning(self, topic, 'subscriber'))
         with overriding(self, topic, qos) as (own, options):
             made: Publisher = self.create_publisher(
                 cls, topic, own, event_callbacks=events, qos_overriding_options=options
@@ -140,7 +138,7 @@ class ManagedNode(LifecycleNode):
         raw: bool = False,
     ) -> Subscription:
         """Hear a topic until clean_up; `raw` hands on the serialised bytes."""
-        events = SubscriptionEventCallbacks(incompatible_qos=self._qos_warning(topic, 'publisher'))
+        events = SubscriptionEventCallbacks(incompatible_qos=qos_warning(self, topic, 'publisher'))
         return self._connect(cls, topic, callback, qos, events, raw=raw)
 
     def subscribe_latched(
@@ -363,19 +361,6 @@ class ManagedNode(LifecycleNode):
         if qos.reliability == QoSReliabilityPolicy.RELIABLE and self.context.ok():
             publisher.wait_for_all_acked(Duration(seconds=LAST_WORDS_S))
         self.destroy_publisher(publisher)
-
-    def _qos_warning(
-        self, topic: str, other: str
-    ) -> Callable[[QoSRequestedIncompatibleQoSInfo], None]:
-        def warn(event: QoSRequestedIncompatibleQoSInfo) -> None:
-            policy = qos_policy_name_from_kind(event.last_policy_kind)
-            self.get_logger().warning(
-                f'a {other} of {self.resolve_topic_name(topic)} has another QoS and is not '
-                f'connected ({policy}): set its {policy.lower()} to what '
-                f'`ros2 topic info -v {topic}` shows for this node'
-            )
-
-        return warn
 
 
 def declare(

@@ -25,9 +25,9 @@ from worldvla_ros.observation import ActionChunk
 from worldvla_ros.robot.line import BLENDINGS, WHOLE, Source
 from worldvla_ros.robot.path import Path, State, rest
 from worldvla_ros.robot.places import MotionArm, Place
-from worldvla_ros.robot.planner import MotionLimits, brake, go_to
+from worldvla_ros.robot.planner import MotionLimits, brake
 from worldvla_ros.robot.played import Played
-from worldvla_ros.robot.playing import WAYPOINT_S, Playing, Request, Setpoint, prepare
+from worldvla_ros.robot.playing import Playing, Request, Setpoint, prepare, ramp
 from worldvla_ros.robot.reasons import Reason, refusal
 from worldvla_ros.robot.spaces import space_of
 from worldvla_ros.robot.state import JointReading
@@ -178,13 +178,8 @@ class Motion:
             return None
         place = playing.place(now_s)
         self._width = playing.width_at(self._robot, now_s)
-        setpoint = Setpoint(
-            None if place.anchor is not None else place.state,
-            self._width,
-            playing.progress(now_s),
-            place,
-            self._space,
-        )
+        joints = None if place.anchor is not None else place.state
+        setpoint = Setpoint(joints, self._width, playing.progress(now_s), place, self._space)
         if now_s >= max(playing.path.end_s, playing.played_s):
             self._end(now_s)
         return setpoint
@@ -258,18 +253,12 @@ class Motion:
             return refusal('moving', 'the arm moves', 'at rest', now_s, 'Stop it first.')
         self._chunks.clear()
         self._settle(measured)
-        place = self._rest
-        assert place is not None
-        start = place.state.positions
-        target = self._space.target(joints, place)
-        limits = self._space.limits(np.abs(target - start) / WAYPOINT_S, place, 1.0)
-        path = go_to(start, now_s, target, limits, share)
-        ratio, reason = self._space.check(path, now_s)
-        if reason is None and ratio > share:
-            path = go_to(start, now_s, target, limits, share * share / ratio)
-        if reason is None:
-            self._begin(Playing(path, place.anchor, limits, self._width), now_s)
-        return reason
+        assert self._rest is not None
+        found = ramp(self._space, joints, self._rest, now_s, share, self._width)
+        if isinstance(found, Reason):
+            return found
+        self._begin(found, now_s)
+        return None
 
     def _tick(self, now_s: float) -> float:
         """Take the time, and return the one to use."""

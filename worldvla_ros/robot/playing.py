@@ -15,7 +15,7 @@ from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.line import WHOLE, Source
 from worldvla_ros.robot.path import Path, State
 from worldvla_ros.robot.places import Pace, Place, Way
-from worldvla_ros.robot.planner import MotionLimits, PlanError, plan
+from worldvla_ros.robot.planner import MotionLimits, PlanError, go_to, plan
 from worldvla_ros.robot.played import Interval
 from worldvla_ros.robot.reasons import Reason, refusal
 from worldvla_ros.robot.spaces import Space
@@ -44,7 +44,8 @@ class Setpoint:
     Attributes:
         joints: Of the joints; None where the path is one of the tip.
         width: Opening width of the gripper [m].
-        progress: Actions of the newest chunk that are done; not a number where none is played.
+        progress: Actions done of the chunk that is played; not a number where none is. In a pause
+            a newer one may wait.
         place: Where the path is, in its own coordinates.
         space: Knows what these mean.
     """
@@ -184,6 +185,29 @@ def prepare(request: Request, limits_before: MotionLimits | None) -> Playing | R
         slower = min(most, pace * ratio)
         share, pace = share * min(1.0, slower / pace / ratio), slower
     return reason or _path_too_fast(pace * ratio, robot.limits.max_slowdown, chunk.stamp_s)
+
+
+def ramp(
+    space: Space, joints: np.ndarray, place: Place, now_s: float, share: float, width: float
+) -> Playing | Reason:
+    """Return a straight line to a joint pose, or why there is none.
+
+    Args:
+        space: In which it is planned.
+        joints: float[n] [rad].
+        place: Where the arm rests.
+        now_s: When it begins [s].
+        share: How much of the limits is used, in (0, 1].
+        width: Opening width of the gripper meanwhile [m].
+    """
+    start = place.state.positions
+    target = space.target(joints, place)
+    limits = space.limits(np.abs(target - start) / WAYPOINT_S, place, 1.0)
+    path = go_to(start, now_s, target, limits, share)
+    ratio, reason = space.check(path, now_s)
+    if reason is None and ratio > share:
+        path = go_to(start, now_s, target, limits, share * share / ratio)
+    return reason or Playing(path, place.anchor, limits, width)
 
 
 def _too_fast(pace: Pace, most: float, stamp_s: float) -> Reason:

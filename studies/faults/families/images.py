@@ -17,8 +17,10 @@ from studies.faults.fault import Fault
 from studies.faults.trial import Scene
 
 FROZEN_S = 6.0
-FROZEN_MOST = 80
-"""Of 120 control periods in this time; at most 0.05 rad are moved under the same pixels."""
+FROZEN_MOST_S = 3.0
+"""Moving in this time: twice until 0.05 rad are moved and the chunk of then is over."""
+FLOW_S = 0.1
+"""Commands that are farther apart are of two motions."""
 RANDOM = np.random.default_rng(0)
 
 
@@ -184,16 +186,17 @@ def _loop(message: Image) -> list[Image]:
     return [shifted(copy.deepcopy(message), -3.0), message]
 
 
-def _moved_too_often(scene: Scene) -> str:
+def _moved_too_long(scene: Scene) -> str:
     """Judge that the arm stood still for most of the time in which pixels did not change."""
-    moving = len(scene.kept['moving_in_force'])
-    return f'{moving} moving commands in {FROZEN_S:.0f} s' if moving > FROZEN_MOST else ''
+    gaps_s = np.diff(scene.kept['moving_in_force'])
+    moved_s = gaps_s[gaps_s < FLOW_S].sum()
+    return f'moved for {moved_s:.1f} of {FROZEN_S:.0f} s' if moved_s > FROZEN_MOST_S else ''
 
 
 def frozen(name: str, how: str, inject: Callable, remove: Callable) -> Fault:
     """Return pixels that do not change: held, and tried again after 2 s, 4 s, …, as documented."""
     return Fault(name, how, inject, reason='image frozen', remove=remove, source='policy',
-                 quiet=True, lasts_s=FROZEN_S, check=_moved_too_often)  # fmt: skip
+                 quiet=True, lasts_s=FROZEN_S, check=_moved_too_long)  # fmt: skip
 
 
 FAULTS = [
