@@ -1,10 +1,11 @@
-"""Two simulated arms in one graph, each in a namespace of its own.
+r"""Two simulated arms in one graph, each in a namespace of its own.
 
     ros2 launch examples/two_arms.launch.py
 
 Say something to one of them:
 
-    ros2 topic pub -1 /left/instruction std_msgs/String "{data: pick up the red cube}"
+    ros2 topic pub --once --keep-alive 5 --qos-durability transient_local \
+        /left/instruction std_msgs/msg/String "{data: pick up the red cube}"
 
 GroupAction keeps the arguments of one arm from those of the other. docs/launch.md tells more.
 """

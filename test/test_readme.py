@@ -64,6 +64,16 @@ def test_the_documents_have_commands():
     assert len(list(commands())) >= 25
 
 
+def test_sentences_and_stops_of_the_documents_wait_for_who_hears_them():
+    lines = [line for page in PAGES for line in page.read_text().splitlines()]
+    published = [
+        line for line in lines if re.search(r'ros2 topic pub .*/(instruction|stop) ', line)
+    ]
+    assert len(published) >= 4
+    for line in published:
+        assert '--keep-alive 5 --qos-durability transient_local' in line
+
+
 def test_the_python_of_the_readme_runs():
     block = README.split('```python\n')[1].split('```')[0]
     names = {}

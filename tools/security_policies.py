@@ -50,9 +50,13 @@ TOGETHER = {'model': ('policy', 'world_model')}
 """Executables of several nodes."""
 EVERYTHING = {'recorder': 'subscribe'}
 """Nodes that do this with every topic."""
-WITH_TF2_MSGS = {('topics', 'subscribe'): {'/tf', '/tf_static'}}
-FURTHER = {'policy': WITH_TF2_MSGS}
-"""What nodes do where a package is installed that may not be here."""
+WITH_TF2_MSGS = {'/tf', '/tf_static'}
+WITH_URDF_TOPIC = {'/robot_description'}
+FURTHER = {
+    'policy': WITH_TF2_MSGS | WITH_URDF_TOPIC,
+    **dict.fromkeys(('action_player', 'mock_controller', 'shadow', 'tokenizer'), WITH_URDF_TOPIC),
+}
+"""Topics that nodes hear where a package is installed, or a robot description asks for it."""
 START_S = 90.0
 SETTLED_S = 5.0
 RULES = {
@@ -155,7 +159,8 @@ def rules_of(probe: Node, name: str) -> Rules:
             listed = {topic for topic in listed if '/_action/' not in topic}
         if rule == EVERYTHING.get(name):
             listed = {'/*'}
-        listed |= FURTHER.get(name, {}).get((kind, rule), set())
+        if (kind, rule) == ('topics', 'subscribe'):
+            listed |= FURTHER.get(name, set())
         rules[kind, rule] = {relative(topic, name) for topic in listed}
     return rules
 

@@ -401,6 +401,20 @@ def test_enabling_again_asks_again(servo_bridge):
     assert len(client.asked) == 2
 
 
+@pytest.mark.parametrize('output', ['twist', 'pose'])
+def test_a_listener_found_before_servo_is_ready_counts(lookalikes, output, monkeypatch):
+    monkeypatch.setattr(listeners, 'MATCH_S', 0.5)
+    made, node = bridge(SERVO, output)
+    now = [50.0]
+    made._listeners = listeners.Listeners(lambda: 1, made.topic, lambda: now[0])
+    assert made.problem().code == 'servo_not_ready'
+    now[0] += listeners.MATCH_S
+    made.enable()
+    assert made.problem().code == 'servo_not_ready'
+    node.clients['servo_node/switch_command_type'].answer(True)
+    assert made.problem() is None
+
+
 def test_an_answer_that_does_not_come_is_said(servo_bridge, monkeypatch):
     made, _, client = servo_bridge
     now = [50.0]

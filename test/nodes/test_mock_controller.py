@@ -205,6 +205,17 @@ def test_without_a_command_type_servo_drops_in_silence_and_the_status_says_so(
     np.testing.assert_array_equal(made.joints(), before)
 
 
+def test_servo_says_its_status_all_the_time(rig, lookalikes, tmp_path):
+    from moveit_msgs.msg import ServoStatus
+
+    _, path = described(tmp_path, 'panda_servo')
+    made, heard = rig(f'robot:={path}', 'drives:=nothing'), []
+    made.user.subscribe(ServoStatus, 'servo_node/status', heard.append, STATES_QOS)
+    made.start()
+    made.until(lambda: len(heard) >= 5, 'five statuses')
+    assert {message.code for message in heard} == {0}
+
+
 @pytest.mark.parametrize('kind', ['gripper_command', 'parallel_gripper', 'franka'])
 def test_a_gripper_closes_and_opens_by_its_action(rig, lookalikes, tmp_path, kind):
     source = yaml.safe_load((robots_folder() / 'fr3_jtc.yaml').read_text())
@@ -231,7 +242,7 @@ def test_a_gripper_closes_and_opens_by_its_action(rig, lookalikes, tmp_path, kin
     assert gripper.problem() is None
 
 
-def test_a_reflex_stops_the_arm_until_it_is_recovered(rig, tmp_path):
+def test_a_reflex_stops_the_arm_until_it_is_recovered(rig, lookalikes, tmp_path):
     robot, path = described(
         tmp_path, 'fr3_jtc', kind='position', topic='forward_position_controller/commands'
     )
@@ -254,14 +265,18 @@ def test_a_reflex_stops_the_arm_until_it_is_recovered(rig, tmp_path):
     assert made.mock._reflex.tripped == ''
 
 
+MEASURED_SEC = 77
+
+
 def state(joints, names=JOINTS):
     message = JointState(name=[*names, *FINGERS])
+    message.header.stamp.sec = MEASURED_SEC
     message.position = [*(float(q) for q in joints), 0.04, 0.04]
     message.velocity = [0.0] * 9
     return message
 
 
-def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, tmp_path):
+def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, lookalikes, tmp_path):
     robot, path = described(tmp_path, 'fr3_jtc')
     made = rig(f'robot:={path}')
     made.start()
@@ -276,6 +291,7 @@ def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, tmp
         return any(message.name[0] == arm.names[0] for message in made.states)
 
     made.until(renamed, 'joint states under the names of the description')
+    assert {message.header.stamp.sec for message in made.states} == {MEASURED_SEC}
     made.until(lambda: made.setpoints, 'setpoints')
     made.until(lambda: made.user.count_subscribers(robot.controller.topic), 'a listener')
     bridge.send(command_of('trajectory', arm, home, made.now_s()), made.now().to_msg())
@@ -288,7 +304,7 @@ def test_it_moves_the_simulated_arm_by_setpoints_and_renames_its_joints(rig, tmp
     assert np.abs(np.diff(places())).max() < 0.05 * 2 / 0.5 * mock_controller.SETPOINT_S
 
 
-def test_the_simulation_follows_a_controller_under_other_names(rig, tmp_path):
+def test_the_simulation_follows_a_controller_under_other_names(rig, lookalikes, tmp_path):
     robot, path = described(tmp_path, 'fr3_jtc')
     made = rig(f'robot:={path}', 'image_size:=32')
     world = SimNode()
@@ -310,7 +326,7 @@ def test_the_simulation_follows_a_controller_under_other_names(rig, tmp_path):
     assert newest(JOINTS).position[0] < start[0] + 0.06
 
 
-def test_a_reset_of_the_scene_is_noticed(rig, tmp_path):
+def test_a_reset_of_the_scene_is_noticed(rig, lookalikes, tmp_path):
     robot, path = described(tmp_path, 'fr3_jtc')
     made = rig(f'robot:={path}')
     made.start()

@@ -59,6 +59,21 @@ def test_a_topic_belongs_to_the_described_kind_of_controller():
     assert replace(controller, topic='').topic_of('position') == CONTROLLER_TOPICS['position']
 
 
+@pytest.mark.parametrize(
+    ('kind', 'topic', 'other', 'expected'),
+    [
+        ('twist', 'servo_node/delta_twist_cmds', 'pose', 'servo_node/pose_target_cmds'),
+        ('pose', '/a/servo/pose_target_cmds', 'twist', '/a/servo/delta_twist_cmds'),
+        ('twist', 'servo_node/delta_twist_cmds', 'position', 'position_commands'),
+        ('trajectory', 'arm/joint_trajectory', 'pose', 'pose_target_cmds'),
+        ('pose', 'crisp/target_pose', 'twist', 'delta_twist_cmds'),
+        ('twist', 'delta_twist_cmds', 'pose', 'pose_target_cmds'),
+    ],
+)
+def test_servo_hears_twists_and_poses_side_by_side(kind, topic, other, expected):
+    assert replace(ROBOT.controller, kind=kind, topic=topic).topic_of(other) == expected
+
+
 def test_actions_lie_between_minus_one_and_one_unless_the_description_says_otherwise():
     action = replace(ROBOT.action, minimum=(), maximum=())
     assert set(action.minimum) == {-1.0}

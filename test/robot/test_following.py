@@ -52,7 +52,8 @@ def test_a_tip_far_from_its_command_is_named():
     assert reason.value == pytest.approx(0.06)
     assert str(reason) == (
         'the tip is 0.060 m from its command (limits.tip_lag 0.05 m). '
-        'Check that the arm is free and its controller active, or raise limits.tip_lag.'
+        'Check that the arm is free, its controller active and no machine overloaded, or raise '
+        'limits.tip_lag.'
     )
 
 
@@ -105,8 +106,8 @@ class TestApplied:
         reason = drive.applied.check(told, done, 11.51, 11.51)
         assert str(reason) == (
             'the arm does not follow: 0.020 rad were commanded and 0.004 rad of it done '
-            '(follow_timeout 0.5 s). Check that the controller takes commands and that joint '
-            'states are live, then call ~/enable with true.'
+            '(follow_timeout 0.5 s). Check that the controller takes commands, that joint '
+            'states are live and no machine is overloaded, then call ~/enable with true.'
         )
         assert (reason.value, reason.limit, reason.unit) == (
             pytest.approx(0.004), pytest.approx(FOLLOWED_SHARE * 0.02), 'rad',
@@ -344,8 +345,8 @@ class TestSpeed:
         reason = watch.check(pose(), np.array([0.5, 0.375]), 10.25)
         assert str(reason) == (
             'joint two measured at 1.500 rad/s (joints.velocity 1.0 rad/s). Check which '
-            'controllers move the arm, and that joint states have right stamps, then call '
-            '~/enable with true.'
+            'controllers move the arm, that joint states have right stamps and no machine is '
+            'overloaded, then call ~/enable with true.'
         )
         assert (reason.value, reason.limit, reason.stamp_s) == (1.5, 1.3, 10.25)
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 import numpy as np
 import pytest
 
-from worldvla_ros.robot.bounds import ACCELERATION_SLACK, REPORT_DEFECT, SLACK
+from worldvla_ros.robot.bounds import ACCELERATION_SLACK, LATE, REPORT_DEFECT, SLACK
 from worldvla_ros.robot.commands import (
     PoseCommand,
     PositionCommand,
@@ -267,7 +267,8 @@ class TestPose:
         assert code(reason) == 'tip_lag'
         assert str(reason) == (
             'the tip is 0.005 m from its command (limits.tip_lag 0.005 m). '
-            'Check that the arm is free and its controller active, or raise limits.tip_lag.'
+            'Check that the arm is free, its controller active and no machine overloaded, or '
+            'raise limits.tip_lag.'
         )
         assert (reason.value, reason.limit, reason.unit) == (
             pytest.approx(1.01 * FIRST_M), FIRST_M, 'm',
@@ -301,6 +302,17 @@ class TestPose:
         assert code(reason) == expected
         assert (code(gate.admit(posed(step[:3], step[3:]), reading(), NOW + 4 * DT))) is None
 
+    @pytest.mark.parametrize(
+        ('since_s', 'remedy', 'words'),
+        [(0.04, REPORT_DEFECT, 'm/s)'), (0.12, LATE, f'came 0.12 s apart and not {DT} s')],
+    )
+    def test_what_only_a_late_one_does_is_a_matter_of_the_machine(self, since_s, remedy, words):
+        gate = Gate(arm_with(linear_acceleration=1e5), DT)
+        assert gate.admit(posed(), reading(), NOW) is None
+        reason = gate.admit(posed((0.06, 0, 0)), reading(), NOW + since_s)
+        assert (code(reason), reason.remedy) == ('linear_speed', remedy)
+        assert reason.text.endswith(words)
+
     def test_its_acceleration_is_that_between_the_last_two_motions(self, gate):
         gain = LIMITS.linear_acceleration
         places = [0.0, 0.5 * gain * DT**2, 2.0 * gain * DT**2, 4.5 * gain * DT**2]
@@ -333,7 +345,8 @@ class TestPosition:
         reason = gate.admit(moved(0, 0.5), reading(), NOW)
         assert str(reason) == (
             'joint panda_joint1 is 0.500 rad from its command (limits.joint_lag 0.02 rad). '
-            'Check that the arm is free and its controller active, or raise limits.joint_lag.'
+            'Check that the arm is free, its controller active and no machine overloaded, or '
+            'raise limits.joint_lag.'
         )
         assert (reason.code, reason.value, reason.limit, reason.unit) == (
             'joint_lag', pytest.approx(0.5), FIRST_RAD, 'rad',

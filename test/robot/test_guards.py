@@ -52,7 +52,7 @@ def test_a_refusal_names_the_parameter_and_says_what_to_do():
         (
             STAMP + 0.75,
             'image 0.75 s old (max_image_age 0.5 s). '
-            'Check the camera driver and the clocks, or raise max_image_age.',
+            'Check the camera driver, clocks and the load of machines, or raise max_image_age.',
         ),
         (
             STAMP - 0.25,

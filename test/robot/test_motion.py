@@ -615,6 +615,14 @@ class TestRamp:
         speeds = [np.linalg.norm(point.tip.linear) for point in points]
         assert 0.15 * SPEED < max(speeds) <= 0.26 * SPEED
 
+    @pytest.mark.parametrize('output', ['twist', 'pose'])
+    def test_uses_its_share_of_the_tips_limits(self, output):
+        motion = Motion(FakeArm(), output=output)
+        assert motion.go_to(HOME + [0.1, -0.1, 0.1, 0, 0, 0], 0.0, reading(), 0.25) is None
+        _, points = run(motion, 0.0, 20.0)
+        speeds = [np.linalg.norm(point.tip.linear) for point in points]
+        assert max(speeds) == pytest.approx(0.25 * SPEED, rel=0.05)
+
     @pytest.mark.parametrize('output', ['twist', 'position'])
     def test_leaves_the_gripper_as_it_is(self, output):
         motion = Motion(FakeArm(), output=output)

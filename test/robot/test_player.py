@@ -326,6 +326,28 @@ class TestDryRun:
             rig.run(0.2)
             assert len(rig.player.actions_left) in (6, 7)
 
+    def test_nothing_is_sent_either_when_joint_states_stop(self, rig):
+        rig.enable(False)
+        rig.offer([LEFT] * 20)
+        rig.run(0.3)
+        rig.measures = False
+        assert not commands(rig.run(1.0))
+        assert rig.codes()[0] == 'joints_old'
+        rig.measures = True
+        rig.run(0.1)
+        rig.offer()
+        assert not commands(rig.run(0.3))
+        assert rig.says() == DRY_RUN
+        assert not rig.halts
+
+    def test_a_motion_that_it_ends_is_braked_for(self, joints):
+        joints.offer([LEFT] * 20)
+        joints.run(0.5)
+        joints.enable(False)
+        assert commands(joints.run(1.0))
+        joints.offer()
+        assert not commands(joints.run(0.3))
+
 
 class TestHold:
     def test_it_brakes_within_limits_and_stays_until_enabled(self, joints):
@@ -504,6 +526,16 @@ class TestOperator:
         np.testing.assert_allclose(joints.arm.joints, PANDA.start, atol=1e-3)
         joints.offer()
         assert commands(joints.run(0.2))
+
+    def test_the_way_to_the_start_is_no_faster_than_the_operator_allows(self, joints):
+        joints.arm.joints = HOME + 0.2
+        joints.player.set_speed(0.1, joints.now_s)
+        joints.run(0.1)
+        assert joints.player.go_to_start(joints.now_s) is None
+        places = np.array([c.positions for c in commands(joints.run(8.0))])
+        speeds = np.abs(np.diff(places, axis=0)) / PERIOD
+        assert (speeds <= 0.104 * PANDA.velocity).all()
+        np.testing.assert_allclose(joints.arm.joints, PANDA.start, atol=1e-3)
 
     def test_a_hold_ends_the_way_to_the_start(self, joints):
         joints.arm.joints = HOME + 0.2

@@ -204,4 +204,4 @@ def test_a_way_counts_only_in_tip_coordinates_and_is_clipped_at_the_inner_box(sp
     assert way.line is way.reference
     assert way.line.rows[-1, 0] == pytest.approx(space.inner[1][0])
     assert [p.factor for p in space.pace(way, 0.5)] == pytest.approx([0.2 / SPEED] * 2)
-    assert space.check(None, 0.0) == (1.0, None)
+    assert space.check(None, 0.0) == (0.0, None)

@@ -49,7 +49,7 @@ SLOW = ' times slower, as the chunk is faster than the limits of the robot descr
     [
         ({}, 'playing', False),
         ({'slowdown': NOTICED}, 'playing', False),
-        ({'slowdown': 1.01}, f'playing 1{SLOW}', False),
+        ({'slowdown': 1.06}, f'playing 1.1{SLOW}', False),
         ({'slowdown': 2.55}, f'playing 2.5{SLOW}', False),
         ({'speed': 0.25}, 'playing at 25% of full speed', False),
         ({'clipped': True}, 'playing, motion kept inside the workspace', True),

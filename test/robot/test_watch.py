@@ -87,8 +87,25 @@ def test_it_looks_once_a_period_and_after_a_clock_was_set_back(watch):
     for now_s, looked in ((10.0, False), (10.0 + 0.9 * PERIOD_S, False), (9.99, True)):
         watch.check(reading(HOME, now_s), far, now_s)
         assert (watch.error_m > 0.01) == looked
-    watch.check(reading(HOME, 10.01), near, 9.99 + 1.01 * PERIOD_S)
+    watch.check(reading(HOME, 10.02), near, 9.99 + 1.01 * PERIOD_S)
     assert watch.error_m == 0.0
+
+
+@pytest.mark.parametrize('output', ['twist', 'position'])
+@pytest.mark.parametrize(('share', 'code'), [(1.0, None), (0.5, 'tip_lag')])
+def test_a_tip_is_compared_with_its_command_of_that_instant(output, share, code):
+    limits = replace(LIMITS, tip_lag=0.05)
+    watch, late_s = Watch(Arm(replace(PANDA, limits=limits)), TIMEOUT_S), 0.2  # a busy machine
+    codes = set()
+    for i in range(60):
+        now_s = 10.0 + i * PERIOD_S
+        told, seen_s = -0.5 + 0.9 * i * PERIOD_S, i * PERIOD_S - late_s
+        seen = -0.5 + share * 0.9 * max(0.0, seen_s)
+        reason = watch.check(
+            reading(turned(seen), now_s - late_s), setpoint(turned(told), output), now_s
+        )
+        codes.add(reason and reason.code)
+    assert codes == {None, code}
 
 
 def test_a_tip_far_from_its_command_is_named_at_once():

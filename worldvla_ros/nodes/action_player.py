@@ -30,6 +30,7 @@ from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.player_diagnostics import PlayerDiagnostics
 from worldvla_ros.nodes.player_report import path_marker, planned_points, state_message
 from worldvla_ros.nodes.player_settings import Settings, read_settings
+from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import (
     JOINTS_QOS,
     LATCHED_QOS,
@@ -100,7 +101,7 @@ class ActionPlayerNode(ManagedNode):
         """
         given = self.read_parameters()
         robot = given.robot.with_gripper(given.gripper)
-        arm = Arm(robot, given.urdf or None)
+        arm = make_arm(self, robot, given.urdf)
         output = given.output or robot.controller.kind
         player = Player(
             arm,

@@ -4,6 +4,7 @@ One class per kind of controller. Must not know what is driven by the positions;
 handed over as they are, with the node's clock.
 """
 
+import math
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
@@ -25,6 +26,8 @@ from worldvla_ros.sim.controllers.servo import ServoMock, ServoSettings
 from worldvla_ros.sim.controllers.trajectory import JointTrajectoryMock
 
 COMMANDS_QOS = RELIABLE_QOS
+STATUS_PERIOD_S = 0.1
+"""Servo says its status as often as it moves the arm; here less often."""
 
 
 class MockArm:
@@ -64,7 +67,7 @@ class ServoArm(MockArm):
         else:
             node.subscribe(PoseStamped, topic, self._on_pose, COMMANDS_QOS)
         node.serve(SetBool, f'{servo}/pause_servo', self._on_pause)
-        self._said = 0
+        self._said, self._said_s = 0, -math.inf
         self._status: Any = None
         self._statuses: Publisher | None = None
         moveit = moveit_msgs()
@@ -77,12 +80,12 @@ class ServoArm(MockArm):
         node.serve(switch, f'{servo}/switch_command_type', self._on_type)
 
     def step(self, now_s: float, dt: float) -> np.ndarray:
-        """Return joint positions, and say a new status."""
+        """Return joint positions, and say the status: now and then, and a new one at once."""
         joints = self._mock.step(now_s, dt)
-        if self._mock.status != self._said:
-            self._said = self._mock.status
-            if self._statuses is not None and self._status is not None:
-                self._statuses.publish(self._status(code=self._said))
+        due = self._mock.status != self._said or abs(now_s - self._said_s) >= STATUS_PERIOD_S
+        if due and self._statuses is not None:
+            self._said, self._said_s = self._mock.status, now_s
+            self._statuses.publish(self._status(code=self._said))
         return joints
 
     def relocate(self, joints: np.ndarray) -> None:

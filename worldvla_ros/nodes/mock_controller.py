@@ -13,6 +13,7 @@ simulation at all: the joints are where the controller puts them.
 
 from array import array
 
+from builtin_interfaces.msg import Time
 import numpy as np
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -22,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.mock_arm import MockArm, make_mock_arm
 from worldvla_ros.nodes.mock_gripper import MockGripper
+from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import (
     JOINTS_QOS,
     RELIABLE_QOS,
@@ -34,7 +36,6 @@ from worldvla_ros.nodes.sim import SETPOINT_S
 from worldvla_ros.nodes.sim_trajectory import setpoints_message
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.description import RobotConfig, load_robot
-from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.sim.controllers.parts import PERIOD_S
 from worldvla_ros.sim.controllers.reflex import FR3, PANDA, Reflex
 from worldvla_ros.sim.scene import FINGERS, JOINTS
@@ -68,7 +69,7 @@ class MockControllerNode(ManagedNode):
         if reflex not in REFLEXES:
             known = ', '.join(REFLEXES)
             raise ConfigError('parameter reflex', expected=f'one of {known}', got=repr(reflex))
-        self._arm, self._simulated = Arm(robot), drives == 'sim'
+        self._arm, self._simulated = make_arm(self, robot), drives == 'sim'
         self._check_size()
         self._measured: np.ndarray | None = None
         self._width = robot.gripper.open_width
@@ -150,7 +151,8 @@ class MockControllerNode(ManagedNode):
         if jumped:
             self._relocate(joints)
         if self._renamed and self.active:
-            self._publish_state(joints, np.array([*message.velocity[: len(JOINTS)]]))
+            velocities = np.array([*message.velocity[: len(JOINTS)]])
+            self._publish_state(joints, velocities, message.header.stamp)
 
     def _on_width(self, message: Float64MultiArray) -> None:
         """Have the fingers where they are told to be, at once."""
@@ -192,7 +194,7 @@ class MockControllerNode(ManagedNode):
         else:
             moved = (targets[-1] - self._measured) / (len(targets) * SETPOINT_S)
             self._measured = targets[-1]
-            self._publish_state(self._measured, moved)
+            self._publish_state(self._measured, moved, self.get_clock().now().to_msg())
         self._move_gripper(len(targets) * SETPOINT_S)
         self._report(self._mock)
 
@@ -214,11 +216,11 @@ class MockControllerNode(ManagedNode):
         else:
             self._width = width
 
-    def _publish_state(self, joints: np.ndarray, velocities: np.ndarray) -> None:
-        """Say where the joints are, under the description's names."""
+    def _publish_state(self, joints: np.ndarray, velocities: np.ndarray, stamp: Time) -> None:
+        """Say where the joints were, under the description's names."""
         gripper = self._arm.robot.gripper
         message = JointState(name=[*self._arm.names, *gripper.names])
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = stamp
         fingers = []
         if gripper.angular:
             share = self._width / gripper.open_width

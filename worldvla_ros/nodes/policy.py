@@ -25,6 +25,7 @@ from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
+from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
 from worldvla_ros.nodes.snapshot import Configured, Snapshot, observe
 from worldvla_ros.nodes.spin import run
@@ -32,7 +33,6 @@ from worldvla_ros.nodes.transforms import FrameCheck
 from worldvla_ros.policy import Policy
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import check_fits, load_robot
-from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.pairing import ImageHistory
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointBuffer
@@ -80,7 +80,7 @@ class PolicyNode(ModelNode):
         """
         given = self.read_parameters()
         robot, self._enabled = load_robot(given.robot), given.enabled
-        arm = Arm(robot)
+        arm = make_arm(self, robot)
         checkpoint = self._host.checkpoint(self)
         spec = checkpoint.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)

@@ -84,7 +84,8 @@ class RecorderNode(ManagedNode):
     def activate(self) -> None:
         """Begin to hear topics."""
         if self._bag is not None:
-            self.status.ok('recording', folder=str(self._bag.folder))
+            folder = str(self._bag.folder)
+            self.status.ok(f'recording to {folder}', folder=folder)
 
     def clean_up(self) -> None:
         """Close the bag."""

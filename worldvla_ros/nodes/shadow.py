@@ -15,6 +15,7 @@ from sensor_msgs.msg import JointState
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk, ShadowReport
 from worldvla_ros.nodes.convert import message_to_chunk, time_message
+from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, ManagedNode, declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.description import load_robot
@@ -53,7 +54,7 @@ class ShadowNode(ManagedNode):
         """
         name, age_s, urdf = self.read_parameters()
         robot = load_robot(name)
-        arm = Arm(robot, urdf or None)
+        arm = make_arm(self, robot, urdf)
         self._built = Configured(
             arm=arm,
             joints=JointBuffer(arm, age_s),

@@ -34,6 +34,7 @@ from worldvla_ros.nodes.cameras import (
 from worldvla_ros.nodes.convert import codes_to_message, ids_to_message, time_message
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import Mailboxes, Pace
+from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import (
     JOINTS_QOS,
     LATCHED_QOS,
@@ -112,7 +113,7 @@ class TokenizerNode(ModelNode):
         """
         given = self.read_parameters()
         robot = load_robot(given.robot)
-        arm = Arm(robot)
+        arm = make_arm(self, robot)
         tokenizers = self._host.tokenizers(self)
         spec = tokenizers.spec
         check_fits(robot, spec.action.names, spec.action.units, spec.cameras, spec.camera_rotation)

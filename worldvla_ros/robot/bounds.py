@@ -16,12 +16,21 @@ SLACK = 1e-5
 ACCELERATION_SLACK = 0.02
 """The same for accelerations, which are differences of differences and see the clock's grain."""
 REPORT_DEFECT = 'Report this as a defect of worldvla_ros, with the log.'
+LATE = 'Check the load of this machine; where it is idle, report a defect, with the log.'
 SHORTEN = 'Move the arm into the workspace, or enlarge it in the robot description.'
 
 
 def excess(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Return by how much values are outside of a range, negative inside."""
     return np.asarray(np.maximum(low - values, values - high))
+
+
+def lag_remedy(field: str) -> str:
+    """Return what to do about an arm that is far from its command."""
+    return (
+        'Check that the arm is free, its controller active and no machine overloaded, or raise '
+        f'{field}.'
+    )
 
 
 class Bounds:
@@ -87,8 +96,7 @@ class Bounds:
         if lag <= limit + SLACK:
             return None
         text = f'the tip is {lag:.3f} m from its command (limits.tip_lag {limit} m)'
-        remedy = 'Check that the arm is free and its controller active, or raise limits.tip_lag.'
-        return Reason('tip_lag', text, remedy, lag, limit, 'm', now_s)
+        return Reason('tip_lag', text, lag_remedy('limits.tip_lag'), lag, limit, 'm', now_s)
 
     def workspace(self, start: np.ndarray, end: np.ndarray, now_s: float) -> Reason | None:
         """Refuse a tip float[3] that leaves the box, or that is outside and goes further out."""
@@ -183,7 +191,7 @@ class Bounds:
             f'joint {self._names[place]} is {lag:.3f} rad from its command '
             f'(limits.joint_lag {limit} rad)'
         )
-        remedy = 'Check that the arm is free and its controller active, or raise limits.joint_lag.'
+        remedy = lag_remedy('limits.joint_lag')
         return Reason('joint_lag', text, remedy, lag, limit, 'rad', now_s)
 
     def collision(self, positions: np.ndarray, now_s: float) -> Reason | None:

@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from worldvla_ros.robot.bounds import lag_remedy
 from worldvla_ros.robot.description import Limits
 from worldvla_ros.robot.kinematics import rotation_vector
 from worldvla_ros.robot.reasons import Reason
@@ -40,8 +41,8 @@ FURTHER_M = 0.005
 """An arm that is outside and gets further out than by this is not coming back."""
 
 FREE_IT = (
-    'Check that the controller takes commands and that joint states are live, then call '
-    '~/enable with true.'
+    'Check that the controller takes commands, that joint states are live and no machine is '
+    'overloaded, then call ~/enable with true.'
 )
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -72,8 +73,33 @@ def tip_lag(
     if lag <= limit:
         return None
     text = f'the tip is {lag:.3f} m from its command (limits.tip_lag {limit} m)'
-    remedy = 'Check that the arm is free and its controller active, or raise limits.tip_lag.'
-    return Reason('tip_lag', text, remedy, lag, limit, 'm', stamp_s)
+    return Reason('tip_lag', text, lag_remedy('limits.tip_lag'), lag, limit, 'm', stamp_s)
+
+
+class Told:
+    """What was commanded when, as far back as measurements reach."""
+
+    def __init__(self) -> None:
+        """Start without a command."""
+        self._known: deque[tuple[float, np.ndarray]] = deque()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._known.clear()
+
+    def add(self, place: np.ndarray, now_s: float) -> None:
+        """Take what is commanded now."""
+        self._known.append((now_s, np.array(place)))
+
+    def at(self, stamp_s: float) -> np.ndarray:
+        """Return what was commanded at a time, or first, and drop what was before."""
+        while len(self._known) > 1 and self._known[1][0] <= stamp_s:
+            self._known.popleft()
+        return self._known[0][1]
+
+    def newest(self) -> np.ndarray:
+        """Return what was commanded last."""
+        return self._known[-1][1]
 
 
 class Applied:
@@ -99,12 +125,12 @@ class Applied:
         """
         self._change, self._noticed, self._timeout_s = change, noticed, timeout_s
         self._unit = unit
-        self._told: deque[tuple[float, np.ndarray]] = deque()
+        self._told = Told()
         self.forget()
 
     def forget(self) -> None:
         """Begin anew, as when the operator enables the arm, or after a gap in what is measured."""
-        self._told.clear()
+        self._told.forget()
         self._start: tuple[np.ndarray, np.ndarray] | None = None
         self._ended_at: np.ndarray | None = None
         self._missing: np.ndarray | float = 0.0
@@ -118,9 +144,9 @@ class Applied:
         at rest does not count.
         """
         if self._start is not None:
-            self._missing = self._missing + self._change(self._start[0], self._told[-1][1])
+            self._missing = self._missing + self._change(self._start[0], self._told.newest())
             self._ended_at = self._start[1]
-        self._told.clear()
+        self._told.forget()
         self._start = self._stamp_s = None
 
     def check(
@@ -134,8 +160,8 @@ class Applied:
             stamp_s: When that was [s]; nothing is judged until there is a later one.
             now_s: Present time [s].
         """
-        self._told.append((now_s, np.array(commanded)))
-        told = self._told_at(stamp_s)
+        self._told.add(commanded, now_s)
+        told = self._told.at(stamp_s)
         if self._start is None:
             self._begin(told, measured, stamp_s)
             return None
@@ -159,12 +185,6 @@ class Applied:
         if self._waited_s <= self._timeout_s:
             return None
         return self._reason(length, along, now_s)
-
-    def _told_at(self, stamp_s: float) -> np.ndarray:
-        """Return what was commanded at a time, or first, and drop what was before."""
-        while len(self._told) > 1 and self._told[1][0] <= stamp_s:
-            self._told.popleft()
-        return self._told[0][1]
 
     def _begin(self, told: np.ndarray, measured: np.ndarray, stamp_s: float) -> None:
         """Compare from here on; what was missing and has come after all is missing no more."""
@@ -310,8 +330,8 @@ class SpeedWatch:
             if value > most:
                 text = f'{what} measured at {value:.3f} {unit} ({field} {limit} {unit})'
                 remedy = (
-                    'Check which controllers move the arm, and that joint states have right '
-                    'stamps, then call ~/enable with true.'
+                    'Check which controllers move the arm, that joint states have right stamps '
+                    'and no machine is overloaded, then call ~/enable with true.'
                 )
                 return Reason('measured_speed', text, remedy, float(value), most, unit, stamp_s)
         return None

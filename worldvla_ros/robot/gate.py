@@ -12,7 +12,7 @@ limits, so that a refusal here means a blocked arm, a wrong measurement or a def
 messages or chunks. Times [s] of one clock, whichever the caller uses.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import numpy as np
@@ -96,7 +96,7 @@ class Gate:
             return Reason('command_invalid', text, 'Check the clock.', stamp_s=now_s)
         found = self._judge(command, measured, duration, now_s)
         if isinstance(found, Reason):
-            return found
+            return self._late(found, now_s) or found
         self._last = found
         return None
 
@@ -105,6 +105,14 @@ class Gate:
         if self._last is None:
             return self._period_s
         return min(now_s - self._last.now_s, self.longest_s)
+
+    def _late(self, reason: Reason, now_s: float) -> Reason | None:
+        """Return the reason with the load as what to check, where the command came late."""
+        since_s = 0.0 if self._last is None else now_s - self._last.now_s
+        if since_s <= self.longest_s or reason.remedy != bounds.REPORT_DEFECT:
+            return None
+        apart = f'commands came {since_s:.2f} s apart and not {self._period_s:g} s'
+        return replace(reason, text=f'{reason.text}, as {apart}', remedy=bounds.LATE)
 
     def _sound(
         self, command: Command, measured: JointReading | None, now_s: float

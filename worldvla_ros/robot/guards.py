@@ -31,7 +31,7 @@ def image_age(stamp_s: float, now_s: float, limit_s: float) -> Reason | None:
         text = f'image stamped {-age:.2f} s ahead (at most {FUTURE_SLACK_S} s)'
         return Reason('image_age', text, CLOCKS, age, -FUTURE_SLACK_S, 's', stamp_s)
     text = f'image {age:.2f} s old (max_image_age {limit_s} s)'
-    remedy = 'Check the camera driver and the clocks, or raise max_image_age.'
+    remedy = 'Check the camera driver, clocks and the load of machines, or raise max_image_age.'
     return Reason('image_age', text, remedy, age, limit_s, 's', stamp_s)
 
 

@@ -34,7 +34,7 @@ from worldvla_ros.robot.view import View, view
 from worldvla_ros.robot.watch import LAGGING, LATCHING, Watch
 
 START_SHARE = 0.25
-"""Share of the speed limits with which the arm goes to its start pose."""
+"""Share of the speed limits with which the arm goes to its start pose, or less by the operator."""
 
 
 class Player:
@@ -74,9 +74,8 @@ class Player:
         self._motion = Motion(arm, output=output, blending=blending)
         self._watch = Watch(arm, follow_timeout_s)
         self._safety = Safety(Mode.ENABLED if enabled else Mode.DRY_RUN)
-        self._heart = Heartbeat(heartbeat_timeout_s)
+        self._heart, self._notes = Heartbeat(heartbeat_timeout_s), Notes()
         self._clock, self._stamps = ClockWatch(), StampClock()
-        self._notes = Notes()
         self._joints = JointInput(arm, max_joint_age_s, self._notes)
         self._now_s = -math.inf
         self._braking = self._to_start = self._moved = False
@@ -240,7 +239,8 @@ class Player:
         measured = self._joints.read(now_s)
         if measured is None:
             return self._notes.get('joints')
-        refused = self._motion.go_to(self._arm.start, now_s, measured, START_SHARE)
+        share = min(START_SHARE, self._motion.speed)
+        refused = self._motion.go_to(self._arm.start, now_s, measured, share)
         if refused is None:
             self._to_start = True
             self._notes.version += 1
@@ -290,7 +290,7 @@ class Player:
         setpoint = self._motion.at(now_s)
         if setpoint is None:
             return self._rest(measured, now_s, was)
-        if self._safety.mode is Mode.DRY_RUN and not self._braking:
+        if self._safety.mode is Mode.DRY_RUN and not self._moved:  # else it brakes what moved
             return self._rehearse(setpoint, now_s)
         wrong = None
         if measured is not None and not self._braking:

@@ -18,6 +18,7 @@ CONTROLLER_TOPICS = {
     'velocity': 'velocity_commands',
 }
 """Kinds of controller, and the topic of each where the description names none."""
+SERVO_KINDS = {'twist', 'pose'}
 SPEED_UNITS = ('speed_units', 'unitless')
 GRIPPER_NAMES = {
     'width': 'gripper_command',
@@ -201,8 +202,15 @@ class Controller:
     positions_only: bool = False
 
     def topic_of(self, kind: str) -> str:
-        """Return the topic for commands of a kind, which may be another than the described."""
-        return self.topic if self.topic and kind == self.kind else CONTROLLER_TOPICS[kind]
+        """Return the topic for commands of a kind, which may be another than the described.
+
+        MoveIt Servo takes twists and poses side by side, in the namespace of its node.
+        """
+        if self.topic and kind == self.kind:
+            return self.topic
+        node, _, name = self.topic.rpartition('/')
+        servo = node and {kind, self.kind} <= SERVO_KINDS and name == CONTROLLER_TOPICS[self.kind]
+        return f'{node}/{CONTROLLER_TOPICS[kind]}' if servo else CONTROLLER_TOPICS[kind]
 
 
 @dataclass(frozen=True)

@@ -228,8 +228,8 @@ class JointBuffer:
                 found=(age_s, self._max_age_s, 's'),
                 expected=f'at most {self._max_age_s} s (max_joint_age)',
                 got=f'{age_s:.2f} s',
-                remedy='Check that its publisher runs and that both machines have the same time, '
-                'or raise max_joint_age.',
+                remedy='Check that its publisher runs and that both machines have the same time '
+                'and are not overloaded, or raise max_joint_age.',
             )
         if age_s < -FUTURE_SLACK_S:
             raise JointError(

@@ -11,7 +11,7 @@ from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import Mode
 
 DRY_RUN = 'dry run: nothing is sent. Call ~/enable with true to move the arm.'
-NOTICED = 1.005
+NOTICED = 1.05
 """A chunk that is slower by less is not said to be."""
 
 

@@ -15,6 +15,7 @@ from worldvla_ros.robot.following import (
     BoxWatch,
     CatchUp,
     SpeedWatch,
+    Told,
     distance,
     joint_change,
     tip_change,
@@ -55,6 +56,7 @@ class Watch:
         self._box = BoxWatch(self._limits)
         self.behind = CatchUp(follow_timeout_s)
         self._last: Setpoint | None = None
+        self._told = Told()
         self._looked_s = -math.inf
         self._known: tuple[JointReading, np.ndarray] | None = None
         self.error_m = math.nan
@@ -66,7 +68,7 @@ class Watch:
 
     def lose(self) -> None:
         """Compare nothing across a gap in joint states or in time."""
-        for part in (self._tips, self._turns, self._speed, self._box):
+        for part in (self._tips, self._turns, self._speed, self._box, self._told):
             part.forget()
         self._looked_s, self.error_m = -math.inf, math.nan
 
@@ -76,6 +78,7 @@ class Watch:
         self._turns.restart()
         self._speed.forget()
         self._box.forget()
+        self._told.forget()
         self._looked_s, self.error_m = -math.inf, math.nan
 
     def tip_of(self, measured: JointReading) -> np.ndarray:
@@ -113,9 +116,12 @@ class Watch:
         if math.isfinite(since_s) and not 0 <= since_s <= GAP_S:
             self._tips.forget()
             self._turns.forget()
+            self._told.forget()
         self._looked_s = now_s
         tip, commanded = self.tip_of(measured), setpoint.tip.pose
-        self.error_m = distance(commanded, tip)
+        self._told.add(commanded, now_s)
+        then = self._told.at(measured.stamp_s)
+        self.error_m = distance(then, tip)
         if setpoint.joints is None:
             applied = self._tips.check(commanded, tip, measured.stamp_s, now_s)
         else:
@@ -125,5 +131,5 @@ class Watch:
             applied
             or self._speed.check(tip, measured.positions, measured.stamp_s)
             or self._box.check(tip[:3, 3], measured.stamp_s)
-            or tip_lag(commanded, tip, self._limits, now_s)
+            or tip_lag(then, tip, self._limits, now_s)
         )

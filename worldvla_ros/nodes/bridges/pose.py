@@ -43,7 +43,8 @@ class PoseBridge(Bridge):
 
     def problem(self) -> Problem | None:
         """Return why Servo would not take a pose."""
-        return self._servo.problem() or super().problem()
+        listens = super().problem()  # looked at in every period: finding a listener takes time
+        return self._servo.problem() or listens
 
     def send(self, command: PoseCommand, stamp: Time) -> None:  # type: ignore[override]  # `takes`
         """Send a pose."""

@@ -41,7 +41,8 @@ class TwistBridge(Bridge):
 
     def problem(self) -> Problem | None:
         """Return why Servo would not take a twist."""
-        return self._servo.problem() or super().problem()
+        listens = super().problem()  # looked at in every period: finding a listener takes time
+        return self._servo.problem() or listens
 
     def send(self, command: TwistCommand, stamp: Time) -> None:  # type: ignore[override]  # `takes`
         """Send a twist."""
