@@ -51,7 +51,7 @@ def commands():
     """Return every `worldvla` command of the documents that stands on a line of its own."""
     for page in PAGES:
         text = page.read_text()
-        for line in re.findall(r'^(?:\S*/)?worldvla (\S.*?)(?:\s+#.*)?$', text, re.MULTILINE):
+        for line in re.findall(r'^ *(?:\S*/)?worldvla (\S.*?)(?:\s+#.*)?$', text, re.MULTILINE):
             yield page.name, [a.strip('"') for a in re.findall(r'"[^"]*"|\S+', line)]
 
 

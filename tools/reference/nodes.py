@@ -248,7 +248,7 @@ def qos(profile: Any) -> str:
 
 
 def main() -> int:
-    """Print the nodes as JSON; status 3 where something is not installed."""
+    """Print the nodes as JSON, or what is not installed."""
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     os.environ |= {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'OFF', 'ROS_LOCALHOST_ONLY': '1'}
     chosen = sys.argv[1:] or list(executables())
@@ -256,7 +256,7 @@ def main() -> int:
         found = [asdict(node) for name in chosen for node in describe(name)]
     except ImportError as error:
         print(f'{error}', file=sys.stderr)
-        return 3
+        return 1
     print(json.dumps(found))
     return 0
 

@@ -17,14 +17,15 @@ from tools.reference.interfaces import anchor, interfaces_page
 from tools.reference.markdown import code, plain, table
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = re.compile(r'<!-- generated: (\w+) -->|^\.\. generated: (\w+)$', re.M)
-MISSING = 3
-"""Exit status of tools.reference.nodes where something is not installed."""
+MARK = re.compile(r'<!-- generated: (\w+) -->.*|^\.\. generated: (\w+)$', re.M)
+"""What stands behind a mark is for those who read a page without the site."""
+ENOUGH_S = 300
+"""How long describing all nodes may take."""
 ROLES = ('subscribes', 'publishes', 'serves', 'calls')
 Node = Mapping[str, Any]
 
 
-class NotInstalledError(ImportError):
+class NotAskedError(Exception):
     """The nodes cannot be asked here."""
 
 
@@ -40,18 +41,18 @@ def generated(text: str) -> tuple[str, list[str]]:
         name = found[1] or found[2]
         try:
             return PARTS[name]()
-        except ImportError as error:
+        except (ImportError, NotAskedError) as error:
             problems.append(f'{name}: {error}')
-            return left_out(error)
+            return left_out(str(error).splitlines()[-1])
 
     return MARK.sub(write, text), problems
 
 
-def left_out(problem: object) -> str:
+def left_out(problem: str) -> str:
     """Return what stands in the place of a part that needs what is not installed."""
     return (
         '```{note}\n'
-        f'This part is read off the code, which could not be imported here ({problem}). '
+        f'This part is read off the code, which could not be run here: {problem}. '
         'On a machine with ROS 2 and the requirements of the package, `make docs` writes it; '
         '`ros2 param describe`, `ros2 node info` and `worldvla --help` show much of it.\n'
         '```'
@@ -62,8 +63,7 @@ def nodes_page() -> str:
     """Return all nodes.
 
     Raises:
-        NotInstalledError: ROS 2, or what nodes need, is not installed.
-        RuntimeError: A node could not be started.
+        NotAskedError: They cannot be started here.
     """
     found = ask()
     shared = common(found)
@@ -78,18 +78,18 @@ def ask(*executables: str) -> list[Node]:
     """Return the nodes of executables, of all by default, as a process of its own describes them.
 
     Raises:
-        NotInstalledError: ROS 2, or what nodes need, is not installed.
-        RuntimeError: A node could not be started.
+        NotAskedError: ROS 2, or what nodes need, is not installed; or a node cannot be configured.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
-    done = subprocess.run(
-        [sys.executable, '-m', 'tools.reference.nodes', *executables],
-        capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': path},
-    )  # fmt: skip
-    if done.returncode == MISSING:
-        raise NotInstalledError(done.stderr.strip().splitlines()[-1])
+    try:
+        done = subprocess.run(
+            [sys.executable, '-m', 'tools.reference.nodes', *executables], timeout=ENOUGH_S,
+            capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': path},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise NotAskedError(f'nodes were not described within {ENOUGH_S} s') from error
     if done.returncode:
-        raise RuntimeError(f'nodes could not be asked:\n{done.stderr}')
+        raise NotAskedError(done.stderr.strip())
     return json.loads(done.stdout)
 
 
