@@ -30,9 +30,7 @@ def repository() -> Path:
 ROOT = repository()
 sys.path.insert(0, str(ROOT))
 
-from sphinx.util import logging  # noqa: E402
-
-from tools.reference.pages import generated  # noqa: E402
+from tools.reference.pages import generated  # noqa: E402, needs the path
 
 _manifest = ElementTree.parse(ROOT / 'package.xml').getroot()
 project = _manifest.findtext('name')
@@ -86,6 +84,8 @@ def write_generated(app: 'Sphinx', page: str, source: list[str]) -> None:
     text = source[0]
     for target, there in PAGES_OF.items():
         text = text.replace(f']({target})', f']({there})')
+    from sphinx.util import logging
+
     source[0], problems = generated(text)
     for problem in problems:
         logging.getLogger(__name__).warning('%s has no %s', page, problem)

@@ -3,10 +3,13 @@
 import ast
 from pathlib import Path
 import re
+import runpy
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / 'docs'
@@ -233,6 +236,16 @@ def test_every_page_is_in_one_of_the_groups():
     assert {page.with_suffix('') for page in sources()} - {DOCS / 'index'} == listed
 
 
+@pytest.mark.parametrize('group', sorted(DOCS.glob('*/index.md')), ids=lambda p: p.parent.name)
+def test_a_group_links_each_of_its_pages(group):
+    """The table of contents is drawn on the site alone."""
+    text = group.read_text()
+    named = re.search(r'^```{toctree}\n:hidden:\n\n(.*?)^```', text, re.M | re.S)[1].split()
+    linked = re.findall(r'\]\(([^)]+)\.(?:md|rst)\)', text)
+    assert len(named) > 2
+    assert set(named) <= set(linked)
+
+
 def test_marks_of_generated_parts_have_a_part():
     asked = [m for page in sources() for m in pages.MARK.findall(page.read_text())]
     assert sorted(a or b for a, b in asked) == sorted(pages.PARTS)
@@ -245,6 +258,23 @@ def test_anchors_of_links_are_headings():
             titles = [re.sub(r'[^\w -]', '', t.lower()).replace(' ', '-')
                       for t in re.findall(r'^#+ (.+)', text, re.M)]  # fmt: skip
             assert anchor in titles, f'{page.name}: {target}#{anchor}'
+
+
+def test_rosdoc2_finds_its_settings_and_the_repository(tmp_path):
+    """rosdoc2 0.2 copies the folder of conf.py and runs conf.py from a file that it writes."""
+    named = ElementTree.parse(ROOT / 'package.xml').getroot().findtext('export/rosdoc2')
+    attic, config = yaml.safe_load_all((ROOT / named).read_text())
+    assert attic == {'type': 'rosdoc2 config', 'version': 1}
+    assert set(config) == {'settings', 'builders'}
+    [builder] = config['builders']
+    conf = ((ROOT / named).parent / builder['sphinx']['sphinx_sourcedir'] / 'conf.py').resolve()
+    wrapper = tmp_path / 'wrapped/conf.py'
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'import os\n\nexec(open("{conf}").read())\n')
+    for file in (conf, wrapper):
+        settings = runpy.run_path(str(file))
+        assert settings['ROOT'] == ROOT.resolve()
+        assert settings['project'] == 'worldvla_ros'
 
 
 def test_what_is_built_loads_nothing_from_the_network():

@@ -34,7 +34,7 @@ def block(cls: type, title: str) -> str:
         [code(f.name), type_words(hints[f.name]), default(f), meanings.get(f.name, '')]
         for f in dataclasses.fields(typing.cast(Any, cls))
     ]
-    shown = code(title) if '.' in title or title in meanings or title.islower() else title
+    shown = code(title) if title.islower() else title
     return f'## {shown}\n\n{words}\n\n{table(["field", "type", "default", "meaning"], rows)}'
 
 
@@ -43,20 +43,16 @@ def documented(cls: type) -> tuple[str, dict[str, str]]:
     words = inspect.getdoc(cls) or ''
     summary, _, attributes = words.partition('\n\nAttributes:\n')
     attributes = re.split(r'^\S', attributes, maxsplit=1, flags=re.M)[0]
-    meanings = {
-        name: plain(' '.join(text.split())) for name, text in ATTRIBUTE.findall(attributes)
-    }
-    return plain(summary), meanings
+    found = ATTRIBUTE.findall(attributes)
+    return plain(summary), {name: plain(' '.join(text.split())) for name, text in found}
 
 
 def type_words(kind: Any) -> str:
     """Return a type in the words of YAML."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
-        repeated = inner[-1] is Ellipsis
-        return f'list of {"" if repeated else len(inner)} {type_words(inner[0])}'.replace(
-            '  ', ' '
-        )
+        count = '' if inner[-1] is Ellipsis else f'{len(inner)} '
+        return f'list of {count}{type_words(inner[0])}s'
     if inner:
         return ' or '.join(type_words(each) for each in inner)
     if dataclasses.is_dataclass(kind):

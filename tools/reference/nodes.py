@@ -62,12 +62,16 @@ class Endpoint:
 
 @dataclass
 class Described:
-    """A node; `variants` has what only a value of a parameter adds, by `parameter: value`."""
+    """A node; `variants` has what only a value of a parameter adds, by `parameter: value`.
+
+    `given` are the parameters with which it was configured, where its defaults do not do.
+    """
 
     executable: str
     name: str
     about: str
     parameters: tuple[Parameter, ...]
+    given: tuple[tuple[str, str], ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     variants: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
 
@@ -86,9 +90,11 @@ def describe(executable: str) -> list[Described]:
         ImportError: ROS 2, or what the node needs, is not installed.
         RuntimeError: A node could not be configured.
     """
-    with created(executable) as nodes:
-        found = [Described(executable, n.get_name(), about(n), parameters(n)) for n in nodes]
     always = NEEDED.get(executable, ())
+    with created(executable) as nodes:
+        found = [
+            Described(executable, n.get_name(), about(n), parameters(n), always) for n in nodes
+        ]
     with created(executable, *always) as nodes:
         for node, known in zip(nodes, found, strict=True):
             configure(node)

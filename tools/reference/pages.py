@@ -128,9 +128,10 @@ def node_section(node: Node, shared: Sequence[Mapping[str, Any]]) -> str:
         parameter, value = condition.split(': ')
         rows += [endpoint_row(e, f'where {code(parameter)} is {code(value)}') for e in more]
     own = [p for p in node['parameters'] if p not in shared]
+    given = ', '.join(code(f'{name}: {text}') for name, text in node['given'])
     blocks = [
         f'## {node["name"]}',
-        node['about'],
+        node['about'] + (f' Shown with {given}.' if given else ''),
         table(['', 'name', 'type', 'QoS', 'only'], rows),
     ]
     if own:
