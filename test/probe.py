@@ -110,12 +110,18 @@ class Probe:
 
 @contextlib.contextmanager
 def running(*nodes: NodeSpec):
-    """Run nodes as processes; what they print is in `output` of what is yielded."""
+    """Run nodes as processes; what they print is in `output` of what is yielded.
+
+    Where a test fails, that and who had ended is printed.
+    """
     output = io.StringIO()
     processes = Processes(list(nodes), output)
     processes.output = output
     try:
         yield processes
+    except BaseException:
+        print(f'ended: {processes.ended()}\n{output.getvalue()[-6000:]}')
+        raise
     finally:
         processes.stop()
 

@@ -26,6 +26,7 @@ from worldvla_ros.errors import ObservationError
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.msg import ActionChunk, PlayerState
 from worldvla_ros.nodes.action_player import ActionPlayerNode
+from worldvla_ros.nodes.bridges import listeners
 from worldvla_ros.nodes.convert import time_message
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
 from worldvla_ros.nodes.spin import spin
@@ -242,6 +243,12 @@ class InProcess(Feeder):
 def numbers(twist):
     linear, angular = twist.twist.linear, twist.twist.angular
     return [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]
+
+
+@pytest.fixture(autouse=True)
+def in_one_process(monkeypatch):
+    """Both ends are in this process and find each other at once."""
+    monkeypatch.setattr(listeners, 'MATCH_S', 0.1)
 
 
 @pytest.fixture

@@ -157,10 +157,18 @@ def listening(counts):
     return said
 
 
-def test_a_listener_counts_after_it_has_had_time_to_find_the_publisher(monkeypatch):
+@pytest.mark.parametrize(
+    ('counts', 'said'),
+    [
+        ([0, 0, 1, 1, 1, 1, 1], '0000011'),
+        ([1, 1, 2, 2, 2, 2, 2], '0000011'),  # the controller is found after the recorder
+        ([1, 1, 1, 1, 2, 2, 1, 1, 1], '000111111'),  # somebody looks on for a while
+        ([1, 1, 1, 1, 0, 1, 1, 1, 1, 1], '0001000011'),
+    ],
+)
+def test_a_listener_counts_after_it_has_had_time_to_find_the_publisher(counts, said, monkeypatch):
     monkeypatch.setattr(listeners, 'MATCH_S', 0.3)
-    assert listening([0, 0, 1, 1, 1, 1, 1]) == [False] * 5 + [True] * 2
-    assert listening([1, 1, 1, 1, 0, 1, 2, 1, 1]) == [False] * 3 + [True] + [False] * 4 + [True]
+    assert listening(counts) == [letter == '1' for letter in said]
 
 
 def test_listeners_are_counted_20_times_per_second_at_most():

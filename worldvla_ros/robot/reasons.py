@@ -19,7 +19,7 @@ CODES = {
     'joints_missing': 'a joint of the robot description was never heard',
     'joints_old': 'joint states stopped, or clocks differ',
     'joints_invalid': 'joint states that cannot be true',
-    'controller_absent': 'nobody listens to the commands',
+    'controller_absent': 'nobody listens to the commands, or not yet for sure',
     'servo_halted': 'MoveIt Servo halted the arm',
     'servo_refused': 'MoveIt Servo refused the kind of command',
     'servo_absent': 'MoveIt Servo does not answer',

@@ -10,8 +10,11 @@ import time
 
 from worldvla_ros.nodes.bridges.problem import Problem
 
-MATCH_S = 0.5
-"""After the publisher has found a listener, until the listener has surely found the publisher."""
+MATCH_S = 2.0
+"""After the publisher has found its last listener, until that one has surely found the publisher.
+
+Listeners are not told apart: a recorder may be found before the controller. One that comes later,
+while the arm moves, changes nothing."""
 PERIOD_S = 0.05
 """Time between two looks."""
 
@@ -31,12 +34,19 @@ class Listeners:
         """
         self._count, self._steady = count, steady
         self._looked_s = self._since_s = -math.inf
-        self._heard = False
+        self._listeners = 0
+        self._reached = False
         self._nobody = Problem(
             'controller_absent',
             f'nobody listens to commands on {topic}',
             'Start the controller, or correct controller.topic in the robot description. '
             f'ros2 topic info {topic} -v  shows who listens.',
+            pending=True,
+        )
+        self._found = Problem(
+            'controller_absent',
+            f'a listener to commands on {topic} was just found',
+            f'Commands are sent after {MATCH_S:g} s.',
             pending=True,
         )
 
@@ -45,11 +55,13 @@ class Listeners:
         now_s = self._steady()
         if now_s - self._looked_s >= PERIOD_S:
             self._look(now_s)
-        reached = self._heard and now_s - self._since_s >= MATCH_S
-        return None if reached else self._nobody
+        if self._reached:
+            return None
+        return self._found if self._listeners else self._nobody
 
     def _look(self, now_s: float) -> None:
-        self._looked_s, heard = now_s, self._count() > 0
-        if heard and not self._heard:
+        self._looked_s, before, self._listeners = now_s, self._listeners, self._count()
+        if self._listeners > before:
             self._since_s = now_s
-        self._heard = heard
+        matched = self._reached or now_s - self._since_s >= MATCH_S
+        self._reached = self._listeners > 0 and matched
