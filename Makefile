@@ -1,6 +1,7 @@
 # make demo    set up and run the main job           make test    set up and run all tests
 # make lint    check style and spelling              make types   check types
 # make bench   time the demo model                   make mutants test the tests (hours; see CONTRIBUTING.md)
+# make docs    build the documentation site
 # make soak    run the graph for MINUTES (60)        make faults  inject faults into the graph (15 min)
 # make clean   remove what these made
 #
@@ -15,7 +16,7 @@ unexport AMENT_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test lint types bench mutants soak faults clean setup
+.PHONY: demo test lint types docs bench mutants soak faults clean setup
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package
@@ -29,6 +30,11 @@ lint: $(VENV)/.lint
 
 types: $(VENV)/.lint $(VENV)/.package
 	@$(BIN)/mypy
+
+# whatever is wrong with a page is an error; nothing is fetched
+docs: $(VENV)/.docs
+	@$(BIN)/python -m sphinx -W --keep-going -n -E -q -d out/docs/doctrees docs out/docs/html
+	@echo 'open out/docs/html/index.html'
 
 # one worker: torch and MuJoCo take the memory of a test session each
 MUTANTS ?= 'worldvla_ros.tokenizers.*' 'worldvla_ros.robot.*' 'worldvla_ros.inference.*' 'worldvla_ros.learn.*' \
@@ -77,10 +83,14 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.package
 	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/test.txt
 	@touch $@
 
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.package
+	@$(BIN)/python -m pip install -q -r requirements/docs.txt
+	@touch $@
+
 $(VENV)/.mutants: requirements/mutants.txt $(VENV)/.test
 	@$(BIN)/python -m pip install -q -r requirements/mutants.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build mutants out/demo out/faults worldvla_ros/msg worldvla_ros/srv worldvla_ros/action *.egg-info
+	rm -rf $(VENV) build mutants out/demo out/docs out/faults worldvla_ros/msg worldvla_ros/srv worldvla_ros/action *.egg-info
 	find worldvla_ros -name '*.so' -delete

@@ -456,8 +456,8 @@ def test_every_robot_of_the_launch_files_is_shipped(fake_launch):
 DOCUMENTED = sorted(
     {
         (page.name, *line.split()[3:])
-        for page in (ROOT / 'docs').glob('*.md')
-        for line in re.findall(r'^ros2 launch worldvla_ros .*$', page.read_text(), re.M)
+        for page in (ROOT / 'docs').rglob('*.md')
+        for line in re.findall(r'^ *ros2 launch worldvla_ros .*$', page.read_text(), re.M)
     }
 )
 

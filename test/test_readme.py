@@ -51,7 +51,7 @@ def commands():
     """Return every `worldvla` command of the documents that stands on a line of its own."""
     for page in PAGES:
         text = page.read_text()
-        for line in re.findall(r'^(?:\S*/)?worldvla (\S.*?)(?:\s+#.*)?$', text, re.MULTILINE):
+        for line in re.findall(r'^ *(?:\S*/)?worldvla (\S.*?)(?:\s+#.*)?$', text, re.MULTILINE):
             yield page.name, [a.strip('"') for a in re.findall(r'"[^"]*"|\S+', line)]
 
 
@@ -98,7 +98,7 @@ def test_make_targets_of_the_documents_exist():
 
 def test_ci_runs_fast_checks_first_with_pinned_tools():
     run = (ROOT / '.ci/run').read_text()
-    assert re.findall(r'^make (\w+)$', run, re.MULTILINE) == ['lint', 'types', 'test']
+    assert re.findall(r'^make (\w+)$', run, re.MULTILINE) == ['lint', 'types', 'docs', 'test']
     pins = (ROOT / 'requirements/lint.txt').read_text().splitlines()
     assert all(re.fullmatch(r'[\w-]+==[\w.]+', line) for line in pins if not line.startswith('#'))
 

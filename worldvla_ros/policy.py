@@ -88,7 +88,7 @@ class Policy:
 
     @property
     def decoding(self) -> str:
-        """How actions are found: 'discrete', 'verified' or 'continuous'."""
+        """The way in which actions are found, 'discrete', 'verified' or 'continuous'."""
         return self._decoding
 
     def prompt(self, observation: Observation | EncodedObservation) -> Sequence:

@@ -85,7 +85,7 @@ class Episode:
 
     @property
     def target(self) -> np.ndarray:
-        """Where the object to move is: float32[T + 1, 5], NaN where nobody knows."""
+        """The place of the object to move, float32[T + 1, 5], NaN where nobody knows."""
         if self.places is None or not self.objects:
             return columns.unknown(self.length + 1)
         return self.places[:, 0]

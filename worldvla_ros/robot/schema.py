@@ -228,10 +228,15 @@ class Collision:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: its name in checkpoints, its topic, its image size [px].
+    """A camera.
 
-    `rotation`: how far its images are turned against the raw ones [degrees]; checkpoints say what
-    they were trained on.
+    Attributes:
+        name: Its name in checkpoints.
+        topic: Where its images come.
+        width: Of its images [px].
+        height: Of its images [px].
+        rotation: How far its images are turned against the raw ones [degrees]; checkpoints say
+            what they were trained on.
     """
 
     name: str
