@@ -23,7 +23,8 @@ demo: $(VENV)/.package
 	@$(BIN)/worldvla demo --out out/demo
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal test
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not realtime' test
+	@$(BIN)/python -m pytest -m realtime test
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/typos

@@ -179,9 +179,18 @@ def fake_libero(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+REAL_TIME = {
+    'nodes', 'demo', 'processes', 'test_graph.py', 'test_security.py', 'test_soak.py',
+    'test_injected_faults.py',
+}  # fmt: skip
+"""Folders and files of tests in which nodes or processes run by the clock of the wall."""
+
+
 def pytest_collection_modifyitems(items):
-    """Leave time for compiling interfaces to whichever test asks for them first."""
+    """Mark tests in real time; leave time for compiling interfaces to whichever asks first."""
     for item in items:
+        if REAL_TIME & set(item.path.relative_to(ROOT / 'test').parts):
+            item.add_marker(pytest.mark.realtime)
         if 'lookalikes' in getattr(item, 'fixturenames', ()):
             item.add_marker(pytest.mark.timeout(900))
 
