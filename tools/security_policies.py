@@ -9,6 +9,7 @@ as in the code, so that a policy holds for every namespace: set `ns` of its prof
 
 import argparse
 from collections.abc import Iterator, Mapping
+import difflib
 import io
 from pathlib import Path
 import sys
@@ -76,15 +77,31 @@ def main() -> int:
     """Write or check the policies."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--check', action='store_true', help='write nothing; 1 where files differ')
-    check, stale = parser.parse_args().check, []
-    for name, text in policies().items():
-        file = FOLDER / f'{name}.policy.xml'
-        if not file.is_file() or file.read_text() != text:
-            stale.append(file.name)
-            if not check:
-                file.write_text(text)
-    print('\n'.join(stale) or 'all policies are up to date')
+    check = parser.parse_args().check
+    stale = differing()
+    if check and stale:  # once more: of a node that is found late, less is seen
+        stale = differing()
+    for file, text in stale.items():
+        if check:
+            sys.stdout.writelines(difference(file, text))
+        else:
+            file.write_text(text)
+    print('\n'.join(file.name for file in stale) or 'all policies are up to date')
     return 1 if check and stale else 0
+
+
+def differing() -> dict[Path, str]:
+    """Return the policies that their files do not say, by file."""
+    found = {FOLDER / f'{name}.policy.xml': text for name, text in policies().items()}
+    return {f: text for f, text in found.items() if not f.is_file() or f.read_text() != text}
+
+
+def difference(file: Path, text: str) -> Iterator[str]:
+    """Return what a file lacks and has too much, as lines of a diff."""
+    before = file.read_text() if file.is_file() else ''
+    return difflib.unified_diff(
+        before.splitlines(True), text.splitlines(True), file.name, 'what is seen'
+    )
 
 
 def policies() -> dict[str, str]:

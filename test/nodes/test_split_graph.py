@@ -44,8 +44,9 @@ def test_an_arm_moves_by_tokens_and_no_image_crosses(probe, tmp_path):
         heard = probe.node.get_subscriptions_info_by_topic('/image_tokens')
         assert {info.node_name for info in heard} == {'policy', 'world_model'}
 
-    def moves(message):
-        linear = message.twist.linear
-        return np.linalg.norm([linear.x, linear.y, linear.z]) > 0
+        def moves(message):
+            linear = message.twist.linear
+            return np.linalg.norm([linear.x, linear.y, linear.z]) > 0
 
-    assert any(moves(m) for m in probe.heard['delta_twist_cmds'])
+        twists = probe.heard['delta_twist_cmds']
+        probe.until(lambda: any(map(moves, twists)), 'the arm to move')
