@@ -9,6 +9,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+from conftest import free_domain
 import pytest
 
 from worldvla_ros.errors import ConfigError
@@ -71,11 +72,14 @@ def test_no_node_can_enable_the_player():
 @pytest.mark.slow
 def test_policies_are_what_the_running_graph_does(tmp_path):
     pytest.importorskip('rclpy')
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/security_policies.py'), '--check'],
-        capture_output=True, text=True, timeout=220, cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-    )  # fmt: skip
+    # nodes of tests before may still be listed in this one's domain, under the same names
+    domain, lock = free_domain()
+    with lock:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / 'tools/security_policies.py'), '--check'],
+            capture_output=True, text=True, timeout=220, cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(ROOT), 'ROS_DOMAIN_ID': str(domain)},
+        )  # fmt: skip
     assert done.stdout == 'all policies are up to date\n', done.stdout + done.stderr
 
 
