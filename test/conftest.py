@@ -31,8 +31,8 @@ os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
 # away from whatever else runs on this machine, and from test runs beside this one
 DOMAIN, DOMAIN_LOCK = free_domain()
 os.environ['ROS_DOMAIN_ID'] = str(DOMAIN)
-# UDP on the loopback interface: with shared memory, a process that ends in the middle of a write,
-# as here many do, now and then leaves those after it deaf; LOCALHOST would choose shared memory
+# UDP on the loopback interface: shared memory, which LOCALHOST would choose, leaves readers deaf
+# where a process is suspended in a write, and perhaps where it is killed, as many are here
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SYSTEM_DEFAULT'
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(ROOT / 'config/dds/loopback.xml')
 

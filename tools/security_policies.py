@@ -77,10 +77,7 @@ def main() -> int:
     """Write or check the policies."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--check', action='store_true', help='write nothing; 1 where files differ')
-    check = parser.parse_args().check
-    stale = differing()
-    if check and stale:  # once more: of a node that is found late, less is seen
-        stale = differing()
+    check, stale = parser.parse_args().check, differing()
     for file, text in stale.items():
         if check:
             sys.stdout.writelines(difference(file, text))

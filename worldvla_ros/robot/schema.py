@@ -18,7 +18,7 @@ CONTROLLER_TOPICS = {
     'velocity': 'velocity_commands',
 }
 """Kinds of controller, and the topic of each where the description names none."""
-SERVO_KINDS = {'twist', 'pose'}
+SERVO_KINDS = frozenset({'twist', 'pose'})
 SPEED_UNITS = ('speed_units', 'unitless')
 GRIPPER_NAMES = {
     'width': 'gripper_command',

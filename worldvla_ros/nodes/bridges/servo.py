@@ -17,8 +17,9 @@ from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.bridges.bridge import interfaces
 from worldvla_ros.nodes.bridges.problem import Problem
 from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.robot.schema import CONTROLLER_TOPICS, SERVO_KINDS
 
-SERVO_TOPICS = ('delta_twist_cmds', 'pose_target_cmds')
+SERVO_TOPICS = {CONTROLLER_TOPICS[kind] for kind in SERVO_KINDS}
 COMMAND_TYPES = {'joint_jog': 0, 'twist': 1, 'pose': 2}
 ANSWER_S = 2.0
 """How long Servo may take to answer [s]."""
