@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import contextlib
+import gc
 import io
 import json
 import math
@@ -151,6 +152,10 @@ class InProcess(Probe):
         self.node.destroy_node()
         self._executor.shutdown()
         rclpy.shutdown()
+        self.nodes.clear()
+        self._publishers.clear()
+        self._context = self.node = self._executor = None
+        gc.collect()  # else the graph lists these nodes until Python frees them
 
     def wait_state(self, state: str, node: int = 0) -> None:
         """Wait until a node is in a state of the life cycle."""

@@ -185,8 +185,8 @@ def test_the_demonstration_runs_from_sentence_to_bag(tmp_path):
     assert any(r['success'] for r in rows), 'the demonstration did no sentence'
     assert f'{sum(r["success"] for r in rows)} of 3 sentences done' in done.stdout
     compared = [row for row in rows if row['images_compared'] > 0]
-    # acting comes first: where chunks take longer than their period, nothing is left to imagine
-    assert compared or all(row['chunk_ms_p50'] > CHUNK_PERIOD_MS for row in rows)
+    # acting comes first: where a chunk takes longer than its period, no time is left to imagine
+    assert compared or any(row['chunk_ms_p95'] > CHUNK_PERIOD_MS for row in rows)
     counts = [row['images_compared'] for row in compared]
     if sum(counts) >= ENOUGH:
         gains_db = [row['psnr_imagined_db'] - row['psnr_nothing_moves_db'] for row in compared]
