@@ -1,7 +1,8 @@
 """The graph under attack: the nodes as processes, started as `worldvla up` starts them.
 
 Each node can be signalled, ended and started alone. The camera, the joints and the clock of the
-simulated arm are renamed to truth/…, so that what the others hear passes through `hands`.
+simulated arm are renamed to truth/…, so that what the others hear passes through `hands`; so are
+the trajectories that it hears, which a controller takes by the clock of its graph.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from worldvla_ros.graph import NodeSpec, describe
 from worldvla_ros.package_files import share_folder
 from worldvla_ros.processes.supervisor import Processes
 
-RELAYED = ('image', 'wrist_image', 'joint_states', '/clock')
+RELAYED = ('image', 'wrist_image', 'joint_states', '/clock', 'joint_trajectory')
 TRACEBACK = 'Traceback (most recent call last)'
 
 

@@ -20,6 +20,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from studies.faults.limits import pose
 from worldvla_ros.msg import ActionChunk
@@ -65,6 +66,7 @@ class Hands:
         self._ears: dict[str, Callable] = {}
         self._wrist = None
         self._relays = {topic: self._relay(topic) for topic in TYPES}
+        self._relay_trajectories()
         self.node.create_timer(FEED_S, self._feed)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -113,6 +115,18 @@ class Hands:
         qos = JOINTS if topic == 'joint_states' else SENSOR
         hear = self._ears[topic]
         return self.node.create_subscription(TYPES[topic], f'truth/{topic}', hear, qos, raw=True)
+
+    def _relay_trajectories(self) -> None:
+        """Pass on what the arm is told; a filter puts it into the arm's own time."""
+        to = self.node.create_publisher(JointTrajectory, 'truth/joint_trajectory', RELIABLE)
+
+        def hear(data: bytes) -> None:
+            change = self.filters.get('joint_trajectory')
+            to.publish(change(deserialize_message(data, JointTrajectory)) if change else data)
+
+        self.node.create_subscription(
+            JointTrajectory, 'joint_trajectory', hear, RELIABLE, raw=True
+        )
 
     def relay_wrist(self, on: bool) -> None:
         """Relay the wrist camera, which is rendered only where somebody listens."""

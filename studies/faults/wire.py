@@ -34,6 +34,7 @@ RELIABLE = QoSProfile(depth=200, reliability=QoSReliabilityPolicy.RELIABLE)
 LATE_S = 0.5
 """A trajectory may leave so long after its stamp; by more, its stamp is of another clock."""
 TRUTH = 'truth/joint_states'
+TRAJECTORIES = 'truth/joint_trajectory'
 
 
 class Wire(Node):
@@ -47,7 +48,7 @@ class Wire(Node):
         self._forget('')
         self._hear(JointState, TRUTH, self._on_joints, ANY)
         self._hear(TwistStamped, 'delta_twist_cmds', self._on_twist, RELIABLE)
-        self._hear(JointTrajectory, 'joint_trajectory', self._on_trajectory, RELIABLE)
+        self._hear(JointTrajectory, TRAJECTORIES, self._on_trajectory, RELIABLE)
         self._hear(Float64MultiArray, 'gripper_command', self._on_width, RELIABLE)
         for name in NODES:
             self._hear(DiagnosticArray, f'{name}/status', self._on_status, RELIABLE)

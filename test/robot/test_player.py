@@ -17,7 +17,7 @@ from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.robot.player import Player
 from worldvla_ros.robot.reasons import Reason
-from worldvla_ros.robot.safety import Mode
+from worldvla_ros.robot.safety import STANDS_STILL_S, Mode
 from worldvla_ros.robot.state import JointError
 from worldvla_ros.robot.view import DRY_RUN
 
@@ -105,6 +105,12 @@ class Rig:
 
     def tip(self):
         return PANDA.pose(self.arm.joints)[:3, 3]
+
+
+def tip_at(trajectory, time_s):
+    times_s = trajectory.start_s + trajectory.times_s
+    joints = [np.interp(time_s, times_s, column) for column in trajectory.positions.T]
+    return PANDA.pose(np.array(joints))[:3, 3]
 
 
 def commands(steps):
@@ -809,6 +815,31 @@ class TestClocks:
         rig.now_s = 20.0
         rig.run(1.0)
         assert not rig.player.moving
+
+    def test_a_controller_that_plays_on_meanwhile_brakes_where_it_is_by_then(self):
+        rig = Rig('trajectory')
+        rig.offer([LEFT] * 40)
+        sent = commands(rig.run(0.2))[-1]
+        last_s = rig.now_s
+        rig.clock_goes = False
+        brake = next(step.brake for step in rig.run(1.0) if step.halt)
+        assert brake.start_s - last_s == pytest.approx(STANDS_STILL_S, abs=2 * PERIOD)
+        gone = tip_at(sent, brake.start_s) - tip_at(sent, last_s)
+        assert gone[1] == pytest.approx(0.2 * STANDS_STILL_S, rel=0.1)
+        first_s = brake.start_s + brake.times_s[0]
+        assert tip_at(brake, first_s)[1] == pytest.approx(tip_at(sent, first_s)[1], abs=5e-3)
+
+    @pytest.mark.parametrize(('output', 'gone_m'), [('trajectory', 0.02), ('position', 0.0)])
+    def test_one_that_is_set_back_late_brakes_where_the_arm_was_told_to_be(self, output, gone_m):
+        rig = Rig(output)
+        rig.offer([LEFT] * 40)
+        rig.run(0.3)
+        before = rig.player._motion.at(rig.now_s).tip.pose[1, 3]
+        rig.now_s -= 50.0
+        rig.steady_s += 0.1
+        rig.tick()
+        after = rig.player._motion.at(rig.now_s - PERIOD).tip.pose[1, 3]
+        assert after - before == pytest.approx(gone_m, abs=2.5e-3)
 
 
 def test_an_absent_controller_stops_at_once_and_chunks_wait(rig):

@@ -77,7 +77,7 @@ class Player:
         self._heart, self._notes = Heartbeat(heartbeat_timeout_s), Notes()
         self._clock, self._stamps = ClockWatch(), StampClock()
         self._joints = JointInput(arm, max_joint_age_s, self._notes)
-        self._now_s = -math.inf
+        self._now_s, self._steady_s = -math.inf, math.inf
         self._braking = self._to_start = self._moved = False
         self.refused_chunks = 0
 
@@ -267,14 +267,15 @@ class Player:
         self._notes.put('clock', stuck)
         if stuck is not None:
             self._watch.lose()
-            return self._cut(now_s)
+            return self._cut(now_s, self._clock.still_s)
         if self._stamps.set_back(now_s):
+            self._motion.set_back(now_s, steady_s - self._steady_s)
             self._watch.forget()
             self._output.reset()
             self._now_s = -math.inf
         if now_s <= self._now_s:
             return NOTHING  # ROS time goes in steps, or slower than ticks
-        self._now_s = now_s
+        self._now_s, self._steady_s = now_s, steady_s
         self._look_at_heart(steady_s, now_s)
         measured = self._joints.read(now_s)
         if measured is None:
@@ -370,9 +371,12 @@ class Player:
         self._braking = True
         self._notes.version += 1
 
-    def _cut(self, now_s: float) -> Step:
-        """Stop at once, where no planned path can be followed."""
-        moved, brake = self._moved, self._planned_stop(now_s)
+    def _cut(self, now_s: float, behind_s: float = 0.0) -> Step:
+        """Stop at once, where no planned path can be followed.
+
+        A controller that plays trajectories has gone on while `now_s` has not, for `behind_s`.
+        """
+        moved, brake = self._moved, self._planned_stop(now_s + behind_s)
         if moved or self.moving:
             self._begin_anew(now_s)
         return Step(halt=True, brake=brake) if moved else NOTHING

@@ -109,12 +109,17 @@ class Heartbeat:
 
 
 class ClockWatch:
-    """Notices a clock that stands still, as without a publisher of /clock in simulated time."""
+    """Notices a clock that stands still, as without a publisher of /clock in simulated time.
+
+    Attributes:
+        still_s: How long it has not changed, when it was last looked at [s].
+    """
 
     def __init__(self) -> None:
         """Start without having seen a clock."""
         self._clock_s = np.nan
         self._changed_s = np.nan
+        self.still_s = 0.0
 
     def check(self, clock_s: float, steady_s: float) -> Reason | None:
         """Refuse to move by a clock that did not change for `STANDS_STILL_S`.
@@ -125,15 +130,15 @@ class ClockWatch:
         """
         if clock_s != self._clock_s:
             self._clock_s, self._changed_s = clock_s, steady_s
-        still_s = steady_s - self._changed_s
-        if clock_s > 0 and still_s <= STANDS_STILL_S:
+        self.still_s = steady_s - self._changed_s
+        if clock_s > 0 and self.still_s <= STANDS_STILL_S:
             return None
         found = 'ROS time stands still' if clock_s > 0 else 'ROS time is 0'
         return Reason(
             'clock',
             f'{found} (for at most {STANDS_STILL_S} s)',
             'Check that something publishes /clock, or set use_sim_time to false.',
-            still_s,
+            self.still_s,
             STANDS_STILL_S,
             's',
             clock_s,

@@ -1,10 +1,12 @@
 """Clocks: simulated time stops, jumps, runs at another rate, goes negative. A graph of its own."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 import time
 
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 from rosgraph_msgs.msg import Clock
+from trajectory_msgs.msg import JointTrajectory
 
 from studies.faults.contract import CHUNK_S, CLOCK_S, JOINTS_S
 from studies.faults.fault import Fault
@@ -14,8 +16,8 @@ ARGUMENTS = {'use_sim_time': 'true'}
 STAMPED = ('image', 'joint_states')
 
 
-def nanoseconds(stamp: Time) -> int:
-    """Return a stamp as a number."""
+def nanoseconds(stamp: Time | Duration) -> int:
+    """Return a stamp or a time as a number."""
     return stamp.sec * 10**9 + stamp.nanosec
 
 
@@ -24,32 +26,55 @@ def stamp(total: int) -> Time:
     return Time(sec=total // 10**9, nanosec=total % 10**9)
 
 
-def _warped(warp: Callable[[int], int]) -> Callable[[Scene], None]:
-    """Return an injection that passes the clock and all stamps through a function [ns]."""
+@dataclass(frozen=True)
+class OtherTime:
+    """Another time than the arm's own: t = start + factor · (own - start) + shift [ns]."""
 
-    def of_stamp(message: object) -> object:
-        message.header.stamp = stamp(warp(nanoseconds(message.header.stamp)))
+    start: int = 0
+    shift: int = 0
+    factor: float = 1.0
+
+    def of(self, own: int) -> int:
+        """Return what the other clock shows, from 0 on."""
+        return max(0, self.start + round(self.factor * (own - self.start)) + self.shift)
+
+    def own(self, other: int) -> int:
+        """Return what the arm's own clock shows then."""
+        return self.start + round((other - self.shift - self.start) / self.factor)
+
+    def put(self, scene: Scene) -> None:
+        """Have all nodes live in it: clock and stamps from the arm, trajectories to the arm."""
+        hands = scene.hands
+        hands.filters['clock'] = lambda m: Clock(clock=stamp(self.of(nanoseconds(m.clock))))
+        for topic in STAMPED:
+            hands.filters[topic] = self._restamped
+        hands.filters['joint_trajectory'] = lambda m: self._back(m, nanoseconds(hands.stamp))
+        hands.warp = lambda t: stamp(self.of(nanoseconds(t)))
+
+    def _restamped(self, message: object) -> object:
+        message.header.stamp = stamp(self.of(nanoseconds(message.header.stamp)))
         return message
 
-    def inject(scene: Scene) -> None:
-        scene.hands.filters['clock'] = lambda m: Clock(clock=stamp(warp(nanoseconds(m.clock))))
-        for topic in STAMPED:
-            scene.hands.filters[topic] = of_stamp
-        scene.hands.warp = lambda t: stamp(warp(nanoseconds(t)))
-
-    return inject
+    def _back(self, message: JointTrajectory, now: int) -> JointTrajectory:
+        """Return a trajectory in the arm's own time."""
+        begin = nanoseconds(message.header.stamp)
+        if abs(self.own(begin) - now) > abs(begin - now):
+            return message  # it left before the other time began
+        for point in message.points:
+            since = round(nanoseconds(point.time_from_start) / self.factor)
+            point.time_from_start = Duration(sec=since // 10**9, nanosec=since % 10**9)
+            point.velocities = [value * self.factor for value in point.velocities]
+            point.accelerations = [value * self.factor**2 for value in point.accelerations]
+        message.header.stamp = stamp(self.own(begin))
+        return message
 
 
 def _by(offset_s: float) -> Callable[[Scene], None]:
-    return _warped(lambda t: max(0, t + round(offset_s * 1e9)))
+    return OtherTime(shift=round(offset_s * 1e9)).put
 
 
 def _rate(factor: float) -> Callable[[Scene], None]:
-    def inject(scene: Scene) -> None:
-        start = nanoseconds(scene.hands.stamp)
-        _warped(lambda t: start + round(factor * (t - start)))(scene)
-
-    return inject
+    return lambda scene: OtherTime(nanoseconds(scene.hands.stamp), factor=factor).put(scene)
 
 
 def _clock_only(change: Callable[[Clock], object]) -> Callable[[Scene], None]:
@@ -61,7 +86,7 @@ def _clock_only(change: Callable[[Clock], object]) -> Callable[[Scene], None]:
 
 def restore(scene: Scene) -> None:
     """Let clock and stamps pass as they are."""
-    for topic in ('clock', *STAMPED):
+    for topic in ('clock', 'joint_trajectory', *STAMPED):
         scene.hands.filters.pop(topic, None)
     scene.hands.warp = None
 
@@ -119,7 +144,7 @@ FAULTS = [
     Fault('time to and fro by 20 s', 'five jumps', _jumps, remove=restore, quiet=True),
     Fault('time at twice its rate', 'clock and stamps', _rate(2.0), remove=restore, quiet=True,
           lasts_s=1.5),
-    Fault('time at twice its rate, trajectory', 'clock and stamps', _rate(2.0), remove=restore,
+    Fault('time at 1.5 times its rate, trajectory', 'clock and stamps', _rate(1.5), remove=restore,
           quiet=True, lasts_s=1.5, output='trajectory'),
     Fault('time at a quarter of its rate', 'clock and stamps', _rate(0.25), remove=restore,
           quiet=True, lasts_s=1.5),
