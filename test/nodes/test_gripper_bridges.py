@@ -79,11 +79,23 @@ def say(made, width, start_s, seconds=0.3):
 
 
 @pytest.mark.parametrize(('half', 'sent'), [(False, 0.06), (True, 0.03)])
-def test_a_width_is_published_with_every_command(half, sent):
+def test_a_width_is_published_on_a_change_and_20_times_per_second(half, sent):
     made, node = gripper('width', 'opening', half_width=half)
-    say(made, 0.06, 0.0)
-    assert [list(m.data) for m in node.sent['opening']] == [[sent]] * 6
+    for tick in range(500):
+        made.send(0.06 if tick < 250 else 0.0, 10 + 0.002 * tick)
+    said = [list(m.data) for m in node.sent['opening']]
+    assert said == [[sent]] * 10 + [[0.0]] * 10
     assert made.problem() is None
+
+
+def test_a_width_is_said_again_after_a_release_and_after_time_was_set_back():
+    made, node = gripper('width', 'opening')
+    made.send(0.06, 10.0)
+    made.release()
+    made.send(0.06, 10.01)
+    made.send(0.06, 5.0)
+    made.send(0.06, 5.01)
+    assert len(node.sent['opening']) == 3
 
 
 def test_no_gripper_is_told_nothing():

@@ -5,6 +5,7 @@ goal's answer counts: one that was replaced has nothing more to say.
 """
 
 from array import array
+import math
 from typing import Any
 
 from rclpy.task import Future
@@ -20,6 +21,8 @@ INSTEAD = (
     'which is the parameter gripper of action_player.'
 )
 """What helps where the interfaces of a gripper are not installed."""
+AGAIN_S = 0.05
+"""How often a width that stays is said again [s], to whoever begins to listen late."""
 
 
 class Gripper:
@@ -42,16 +45,24 @@ class Gripper:
 
 
 class WidthGripper(Gripper):
-    """Publishes the opening width [m] with every command."""
+    """Publishes the opening width [m] where it changes, and from time to time."""
 
     def __init__(self, node: ManagedNode, robot: RobotConfig) -> None:
         """Create the publisher."""
         super().__init__(node, robot)
         name = robot.gripper.output.name
         self._publisher = node.publisher(Float64MultiArray, name, RELIABLE_QOS)
+        self._said, self._said_s = math.nan, -math.inf
+
+    def release(self) -> None:
+        """Say the width anew when the next one comes."""
+        self._said = math.nan
 
     def send(self, width: float, now_s: float) -> None:
-        """Publish the width."""
+        """Publish the width, unless the same was said just now."""
+        if width == self._said and 0 <= now_s - self._said_s < AGAIN_S:
+            return
+        self._said, self._said_s = width, now_s
         share = 0.5 if self.robot.gripper.output.half_width else 1.0
         self._publisher.publish(Float64MultiArray(data=array('d', [share * width])))
 
