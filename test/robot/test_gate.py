@@ -17,7 +17,7 @@ from worldvla_ros.robot.commands import (
     VelocityCommand,
 )
 from worldvla_ros.robot.description import load_robot
-from worldvla_ros.robot.gate import FIRST_M, FIRST_RAD, LATEST_S, Gate
+from worldvla_ros.robot.gate import FIRST_M, FIRST_RAD, LATEST_S, Gate, _Last
 from worldvla_ros.robot.kinematics import Arm, rotation_matrix
 from worldvla_ros.robot.state import JointReading
 
@@ -78,6 +78,12 @@ def trajectory(rows, times=None, velocities=None, accelerations=None):
     rows = np.array(rows, float)
     times = np.arange(1, len(rows) + 1) * 0.1 if times is None else np.array(times, float)
     return TrajectoryCommand(NOW, times, rows, velocities, accelerations, 0.08)
+
+
+def gate_last(down):
+    """Return what a gate remembers of a twist that went down [m/s] a period ago."""
+    speed = np.array([0, 0, -down, 0, 0, 0], float)
+    return _Last(speed, speed, DT, NOW)
 
 
 @pytest.fixture
@@ -336,6 +342,54 @@ class TestPose:
         assert code(gate.admit(posed((0, 0, 0.008), start=start), near, NOW + DT)) == 'workspace'
         gate.reset()
         assert code(Gate(ARM, DT).admit(posed((0, 0, 0.3)), None, NOW)) is None  # its own start
+
+
+class TestCollisionsOfTheTip:
+    """A twist or pose is judged by the joints in which the tip would be there."""
+
+    LOW = replace(PANDA.limits, workspace_minimum=(0.3, -0.3, -0.1), linear_acceleration=1.0)
+    ARM = Arm(replace(PANDA, limits=LOW))
+    NEAR = replace(reading(at([0.45, 0.0, 0.02])), stamp_s=NOW)
+    """The fingers end 5 mm below the tip, the table is 5 mm below 0: 2 cm are left."""
+
+    @pytest.mark.parametrize(('speed', 'expected'), [(0.1, None), (0.3, 'table')])
+    def test_a_twist_from_which_the_tip_stops_in_the_table_is_refused(self, speed, expected):
+        limits = self.ARM.robot.limits
+        stop_m = speed * DT + speed**2 / (2 * limits.linear_acceleration)
+        assert (stop_m > 0.02) == (expected is not None)
+        gate = Gate(self.ARM, DT)
+        gate._last = gate_last(speed)
+        reason = gate.admit(twist([0, 0, -speed]), self.NEAR, NOW + DT)
+        assert code(reason) == expected
+        if reason is not None:
+            assert 'would touch table' in reason.text
+
+    def test_a_twist_that_turns_the_hand_into_the_table_is_refused(self):
+        wide = replace(self.ARM.robot.limits, angular_speed=9.0, angular_acceleration=1e3)
+        gate = Gate(Arm(replace(PANDA, limits=wide)), 0.5)
+        assert code(gate.admit(twist(angular=[2.8, 0, 0]), self.NEAR, NOW)) == 'table'
+
+    @pytest.mark.parametrize(('down', 'expected'), [(0.015, None), (0.024, 'table')])
+    def test_a_pose_in_the_table_is_refused(self, down, expected):
+        gate = Gate(Arm(replace(PANDA, limits=replace(self.LOW, **FAST))), DT)
+        pose = self.ARM.pose(self.NEAR.positions)
+        gate._last = replace(gate_last(0.0), place=pose)
+        reason = gate.admit(posed([0, 0, -down], start=pose), self.NEAR, NOW + DT)
+        assert code(reason) == expected
+
+    def test_they_are_looked_for_from_time_to_time_and_only_where_there_are_shapes(self):
+        arm, asked = Arm(PANDA), []
+        arm.collisions = lambda joints: asked.append(joints) or []
+        gate = Gate(arm, DT)
+        for tick in range(100):
+            assert gate.admit(twist(), reading(), NOW + tick * DT) is None
+        assert 17 <= len(asked) <= 20
+        np.testing.assert_allclose(asked[0], HOME, atol=1e-9)
+        free = replace(PANDA, collision=replace(PANDA.collision, check=False))
+        arm = Arm(free)
+        arm.collisions = lambda joints: pytest.fail('looked for')
+        assert not arm.looks_for_collisions
+        assert Gate(arm, DT).admit(twist(), reading(), NOW) is None
 
 
 class TestPosition:

@@ -25,6 +25,11 @@ def excess(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(low - values, values - high))
 
 
+def stopping_way(speed: np.ndarray, brake: float | np.ndarray, period_s: float) -> np.ndarray:
+    """Return how far each coordinate goes in another period and while it then brakes."""
+    return np.asarray(speed * period_s + speed * np.abs(speed) / (2 * brake))
+
+
 def lag_remedy(field: str) -> str:
     """Return what to do about an arm that is far from its command."""
     return (
@@ -116,7 +121,7 @@ class Bounds:
         self, position: np.ndarray, speed: np.ndarray, period_s: float, now_s: float
     ) -> Reason | None:
         """Refuse a speed from which the tip cannot stop in the box: float[3] [m], [m/s]."""
-        way = speed * period_s + speed * np.abs(speed) / (2 * self._brake)
+        way = stopping_way(speed, self._brake, period_s)
         return self.workspace(position, position + way, now_s)
 
     # ---- the joints
@@ -144,7 +149,7 @@ class Bounds:
         self, positions: np.ndarray, speed: np.ndarray, period_s: float, now_s: float
     ) -> Reason | None:
         """Refuse speeds from which the joints cannot stop in their range."""
-        way = speed * period_s + speed * np.abs(speed) / (2 * self._arm.acceleration)
+        way = stopping_way(speed, self._arm.acceleration, period_s)
         return self.joint_range(positions, positions + way, now_s)
 
     def joint_speed(self, speed: np.ndarray, now_s: float) -> Reason | None:

@@ -49,9 +49,14 @@ class Collisions:
                 self._add_table(robot, robot.collision.table_height)
         self._found = pin.GeometryData(shapes)
 
+    @property
+    def looks(self) -> bool:
+        """Whether there is any pair to look at."""
+        return bool(self._shapes.collisionPairs)
+
     def find(self, joints: np.ndarray) -> list[tuple[str, str]]:
         """Return the pairs of links that touch: float[n], in the order of the model →."""
-        if not self._shapes.collisionPairs:
+        if not self.looks:
             return []
         if not pin.computeCollisions(
             self._model, self._data, self._shapes, self._found, joints, False

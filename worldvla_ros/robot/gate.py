@@ -1,6 +1,7 @@
 """The gate: the last thing before a command leaves for the arm.
 
-    twist       speed, change of speed, and whether the arm can stop inside the workspace
+    twist       speed, change of speed, and whether the arm can stop inside the workspace and
+                before a collision
     pose        the same of the poses that follow one another, and the distance from the arm
     position    ranges, speeds, changes of speed, tip, collisions, and the distance from the arm
     velocity    speeds, changes of speed, and where the joints can be stopped
@@ -18,7 +19,7 @@ import math
 import numpy as np
 
 from worldvla_ros.robot import bounds
-from worldvla_ros.robot.bounds import SLACK, Bounds
+from worldvla_ros.robot.bounds import SLACK, Bounds, stopping_way
 from worldvla_ros.robot.commands import (
     Command,
     PoseCommand,
@@ -30,13 +31,14 @@ from worldvla_ros.robot.commands import (
 from worldvla_ros.robot.kinematics import Arm, rotation_vector
 from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.state import JointReading
+from worldvla_ros.robot.tip import pose_at
 
 FIRST_M, FIRST_RAD = 0.005, 0.02
 """How far from the measured arm a motion may begin."""
 LATEST_S = 0.05
 """A command that comes later than this after the last one may go no further than in this time."""
 COLLISION_PERIOD_S = 0.05
-"""How often single positions are looked at for collisions; whole trajectories are at each knot."""
+"""How often single commands are looked at for collisions; whole trajectories are at each knot."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,10 @@ class Gate:
             (speed - before) / duration, now_s
         )
         if reason is None and measured is not None:
-            start = self._pose_of(measured)[:3, 3]
-            reason = self._bounds.stops_inside(start, command.linear, self._period_s, now_s)
+            here = self._pose_of(measured)
+            reason = self._bounds.stops_inside(
+                here[:3, 3], command.linear, self._period_s, now_s
+            ) or self._touches(measured, self._stop(here, command), now_s)
         return reason or _passed(speed, speed, duration, now_s)
 
     def _pose(
@@ -167,7 +171,10 @@ class Gate:
         pose, last = command.pose, self._last
         if measured is not None:
             here = self._pose_of(measured)
-            reason = self._bounds.tip_near(pose, here, self._first(self._tip_lag, FIRST_M), now_s)
+            near = self._first(self._tip_lag, FIRST_M)
+            reason = self._bounds.tip_near(pose, here, near, now_s) or self._touches(
+                measured, pose, now_s
+            )
             if reason is not None:
                 return reason
         if last is None:
@@ -204,8 +211,8 @@ class Gate:
             reason = self._bounds.joint_acceleration(self._change(speed, last, duration), now_s)
         if reason is None:
             reason = self._tip_of(start, place, duration, now_s, judge_speed=last is not None)
-        if reason is None and now_s - self._looked_s >= COLLISION_PERIOD_S:
-            reason, self._looked_s = self._bounds.collision(place, now_s), now_s
+        if reason is None and self._looks(now_s):
+            reason = self._bounds.collision(place, now_s)
         return reason or _passed(place, speed, duration, now_s)
 
     def _velocity(
@@ -229,8 +236,8 @@ class Gate:
                 reason = self._bounds.tip_speed(tip, now_s) or self._bounds.stops_inside(
                     position, tip[:3], self._period_s, now_s
                 )
-            if reason is None and now_s - self._looked_s >= COLLISION_PERIOD_S:
-                reason, self._looked_s = self._bounds.collision(here, now_s), now_s
+            if reason is None and self._looks(now_s):
+                reason = self._bounds.collision(here, now_s)
         return reason or _passed(speed, speed, duration, now_s)
 
     def _trajectory(
@@ -273,6 +280,29 @@ class Gate:
         return None
 
     # ---- parts
+
+    def _looks(self, now_s: float) -> bool:
+        """Whether it is time to look for collisions again."""
+        due = now_s - self._looked_s >= COLLISION_PERIOD_S
+        if due:
+            self._looked_s = now_s
+        return due
+
+    def _touches(self, measured: JointReading, pose: np.ndarray, now_s: float) -> Reason | None:
+        """Refuse a pose of the tip in whose joints the arm touches something.
+
+        The controller chooses the joints; those nearest to the measured ones stand for its choice.
+        """
+        if not (self._arm.looks_for_collisions and self._looks(now_s)):
+            return None
+        return self._bounds.collision(self._arm.solve(measured.positions, pose).joints, now_s)
+
+    def _stop(self, here: np.ndarray, command: TwistCommand) -> np.ndarray:
+        """Return the pose in which the tip can be at rest again: float64[4, 4]."""
+        limits = self._arm.robot.limits
+        way = stopping_way(command.linear, limits.linear_acceleration, self._period_s)
+        turn = stopping_way(command.angular, limits.angular_acceleration, self._period_s)
+        return pose_at(np.concatenate([here[:3, 3] + way, turn]), here[:3, :3])
 
     def _tip_of(
         self,

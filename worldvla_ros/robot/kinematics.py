@@ -130,6 +130,11 @@ class Arm:
         """Return the product of the Jacobian's singular values; 0 where it is singular."""
         return float(np.linalg.svd(self.jacobian(joints), compute_uv=False).prod())
 
+    @property
+    def looks_for_collisions(self) -> bool:
+        """Whether `collisions` can find any."""
+        return self._collisions.looks
+
     def collisions(self, joints: np.ndarray) -> list[tuple[str, str]]:
         """Return the pairs of links that touch, the table being called `table`: float[n] →."""
         return self._collisions.find(np.asarray(joints, float)[self._order])
