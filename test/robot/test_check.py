@@ -214,7 +214,7 @@ def test_problems_come_first():
 class TestCommand:
     def test_a_shipped_robot_is_fine(self, capsys):
         assert main(['robot', 'check', 'ur5e_jtc']) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == 'ur5e_jtc: 0 problems, 1 notes'
+        assert capsys.readouterr().out.splitlines()[-1] == 'ur5e_jtc: 0 problems, 1 note'
 
     def test_a_problem_is_said_with_its_remedy_and_ends_with_1(self, capsys, tmp_path):
         file, report = tmp_path / 'mine.yaml', tmp_path / 'report.json'

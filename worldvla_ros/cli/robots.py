@@ -36,6 +36,11 @@ def _check(arguments: argparse.Namespace) -> int:
         kind = 'problem' if finding.problem else 'note'
         print(f'{kind}: {finding.field}: {finding.text}. {finding.remedy}')
     problems = sum(finding.problem for finding in findings)
-    print(f'{arguments.robot}: {problems} problems, {len(findings) - problems} notes')
+    notes = len(findings) - problems
+    print(f'{arguments.robot}: {_count(problems, "problem")}, {_count(notes, "note")}')
     write_json(arguments.json, {'findings': [vars(finding) for finding in findings]})
     return 1 if problems else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f'{number} {what}' if number == 1 else f'{number} {what}s'
