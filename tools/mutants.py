@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import json
 import os
 from pathlib import Path
-import pickle
 import signal
 import sys
 import time
@@ -94,7 +93,7 @@ def _cheapest(tests: list[int], lasts: list[float], budget_s: float) -> list[int
     return chosen
 
 
-def _look(items: list[pytest.Item]) -> tuple[list[set[str]], list[float]]:
+def _look(items: list[pytest.Item]) -> tuple[list[list[str]], list[float]]:
     """Run all tests and return the functions each calls, and how long each takes."""
     from mutmut.mutation.trampoline import set_mutant_under_test
     from mutmut.state import state
@@ -106,9 +105,9 @@ def _look(items: list[pytest.Item]) -> tuple[list[set[str]], list[float]]:
         start_s = time.perf_counter()
         if any(r.failed for r in runtestprotocol(item, nextitem=None, log=False)):
             print(f'fails without a mutant: {item.nodeid}')
-            calls.append(set())
+            calls.append([])
         else:
-            calls.append(set(state()._stats))
+            calls.append(sorted(state()._stats))
         lasts.append(time.perf_counter() - start_s)
     return calls, lasts
 
@@ -132,19 +131,19 @@ def _in_child(work, limit_s: float = 3600.0):
             done = work()
         except BaseException:  # pytest stops by exceptions of its own
             done = True
-        with os.fdopen(writing, 'wb') as pipe:
-            pickle.dump(done, pipe)
+        with os.fdopen(writing, 'w') as pipe:
+            json.dump(done, pipe)
         os._exit(0)
     os.close(writing)
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
     end_s = time.monotonic() + limit_s
     signal.setitimer(signal.ITIMER_REAL, limit_s)
-    with os.fdopen(reading, 'rb') as pipe:
+    with os.fdopen(reading) as pipe:
         said = pipe.read()
     signal.setitimer(signal.ITIMER_REAL, 0)
     os.waitpid(child, 0)
     if said:
-        return pickle.loads(said)
+        return json.loads(said)
     return None if time.monotonic() >= end_s else True
 
 
