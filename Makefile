@@ -1,5 +1,6 @@
 # make demo    set up and run the main job           make test    set up and run all tests
 # make lint    check style and spelling              make types   check types
+# make test-browser   test the page in a real Chromium
 # make bench   time the demo model                   make mutants test the tests (hours; see CONTRIBUTING.md)
 # make docs    build the documentation site
 # make soak    run the graph for MINUTES (60)        make faults  inject faults into the graph (15 min)
@@ -16,7 +17,7 @@ unexport AMENT_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test lint types docs bench mutants soak faults clean setup
+.PHONY: demo test test-browser lint types docs bench mutants soak faults clean setup
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package
@@ -25,6 +26,10 @@ demo: $(VENV)/.package
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not realtime' test
 	@$(BIN)/python -m pytest -m realtime test
+
+# with PAGE_SHOT=FILE.png the page is photographed while the arm moves
+test-browser: $(VENV)/.browser
+	@WORLDVLA_BROWSER=needed $(BIN)/python -m pytest test/nodes/test_page_in_browser.py
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/typos
@@ -86,6 +91,10 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.package
 
 $(VENV)/.docs: requirements/docs.txt $(VENV)/.package
 	@$(BIN)/python -m pip install -q -r requirements/docs.txt
+	@touch $@
+
+$(VENV)/.browser: requirements/browser.txt $(VENV)/.test
+	@$(BIN)/python -m pip install -q -r requirements/browser.txt
 	@touch $@
 
 $(VENV)/.mutants: requirements/mutants.txt $(VENV)/.test

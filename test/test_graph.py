@@ -532,5 +532,5 @@ def test_booleans_are_told_from_words():
     assert [n for n, a in ARGUMENTS.items() if a.choices == BOOLEAN] == [
         'policy', 'imagine', 'tokenizer', 'detokenizer', 'action_player', 'instruction_server',
         'shadow',
-        'autostart', 'stop_together', 'use_sim_time', 'rviz',
+        'autostart', 'stop_together', 'use_sim_time', 'rviz', 'view',
     ]  # fmt: skip

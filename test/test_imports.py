@@ -80,6 +80,7 @@ def foreign(module, root):
         (root == 'torch' and room_of(module) in NO_TORCH)
         or (root == 'mujoco' and room_of(module) != 'sim')
         or (root in {'libero', 'robosuite'} and module != 'sim.libero')
+        or (root in {'viser', 'websockets', 'rich'} and room_of(module) != 'page')
         or (ros and room_of(module) != 'nodes' and not (root == 'rclpy' and module == 'demo.run'))
     )
 

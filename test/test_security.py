@@ -52,7 +52,7 @@ def test_only_the_player_may_command_and_only_the_policy_may_publish_chunks():
     assert writers['mock_controller'] & COMMANDS == {'gripper_command'}
     assert {n for n, topics in writers.items() if 'action_chunk' in topics} == {'policy', 'model'}
     speakers = {n for n, topics in writers.items() if 'instruction' in topics}
-    assert speakers == {'say', 'instruction_server'}
+    assert speakers == {'say', 'instruction_server', 'viewer'}
     assert not any('*' in topic for topics in writers.values() for topic in topics)
 
 
@@ -61,11 +61,14 @@ def test_only_the_recorder_hears_everything():
     assert hearing == {'recorder'}
 
 
-def test_no_node_can_enable_the_player():
-    """A service of another node is called by one alone, and it stops the arm."""
+def test_no_node_but_the_page_of_a_person_can_enable_the_player():
+    """Services of other nodes are called by two alone; one of them can only stop the arm."""
     calls = {name: names(name, 'services', 'request') for name in POLICIES}
     assert {name: called for name, called in calls.items() if called} == {
         'instruction_server': {'action_player/hold'},
+        'viewer': {
+            'action_player/hold', 'action_player/enable', 'sim/reset', 'recorder/change_state',
+        },
     }  # fmt: skip
 
 
@@ -194,7 +197,10 @@ ALLOWED = {
     ('evaluate/perceptual.py', 'jit.load'),
     # downloads what the user names
     ('checkpoint/pull.py', 'huggingface_hub'),
-}
+    # words of requests, and the port of the page
+    ('page/access.py', 'http'), ('page/access.py', 'urllib'),
+    ('page/server.py', 'http'), ('page/server.py', 'socket'),
+}  # fmt: skip
 """(file, what) that SECURITY.md explains."""
 
 

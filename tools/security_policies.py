@@ -30,7 +30,7 @@ from worldvla_ros.processes.supervisor import MODULES, Processes
 
 FOLDER = Path(__file__).resolve().parents[1] / 'config/security'
 GRAPHS: tuple[dict[str, str], ...] = (
-    {'instruction': 'pick up the red cube', 'record': 'bag'},
+    {'instruction': 'pick up the red cube', 'record': 'bag', 'view': 'true'},
     {
         'output': 'trajectory',
         'imagine': 'false',
@@ -53,7 +53,17 @@ EVERYTHING = {'recorder': 'subscribe'}
 """Nodes that do this with every topic."""
 WITH_TF2_MSGS = {'/tf', '/tf_static'}
 WITH_URDF_TOPIC = {'/robot_description'}
+WATCHED = {
+    '/joint_states',
+    '/image',
+    '/imagined_strip',
+    '/planned_path',
+    '/action_chunk',
+    '/sim/task_state',
+}
+"""Topics that the viewer hears while a browser shows its page."""
 FURTHER = {
+    'viewer': WATCHED | WITH_URDF_TOPIC,
     'policy': WITH_TF2_MSGS | WITH_URDF_TOPIC,
     **dict.fromkeys(('action_player', 'mock_controller', 'shadow', 'tokenizer'), WITH_URDF_TOPIC),
 }

@@ -7,6 +7,7 @@ and README's tree to it.
     errors, observation, config, package_files, metrics, pixels, pictures    words and values
     tokenizers     values to ids and back; no torch, no ROS
     robot          descriptions, kinematics, guards, motion; no torch, no ROS
+    page           what a browser shows of an arm; the only room with viser
     model          mathematics in torch
     inference      from a prompt to a chunk or to images
     checkpoint     folders, meanings, precisions

@@ -39,6 +39,8 @@ TOPICS = {
     'gripper_command': 'gripper commands',
 }
 """Topics that a launch may rename, and what they carry."""
+RECORDING = 'recording'
+"""Folder of the bags that the page's button starts; a number is added where it holds one."""
 COMMON = ('use_sim_time', 'autostart')
 TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device', 'camera_size')
 MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input', 'image_transport')
@@ -53,6 +55,7 @@ PARAMETERS = {
     'instruction_server': (),
     'mock_controller': ('robot', 'gripper'),
     'recorder': (),
+    'viewer': ('robot', 'image_transport'),
 }
 """Arguments that become parameters of a node under the same name.
 
@@ -163,7 +166,14 @@ ARGUMENTS: dict[str, Argument] = {
     ),
     'log_level': Argument('info', 'Log level.', ('debug', 'info', 'warn', 'error', 'fatal')),
     'rviz': Argument('false', 'Start RViz with the shipped layout.', BOOLEAN),
+    'view': Argument(
+        'false',
+        'Serve a page in the browser that shows the arm and takes orders; a recorder waits there.',
+        BOOLEAN,
+    ),
+    'view_port': Argument('8080', 'First port that the page tries.'),
 }
+MOST_PORT = 65535
 NAME = r'[A-Za-z_][A-Za-z0-9_]*'
 NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
 ENCLAVES = re.compile(rf'(/{NAME})+/?')
@@ -237,8 +247,11 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
 
 def _check_values(chosen: Mapping[str, str]) -> None:
     """Raise ConfigError where a number, a ROS name or a file is wrong."""
-    if not (chosen['seed'].isascii() and chosen['seed'].isdecimal()):
-        raise _refusal('seed', 'a whole number', chosen['seed'])
+    for name, expected in (('seed', 'a whole number'), ('view_port', 'a port from 1 to 65535')):
+        if not (chosen[name].isascii() and chosen[name].isdecimal()):
+            raise _refusal(name, expected, chosen[name])
+    if not 1 <= int(chosen['view_port']) <= MOST_PORT:
+        raise _refusal('view_port', 'a port from 1 to 65535', chosen['view_port'])
     for name in RATES:
         if chosen[name] and not POSITIVE.fullmatch(chosen[name]):
             raise _refusal(name, 'a positive number such as 20 or 7.5', chosen[name])
@@ -281,6 +294,8 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
         nodes.append(replace(_plain('say', chosen), arguments=(chosen['instruction'],)))
     if chosen['record']:
         nodes.append(_managed('recorder', chosen, folder=chosen['record']))
+    if chosen['view'] == 'true':
+        nodes += _view(chosen)
     if chosen['rviz'] == 'true':
         nodes.append(_rviz(chosen))
     return nodes
@@ -328,6 +343,15 @@ def _model(chosen: Mapping[str, str]) -> NodeSpec:
     if chosen['imagine'] == 'true':
         return replace(_managed('model', chosen), name='')
     return _managed('policy', chosen)
+
+
+def _view(chosen: Mapping[str, str]) -> list[NodeSpec]:
+    """Return the viewer, and where nothing is recorded a recorder that its page can start."""
+    alone = {'end_on_failure': False}  # the arm does not depend on who looks
+    nodes = [_managed('viewer', chosen, port=int(chosen['view_port']), **alone)]
+    if not chosen['record']:
+        nodes.append(_managed('recorder', chosen, folder=RECORDING, autostart=False, **alone))
+    return [replace(node, required=False) for node in nodes]
 
 
 def _rviz(chosen: Mapping[str, str]) -> NodeSpec:

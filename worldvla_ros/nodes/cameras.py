@@ -134,6 +134,15 @@ def declare_transport(node: ManagedNode) -> str:
         ConfigError: A parameter is wrong.
     """
     declare_size(node)
+    return transport(node)
+
+
+def transport(node: ManagedNode) -> str:
+    """Declare and read how images come: raw or compressed.
+
+    Raises:
+        ConfigError: The parameter is wrong.
+    """
     return _choice(node, 'image_transport', 'how images come', TRANSPORTS)
 
 

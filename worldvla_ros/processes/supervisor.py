@@ -35,6 +35,7 @@ MODULES = {
     'instruction_server': 'worldvla_ros.nodes.instruction_server',
     'sim': 'worldvla_ros.nodes.sim',
     'recorder': 'worldvla_ros.nodes.recorder',
+    'viewer': 'worldvla_ros.nodes.viewer',
     'say': 'worldvla_ros.nodes.say',
     'mock_controller': 'worldvla_ros.nodes.mock_controller',
 }

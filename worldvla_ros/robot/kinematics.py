@@ -15,6 +15,8 @@ import pinocchio as pin
 from worldvla_ros.errors import RobotError
 from worldvla_ros.robot.collision import Collisions
 from worldvla_ros.robot.description import RobotConfig
+from worldvla_ros.robot.links import links
+from worldvla_ros.robot.quaternions import product
 from worldvla_ros.robot.urdf import JOINT, ArmUrdf, arm_urdf, read_urdf
 
 DOWN = np.diag([1.0, -1.0, -1.0])
@@ -91,6 +93,7 @@ class Arm:
         if len(self.names) < 6:
             self._weights[3:] = TURN_WEIGHT
         self._singular = SINGULAR * self._weights[-1]
+        self.links = tuple(links(part))
         self._collisions = Collisions(robot, part, self._model, shapes, self.start[self._order])
 
     @property
@@ -177,8 +180,8 @@ class Arm:
         ):
             half = angle / 2
             turning = np.concatenate([[np.cos(half)], np.sin(half) * axis])
-            turn = _multiply(_multiply(turn, fixed), turning)
-        return _multiply(turn, self._tool_turn)
+            turn = product(product(turn, fixed), turning)
+        return product(turn, self._tool_turn)
 
     def _error(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return what is missing to a pose: float64[6] [m, rad]."""
@@ -272,12 +275,6 @@ def _quaternion(rotation: np.ndarray) -> np.ndarray:
     """Return the quaternion of a rotation of less than a half turn, w first and not negative."""
     x, y, z, w = pin.Quaternion(rotation).coeffs()
     return np.array([w, x, y, z]) * (-1.0 if w < 0 else 1.0)
-
-
-def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the product of two quaternions, w first."""
-    (a, u), (b, v) = (first[0], first[1:]), (second[0], second[1:])
-    return np.concatenate([[a * b - u @ v], a * v + b * u + np.cross(u, v)])
 
 
 def rotation_vector(matrix: np.ndarray) -> np.ndarray:
