@@ -42,11 +42,9 @@ docs: $(VENV)/.docs
 	@$(BIN)/python -m sphinx -W --keep-going -n -E -q -d out/docs/doctrees docs out/docs/html
 	@echo 'open out/docs/html/index.html'
 
-# one worker: torch and MuJoCo take the memory of a test session each
-MUTANTS ?= 'worldvla_ros.tokenizers.*' 'worldvla_ros.robot.*' 'worldvla_ros.inference.*' 'worldvla_ros.learn.*' \
-  'worldvla_ros.sim.tasks.*' 'worldvla_ros.sim.tabletop.*_goal_holds*' 'worldvla_ros.sim.tabletop.*info*'
+MODULES ?=
 mutants: $(VENV)/.mutants
-	@OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1 $(MUTANTS) && $(BIN)/mutmut results
+	@OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py $(MODULES)
 
 bench: $(VENV)/.package
 	@$(BIN)/worldvla bench --against reference --threads 1
