@@ -17,6 +17,7 @@ and README's tree to it.
     learn          training; never sim, whose wording is handed over
     evaluate       measuring; nobody imports it but the command
     benchmark      times beside a computed lower bound
+    doctor         what this machine has and lacks
     graph, processes    what a launch starts, who starts it and who ends it
     nodes          the only room with rclpy; never model, data, learn, evaluate
     demo, cli      thin

@@ -10,6 +10,7 @@ import sys
 
 from worldvla_ros.cli.bench import add_bench
 from worldvla_ros.cli.checkpoints import add_checkpoints
+from worldvla_ros.cli.doctor import add_doctor
 from worldvla_ros.cli.evaluate import add_eval
 from worldvla_ros.cli.operate import add_operate
 from worldvla_ros.cli.parts import (
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     add_operate(verbs)
     add_checkpoints(verbs)
     add_robots(verbs)
+    add_doctor(verbs)
     return top
 
 
