@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from einops import rearrange
 from torch import Tensor
 
 from worldvla_ros.checkpoint.weights import StoredTensor, Tensors, open_pickled
@@ -74,14 +75,12 @@ def open_meta(folder: Path) -> tuple[TransformerConfig, Tensors]:
 
 def to_halves(rows: Tensor, heads: int) -> Tensor:
     """Reorder each head's rows from pairs to halves: [heads · k, …] → the same shape."""
-    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
-    return pairs.transpose(1, 2).reshape(rows.shape)
+    return rearrange(rows, '(n k two) ... -> (n two k) ...', n=heads, two=2)
 
 
 def to_pairs(rows: Tensor, heads: int) -> Tensor:
     """Reorder each head's rows from halves to pairs, the inverse of `to_halves`."""
-    halves = rows.reshape(heads, 2, -1, *rows.shape[1:])
-    return halves.transpose(1, 2).reshape(rows.shape)
+    return rearrange(rows, '(n two k) ... -> (n k two) ...', n=heads, two=2)
 
 
 def _new_name(name: str) -> str:

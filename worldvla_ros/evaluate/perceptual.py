@@ -13,6 +13,7 @@ Must not know world models.
 from collections.abc import Callable
 from pathlib import Path
 
+from einops import rearrange
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Lpips:
 
     def _tensor(self, image: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(np.array(image)).to(self._device).float()
-        return (pixels / 127.5 - 1).permute(2, 0, 1)[None]
+        return rearrange(pixels / 127.5 - 1, 'h w c -> 1 c h w')
 
 
 class VideoFeatures:
@@ -63,7 +64,7 @@ class VideoFeatures:
     def of(self, clip: np.ndarray) -> np.ndarray:
         """Return the features of a clip: uint8[t, h, w, 3] → float64[d]."""
         pixels = torch.from_numpy(np.array(clip)).to(self._device).float()
-        video = pixels.permute(3, 0, 1, 2)[None]
+        video = rearrange(pixels, 't h w c -> 1 c t h w')
         found = self._network(video, rescale=True, resize=True, return_features=True)
         return found.flatten().double().cpu().numpy()
 

@@ -7,6 +7,7 @@ Legend: b batch, t tokens, d model width, n heads, k head width, v vocabulary.
 
 from dataclasses import dataclass
 
+from einops import rearrange
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -111,7 +112,7 @@ class Attention(nn.Module):
         """Create the projections."""
         super().__init__()
         width = config.hidden_size
-        self._heads, self._head_dim = config.num_attention_heads, config.head_dim
+        self._heads = config.num_attention_heads
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
@@ -126,16 +127,20 @@ class Attention(nn.Module):
         mask: Tensor | None,
     ) -> Tensor:
         """Attend: [b, t, d] → [b, t, d]."""
-        split = (*x.shape[:2], self._heads, self._head_dim)
-        queries = self.q_norm(self.q_proj(x).view(split)).transpose(1, 2)  # [b, n, t, k]
-        keys = self.k_norm(self.k_proj(x).view(split)).transpose(1, 2)
-        values = self.v_proj(x).view(split).transpose(1, 2)
+        queries, keys, values = (
+            rearrange(project(x), 'b t (n k) -> b t n k', n=self._heads)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        queries, keys, values = (
+            rearrange(each, 'b t n k -> b n t k')
+            for each in (self.q_norm(queries), self.k_norm(keys), values)
+        )
         queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
         causal = mask is None and x.shape[1] > 1
         attended = functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, is_causal=causal
         )
-        mixed: Tensor = self.o_proj(attended.transpose(1, 2).reshape(x.shape))
+        mixed: Tensor = self.o_proj(rearrange(attended, 'b n t k -> b t (n k)'))
         return mixed
 
 
