@@ -126,6 +126,7 @@ setup(
         'torch>=2.5',
     ],
     extras_require={
+        'complete': ['argcomplete>=3.1,<4'],
         'hub': ['huggingface_hub>=0.23'],
         'libero': ['gymnasium>=1.0,<2', 'hf-libero>=0.1.4', 'tqdm>=4.66'],
         'quantise': ['torchao>=0.18,<0.19'],

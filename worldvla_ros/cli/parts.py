@@ -6,8 +6,10 @@ Imports torch only where a checkpoint is loaded.
 import argparse
 import codecs
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 import io
 import json
+import os
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any
@@ -70,6 +72,14 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value:
             (check_folder if folder else check_file)(value, flag)
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a line may go on, where argcomplete is installed."""
+    if '_ARGCOMPLETE' in os.environ and find_spec('argcomplete') is not None:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def add_episodes(to: argparse.ArgumentParser, episodes: int, seed: int) -> None:

@@ -21,6 +21,7 @@ from worldvla_ros.cli.parts import (
     add_output,
     add_verb,
     check_outputs,
+    complete,
     load_checkpoint,
     print_figures,
     write_json,
@@ -32,7 +33,9 @@ from worldvla_ros.errors import CheckpointError, WorldVLAError
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; an error that a user can fix is one message and status 2."""
     accept_any_terminal()
-    arguments = parser().parse_args(argv)
+    known = parser()
+    complete(known)
+    arguments = known.parse_args(argv)
     logging.basicConfig(format='%(message)s')
     logging.getLogger('worldvla_ros').setLevel(logging.INFO)
     try:
