@@ -130,6 +130,7 @@ setup(
         'hub': ['huggingface_hub>=0.23'],
         'libero': ['gymnasium>=1.0,<2', 'hf-libero>=0.1.4', 'tqdm>=4.66'],
         'quantise': ['torchao>=0.18,<0.19'],
+        'rerun': ['rerun-sdk>=0.41,<0.42'],
         'sim': ['gymnasium>=1.0,<2', 'mujoco>=3.3,<5', 'pyopengl>=3.1', 'tqdm>=4.66'],
         'view': ['viser>=1.1,<2'],
         'record': ['imageio>=2.34', 'imageio-ffmpeg>=0.5', 'mcap>=1.6', 'mcap-ros2-support>=0.6'],

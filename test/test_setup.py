@@ -114,7 +114,8 @@ def test_package_xml_lists_every_python_package_that_rosdep_can_install():
 
 def test_every_package_that_setup_requires_is_used():
     required = re.findall(r"'([a-z_-]+)>=", (ROOT / 'setup.py').read_text())
-    names = {'pillow': 'PIL', 'pin': 'pinocchio', 'pyyaml': 'yaml', 'hf-libero': 'libero'}
+    names = {'pillow': 'PIL', 'pin': 'pinocchio', 'pyyaml': 'yaml', 'hf-libero': 'libero',
+             'rerun-sdk': 'rerun'}  # fmt: skip
     used = imported_roots() | {'pyopengl', 'imageio-ffmpeg'}  # back ends of mujoco and imageio
     assert {names.get(name, name) for name in required} - used - {'setuptools'} == set()
 

@@ -32,6 +32,7 @@ NEEDED = (
 EXTRAS = {
     'mujoco': ('sim', 'the simulated arm'),
     'mcap': ('record', 'recordings'),
+    'rerun-sdk': ('rerun', 'worldvla view'),
     'viser': ('view', 'the page in the browser'),
     'huggingface_hub': ('hub', 'worldvla pull'),
     'torchao': ('quantise', 'int8 and int4 weights'),

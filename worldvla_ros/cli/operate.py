@@ -1,9 +1,13 @@
-"""The verbs of the command around a running arm: what a recording says again."""
+"""The verbs of the command around a running arm: what a recording says again, and shows."""
 
 import argparse
+import os
+from pathlib import Path
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
-from worldvla_ros.cli.parts import add_model, add_verb, load_checkpoint, write_json
+from worldvla_ros.cli.parts import add_model, add_output, add_verb, load_checkpoint, write_json
 from worldvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:  # loads torch
@@ -15,7 +19,8 @@ SHOWN = 5
 
 
 def add_operate(verbs: argparse._SubParsersAction) -> None:
-    """Add the verb `replay`."""
+    """Add the verbs `replay` and `view`."""
+    _add_view(verbs)
     replay = add_verb(
         verbs, 'replay', _replay,
         'Ask the policy again for every chunk of a recording, and compare.',
@@ -39,6 +44,47 @@ def add_operate(verbs: argparse._SubParsersAction) -> None:
     )
     replay.add_argument('--most', type=int, default=None, help='chunks to compare at most')
     add_model(replay)
+
+
+def _add_view(verbs: argparse._SubParsersAction) -> None:
+    view = add_verb(
+        verbs, 'view', _view,
+        'Write a recording as a file for the Rerun viewer, and open it where there is a display.',
+        'worldvla view bag --out run.rrd',
+    )  # fmt: skip
+    view.add_argument('bag', help='folder of a bag, or an MCAP file; cut-off ones are read too')
+    add_output(view, '--out', default='', help='file to write; by default BAG.rrd')
+    view.add_argument(
+        '--robot', default='', help='robot description; by default the one of the recording'
+    )
+    view.add_argument(
+        '--open', choices=('auto', 'true', 'false'), default='auto',
+        help='open the viewer; auto: where there is a display and no --out',
+    )  # fmt: skip
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    from worldvla_ros.data.bags import Recording
+    from worldvla_ros.data.rerun_file import write_rerun
+    from worldvla_ros.evaluate.heard import origin, recorded_urdf
+    from worldvla_ros.robot.description import URDF_TOPIC, load_robot
+    from worldvla_ros.robot.kinematics import Arm
+
+    recording = Recording(arguments.bag)
+    told = origin(recording)
+    robot = load_robot(arguments.robot or told.robot or 'sim_panda')
+    arm = Arm(robot, recorded_urdf(recording, told) if robot.urdf == URDF_TOPIC else None)
+    file = Path(arguments.out or f'{str(arguments.bag).rstrip("/").removesuffix(".mcap")}.rrd')
+    counts = write_rerun(recording, arm, file)
+    for topic, count in counts.items():
+        print(f'{count:7} {topic}')
+    for problem in recording.problems:
+        print(f'not read: {problem}')
+    print(f'{file}, {file.stat().st_size / 1e6:.1f} MB: open it with  rerun {file}')
+    shown = bool(os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY'))
+    if arguments.open == 'true' or (arguments.open == 'auto' and shown and not arguments.out):
+        return subprocess.call([sys.executable, '-m', 'rerun', str(file)])
+    return 0
 
 
 def _replay(arguments: argparse.Namespace) -> int:
