@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip('viser', reason='viser is not installed')
 import viser
+from viser._messages import ShareUrlRequest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -104,6 +105,15 @@ def test_an_address_that_is_not_of_this_machine_is_one_message():
     with pytest.raises(ConfigError) as refused:
         serve('192.0.2.1', PORT, 'token')
     assert f'a free port from {PORT} to {PORT + MOST_PORTS - 1}' in str(refused.value)
+
+
+def test_a_browser_cannot_have_the_page_opened_to_the_internet():
+    plain = viser.ViserServer(host='127.0.0.1', port=PORT + 100, verbose=False)
+    assert ShareUrlRequest in plain._websock_server._incoming_handlers
+    plain.stop()
+    server, _ = serve('127.0.0.1', PORT, '')
+    assert ShareUrlRequest not in server._websock_server._incoming_handlers
+    server.stop()
 
 
 def test_the_server_says_nothing_on_the_terminal(capfd):

@@ -9,6 +9,7 @@ from typing import Any
 
 import rich
 import viser
+from viser._messages import ShareUrlRequest
 import websockets.asyncio.server as transport
 
 from worldvla_ros.errors import ConfigError
@@ -40,6 +41,8 @@ def serve(host: str, port: int, token: str) -> tuple[viser.ViserServer, str]:
     free = _free_port(host, port)
     with _guarded(Access(token)):
         server = viser.ViserServer(host=host, port=free, verbose=False)
+    # a browser could ask viser for a tunnel that opens the page to the internet
+    server._websock_server.unregister_handler(ShareUrlRequest)
     query = f'/?token={token}' if token else '/'
     return server, f'http://{_shown(host)}:{server.get_port()}{query}'
 
