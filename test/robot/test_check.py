@@ -145,6 +145,8 @@ def test_what_is_not_looked_at_is_noted():
         'Name its output, if it should close.',
         problem=False,
     )
+    nameless = replace(none, name='two words')
+    assert found(changed('gripper', output=nameless)) == [('gripper.output', False)]
     bare = urdf(*(link(name) for name in ('base', 'one', 'two', 'tip')), *PLANAR[4:])
     assert only(flat(), bare) == Finding(
         'urdf',
@@ -208,6 +210,12 @@ def test_a_start_pose_beyond_a_limit_of_the_urdf_is_found():
     finding = next(f for f in check_robot(flat(start=(0.3, 2.1)), urdf(*PLANAR)) if f.problem)
     text = 'q2: 2.1 rad is outside its limits -2 to 2'
     assert finding == Finding('joints.start', text, 'Correct the start pose.')
+
+
+@pytest.mark.parametrize('angle', [-2.0, 2.0])
+def test_a_start_pose_at_a_limit_is_none_beyond_it(angle):
+    findings = check_robot(flat(start=(0.3, angle)), urdf(*PLANAR))
+    assert not [f for f in findings if 'is outside its limits' in f.text]
 
 
 @pytest.mark.parametrize('corner', ['minimum', 'maximum'])

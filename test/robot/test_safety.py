@@ -157,4 +157,12 @@ def test_a_clock_that_has_just_begun_goes():
 
 @pytest.mark.parametrize('clock', [0.0, -3.0])
 def test_a_clock_that_has_not_begun_is_named(clock):
-    assert 'ROS time is 0' in str(ClockWatch().check(clock, 500.0))
+    assert ClockWatch().check(clock, 500.0).text == 'ROS time is 0 (for at most 0.5 s)'
+
+
+def test_how_long_a_clock_has_stood_still_is_known():
+    watch = ClockWatch()
+    assert watch.still_s == 0.0
+    for clock_s, steady_s, still_s in ((10.0, 500.0, 0.0), (10.0, 500.3, 0.3), (10.1, 500.4, 0.0)):
+        watch.check(clock_s, steady_s)
+        assert watch.still_s == pytest.approx(still_s)
