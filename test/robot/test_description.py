@@ -7,6 +7,7 @@ import yaml
 
 from worldvla_ros.errors import ConfigError, RobotError
 from worldvla_ros.robot.description import check_fits, load_robot, robots_folder
+from worldvla_ros.robot.schema import GRIPPER_NAMES, GRIPPER_OUTPUTS
 
 SHIPPED = sorted(p.stem for p in robots_folder().glob('*.yaml'))
 
@@ -329,3 +330,44 @@ def test_a_copy_of_a_shipped_description_finds_the_shipped_urdf(tmp_path):
 
 def test_a_urdf_from_the_topic_stays_one():
     assert load_robot('generic_jtc').urdf == 'topic'
+
+
+@pytest.mark.parametrize(('length', 'fits'), [(0, False), (1, True), (80, True), (81, False)])
+def test_a_name_has_1_to_80_characters(robot, length, fits):
+    if fits:
+        assert replace(robot, name='n' * length).name == 'n' * length
+    else:
+        with pytest.raises(RobotError, match='1 to 80 characters'):
+            replace(robot, name='n' * length)
+
+
+class TestAnotherGripper:
+    """Commanded in another way than the description says, as by a launch argument."""
+
+    @pytest.mark.parametrize('kind', sorted(GRIPPER_OUTPUTS))
+    def test_a_kind_has_its_usual_name_and_says_the_whole_width(self, robot, kind):
+        output = replace(robot.gripper.output, kind='franka', name='mine', half_width=True)
+        other = replace(robot, gripper=replace(robot.gripper, output=output)).with_gripper(kind)
+        if kind == 'franka':
+            assert other.gripper.output == output
+        else:
+            assert other.gripper.output.kind == kind
+            assert other.gripper.output.name == GRIPPER_NAMES.get(kind, '')
+            assert not other.gripper.output.half_width
+        assert other.gripper.names == robot.gripper.names
+
+    def test_nothing_asked_for_changes_nothing(self, robot):
+        assert robot.with_gripper('') is robot
+        assert robot.with_gripper('width') is robot
+
+    @pytest.mark.parametrize('kind', sorted(GRIPPER_NAMES))
+    def test_an_arm_without_a_gripper_gets_none(self, robot, kind):
+        output = replace(robot.gripper.output, kind='none', name='')
+        bare = replace(robot, gripper=replace(robot.gripper, names=(), output=output))
+        assert bare.with_gripper(kind) is bare
+        fingers = replace(robot, gripper=replace(robot.gripper, output=output))
+        assert fingers.with_gripper(kind).gripper.output.kind == kind
+
+    def test_an_unknown_kind_is_refused(self, robot):
+        with pytest.raises(RobotError, match='gripper.output.kind'):
+            robot.with_gripper('magnet')
