@@ -816,6 +816,19 @@ class TestClocks:
         rig.run(1.0)
         assert not rig.player.moving
 
+    @pytest.mark.parametrize(('stood_s', 'told'), [(0.0, True), (0.7, False)])
+    def test_how_far_the_arm_went_while_time_was_set_back_a_little_is_no_speed(
+        self, stood_s, told
+    ):
+        rig = Rig('twist', follow_timeout_s=9.0)
+        rig.offer([SLOWLY] * 40)
+        rig.run(0.3)
+        rig.now_s -= stood_s
+        rig.run(stood_s)
+        rig.arm.joints[0] += 0.2  # 0.1 m, in one step of the stamps
+        rig.run(0.1)
+        assert ('measured_speed' in rig.codes()) is told
+
     def test_a_controller_that_plays_on_meanwhile_brakes_where_it_is_by_then(self):
         rig = Rig('trajectory')
         rig.offer([LEFT] * 40)

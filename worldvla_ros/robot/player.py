@@ -31,7 +31,7 @@ from worldvla_ros.robot.reasons import Reason
 from worldvla_ros.robot.safety import ClockWatch, Heartbeat, Mode, Safety
 from worldvla_ros.robot.state import JointReading
 from worldvla_ros.robot.view import View, view
-from worldvla_ros.robot.watch import LAGGING, LATCHING, Watch
+from worldvla_ros.robot.watch import GAP_S, LAGGING, LATCHING, Watch
 
 START_SHARE = 0.25
 """Share of the speed limits with which the arm goes to its start pose, or less by the operator."""
@@ -275,6 +275,8 @@ class Player:
             self._now_s = -math.inf
         if now_s <= self._now_s:
             return NOTHING  # ROS time goes in steps, or slower than ticks
+        if steady_s - self._steady_s > GAP_S:
+            self._watch.lose()  # it stood still or went back a little, and the arm went on
         self._now_s, self._steady_s = now_s, steady_s
         self._look_at_heart(steady_s, now_s)
         measured = self._joints.read(now_s)
