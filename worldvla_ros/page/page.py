@@ -194,12 +194,14 @@ class Page:
 
     def _add_chart(self) -> Any:
         lines = (('measured', '#1c7ed6'), ('to come', '#f08c00'), ('limit', '#c92a2a'))
+        top = 1.2 * self.speeds.limit
         series = [uplot.Series(label=name, stroke=color, width=2) for name, color in lines]
         return self._server.gui.add_uplot(
             self.speeds.rows(0.0),
             (uplot.Series(label='time [s]'), *series),
             title='speed of the tip [m/s]',
-            scales={'x': uplot.Scale(time=False)},
+            # a range of its own: where numbers are missing uPlot finds none
+            scales={'x': uplot.Scale(time=False), 'y': uplot.Scale(auto=False, range=(0, top))},
             height=180,
         )
 

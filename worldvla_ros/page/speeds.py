@@ -22,7 +22,7 @@ class Speeds:
         Args:
             limit: The greatest speed allowed [m/s].
         """
-        self._limit = limit
+        self.limit = limit
         self._tips: deque[tuple[float, np.ndarray]] = deque(maxlen=400)
         self._coming: tuple[np.ndarray, np.ndarray] = np.zeros(0), np.zeros(0)
 
@@ -49,7 +49,7 @@ class Speeds:
             grid,
             self._measured(now_s + grid),
             self._expected(now_s + grid, now_s),
-            np.full(len(grid), self._limit),
+            np.full(len(grid), self.limit),
         )
 
     def _measured(self, times_s: np.ndarray) -> np.ndarray:
