@@ -32,7 +32,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 from tqdm import tqdm
 
-from studies.player_load import cpu_s
+from studies.player_load import core_share
 from worldvla_ros.graph import describe
 from worldvla_ros.msg import PlayerState
 from worldvla_ros.nodes.runtime import LATCHED_QOS
@@ -117,18 +117,11 @@ def one_round(listener: Listener, tab: object, number: int) -> tuple[float, floa
     return moved_s - asked_s, held_s - pressed_s, stood_s - pressed_s
 
 
-def share(pid: int) -> float:
-    """Return how much of a core a process takes."""
-    start_s, used_s = time.monotonic(), cpu_s(pid)
-    time.sleep(SHARE_S)
-    return (cpu_s(pid) - used_s) / (time.monotonic() - start_s)
-
-
 def measure(listener: Listener, pid: int, times: int) -> dict[str, object]:
     """Return all figures."""
     from playwright.sync_api import sync_playwright
 
-    alone = share(pid)
+    alone = core_share(pid, SHARE_S)
     with sync_playwright() as player:
         program = next(filter(None, map(shutil.which, BROWSERS)))
         browser = player.chromium.launch(executable_path=program, args=ARGUMENTS)
@@ -138,7 +131,7 @@ def measure(listener: Listener, pid: int, times: int) -> dict[str, object]:
         rounds = [one_round(listener, tab, n) for n in tqdm(range(times), desc='orders')]
         listener.ask(ResetScene, 'sim/reset', ResetScene.Request(seed=8000))
         listener.ask(SetBool, 'action_player/enable', SetBool.Request(data=True))
-        watched = share(pid)
+        watched = core_share(pid, SHARE_S)
         browser.close()
     instruction, held, stands = np.array(rounds).T
     return {

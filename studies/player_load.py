@@ -39,6 +39,13 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
+def core_share(pid: int, seconds: float) -> float:
+    """Return how much of a core a process takes over some time [s]."""
+    start_s, used_s = time.monotonic(), cpu_s(pid)
+    time.sleep(seconds)
+    return (cpu_s(pid) - used_s) / (time.monotonic() - start_s)
+
+
 class Feeder(Node):
     """Publishes chunks and joint states, and follows twists or positions."""
 

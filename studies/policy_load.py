@@ -17,7 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
-from studies.player_load import HOME, cpu_s
+from studies.player_load import HOME, core_share
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.nodes.convert import array_to_image
 from worldvla_ros.nodes.runtime import SENSOR_QOS
@@ -76,10 +76,7 @@ def main() -> int:
     threading.Thread(target=executor.spin, daemon=True).start()
     try:
         time.sleep(START_S)
-        pid = processes.children['policy'].pid
-        start_s, used_s = time.monotonic(), cpu_s(pid)
-        time.sleep(chosen.seconds)
-        share = (cpu_s(pid) - used_s) / (time.monotonic() - start_s)
+        share = core_share(processes.children['policy'].pid, chosen.seconds)
         print(
             f'{chosen.rate:g} images of {chosen.size} and {chosen.joint_rate:g} joint states per '
             f'second: {share:.1%} of a core'

@@ -43,7 +43,7 @@ ANSWER_S = 60.0
 GB = 1 << 30
 LEAST_DISK_GB, LEAST_MEMORY_GB = 2, 2
 LEAST_SHARED_MB = 64
-"""Fast DDS keeps half a megabyte for each participant there; containers have 64 MB by default."""
+"""What containers have by default; DDS passes images through it within one computer."""
 RECEIVE_BUFFER = 2 << 20
 """Bytes; a raw 640 × 480 image has 0.9 MB, which the usual 0.2 MB of UDP drop between machines."""
 CHECKPOINT_MB = 1
@@ -213,7 +213,7 @@ def room(root: Path) -> Iterator[Check]:
         yield Check('memory', OK if enough else PROBLEM, text, remedy)
     free_gb = shutil.disk_usage(Path.cwd()).free / GB
     enough = free_gb >= LEAST_DISK_GB
-    remedy = '' if enough else 'Free some: a recording takes 0.1 GB per minute and camera.'
+    remedy = '' if enough else 'Free some before you record.'
     yield Check('disk', OK if enough else PROBLEM, f'{free_gb:.0f} GiB free here', remedy)
 
 

@@ -39,8 +39,7 @@ TOPICS = {
     'gripper_command': 'gripper commands',
 }
 """Topics that a launch may rename, and what they carry."""
-RECORDING = 'recording'
-"""Folder of the bags that the page's button starts; a number is added where it holds one."""
+RECORDING = 'recording'  # folder of the bags that the page's button starts
 COMMON = ('use_sim_time', 'autostart')
 TOKENIZERS = ('robot', 'checkpoint', 'profile', 'device', 'camera_size')
 MODEL = (*TOKENIZERS, 'dtype', 'max_rate', 'input', 'image_transport')
@@ -166,14 +165,9 @@ ARGUMENTS: dict[str, Argument] = {
     ),
     'log_level': Argument('info', 'Log level.', ('debug', 'info', 'warn', 'error', 'fatal')),
     'rviz': Argument('false', 'Start RViz with the shipped layout.', BOOLEAN),
-    'view': Argument(
-        'false',
-        'Serve a page in the browser that shows the arm and takes orders; a recorder waits there.',
-        BOOLEAN,
-    ),
+    'view': Argument('false', 'Serve a page that shows the arm and takes orders.', BOOLEAN),
     'view_port': Argument('8080', 'First port that the page tries.'),
 }
-MOST_PORT = 65535
 NAME = r'[A-Za-z_][A-Za-z0-9_]*'
 NAMESPACE = re.compile(rf'/?|/?{NAME}(/{NAME})*/?')
 ENCLAVES = re.compile(rf'(/{NAME})+/?')
@@ -247,11 +241,9 @@ def resolve(arguments: Mapping[str, str]) -> dict[str, str]:
 
 def _check_values(chosen: Mapping[str, str]) -> None:
     """Raise ConfigError where a number, a ROS name or a file is wrong."""
-    for name, expected in (('seed', 'a whole number'), ('view_port', 'a port from 1 to 65535')):
+    for name in ('seed', 'view_port'):
         if not (chosen[name].isascii() and chosen[name].isdecimal()):
-            raise _refusal(name, expected, chosen[name])
-    if not 1 <= int(chosen['view_port']) <= MOST_PORT:
-        raise _refusal('view_port', 'a port from 1 to 65535', chosen['view_port'])
+            raise _refusal(name, 'a whole number', chosen[name])
     for name in RATES:
         if chosen[name] and not POSITIVE.fullmatch(chosen[name]):
             raise _refusal(name, 'a positive number such as 20 or 7.5', chosen[name])

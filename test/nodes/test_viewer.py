@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('viser', reason='viser is not installed')
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Point
 from probe import InProcess
 from sensor_msgs.msg import JointState
@@ -20,7 +21,7 @@ from worldvla_ros.msg import ActionChunk, PlayerState, Reason, TaskState
 from worldvla_ros.nodes.convert import array_to_image
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, STATES_QOS
 from worldvla_ros.nodes.viewer import ViewerNode
-from worldvla_ros.nodes.viewer_words import imagined_words, player_words, task_words
+from worldvla_ros.nodes.viewer_words import imagined_words, player_words, policy_words, task_words
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.srv import ResetScene
 
@@ -136,6 +137,15 @@ def test_a_state_is_shown_in_words(rig, page):
 )
 def test_words_of_a_player(state, expected):
     assert player_words(PlayerState(**state)) == expected
+
+
+def test_what_the_policy_says_is_shown_to_who_looks(rig, page):
+    page.watched = True
+    status = DiagnosticArray(status=[DiagnosticStatus(message='no chunk: image 2.00 s old')])
+    rig.send(status, 'policy/status', LATCHED_QOS)
+    rig.until(lambda: 'policy' in page.words, 'words of the policy')
+    assert page.words['policy'] == 'policy: no chunk: image 2.00 s old'
+    assert policy_words(DiagnosticArray()) == ''
 
 
 def test_words_of_images_and_tasks():

@@ -47,7 +47,13 @@ from worldvla_ros.nodes.runtime import (
     seconds,
 )
 from worldvla_ros.nodes.spin import run
-from worldvla_ros.nodes.viewer_words import LONGEST, imagined_words, player_words, task_words
+from worldvla_ros.nodes.viewer_words import (
+    LONGEST,
+    imagined_words,
+    player_words,
+    policy_words,
+    task_words,
+)
 from worldvla_ros.robot.description import RobotConfig, load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.srv import ResetScene
@@ -84,11 +90,6 @@ class Configured:
     enable: Client
     reset: Client
     record: Client
-
-    @property
-    def robot(self) -> RobotConfig:
-        """The description."""
-        return self.arm.robot
 
 
 class ViewerNode(ManagedNode):
@@ -194,7 +195,6 @@ class ViewerNode(ManagedNode):
         return keep
 
     def _on_state(self, message: PlayerState) -> None:
-        self._newest['state'] = message
         self._configured.page.show_state(*player_words(message))
 
     def _on_instruction(self, message: String) -> None:
@@ -260,6 +260,8 @@ class ViewerNode(ManagedNode):
         self._show_images()
         if (path := self._newest.pop('path', None)) is not None:
             page.drawing.show_path(*_line(path))
+        if (policy := self._newest.pop('policy', None)) is not None:
+            page.show_words('policy', policy_words(policy))
         if (task := self._newest.pop('task', None)) is not None:
             self._seed = task.seed
             page.show_words('task', task_words(task))

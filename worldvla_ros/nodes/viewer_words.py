@@ -2,6 +2,8 @@
 
 import math
 
+from diagnostic_msgs.msg import DiagnosticArray
+
 from worldvla_ros.msg import PlayerState, TaskState
 
 LONGEST = 512
@@ -28,6 +30,11 @@ def player_words(state: PlayerState) -> tuple[str, str]:
         return kind, words
     reason = state.reasons[0]
     return kind, f'{words}: {reason.text}. {reason.remedy}'
+
+
+def policy_words(message: DiagnosticArray) -> str:
+    """Return what the policy says of itself; '' where it says nothing."""
+    return f'policy: {message.status[0].message}' if message.status else ''
 
 
 def imagined_words(age_s: float, psnr_db: float) -> str:

@@ -91,7 +91,9 @@ class Page:
             'camera': self._add_image('camera'),
             'imagined': self._add_image('observed | imagined | difference'),
         }
-        self._words = {name: gui.add_markdown('', visible=False) for name in ('imagined', 'task')}
+        self._words = {
+            name: gui.add_markdown('', visible=False) for name in ('imagined', 'policy', 'task')
+        }
         self._chart = self._add_chart()
 
     @property
@@ -123,7 +125,7 @@ class Page:
         handle.image = image
 
     def show_words(self, name: str, text: str) -> None:
-        """Say something below the images: `imagined` or `task`."""
+        """Say something below the images: `imagined`, `policy` or `task`."""
         handle = self._words[name]
         handle.visible, handle.content = bool(text), _plain(text)
 

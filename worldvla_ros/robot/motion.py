@@ -76,8 +76,7 @@ class Motion:
         self._space = space_of(arm, output)
         self._blending = blending
         self._plays_on = output == 'trajectory'
-        never = math.inf if self._plays_on else GAP_S
-        self._gap_s = never if gap_s is None else gap_s
+        self._gap_s = (math.inf if self._plays_on else GAP_S) if gap_s is None else gap_s
         self._played = Played()
         self._chunks: list[ActionChunk] = []
         self._playing: Playing | None = None
@@ -261,27 +260,21 @@ class Motion:
         self._begin(found, now_s)
         return None
 
-    def set_back(self, now_s: float, since_s: float) -> None:
-        """Brake and forget all stamps: the clock was set back.
-
-        Args:
-            now_s: The present time, by the new clock [s].
-            since_s: How long ago `at` was called last, by a clock that was not set back [s].
-        """
-        self._restart(now_s, since_s if self._plays_on else 0.0)
-
     def _tick(self, now_s: float) -> float:
         """Take the time, and return the one to use."""
         if now_s < self._now_s - BACK_S:
-            self._restart(now_s, 0.0)
+            self.set_back(now_s)
         self._now_s = max(self._now_s, now_s)
         if self._playing is not None and self._now_s - self._seen_s > self._gap_s:
             self._halt()
         return self._now_s
 
-    def _restart(self, now_s: float, since_s: float) -> None:
-        """Forget all stamps; brake from where the arm was commanded by now, by the new clock."""
-        playing, seen_s = self._playing, self._seen_s + since_s
+    def set_back(self, now_s: float, since_s: float = 0.0) -> None:
+        """Forget all stamps; brake from where the arm was commanded by now, by the new clock.
+
+        `since_s` [s] have passed since `at` was called, for a controller that plays on by itself.
+        """
+        playing, seen_s = self._playing, self._seen_s + (since_s if self._plays_on else 0.0)
         self._played.clear()
         self._chunks.clear()
         self._reference = None

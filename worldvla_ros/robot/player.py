@@ -68,8 +68,7 @@ class Player:
             RobotError: The robot's actions cannot be played with this output.
             ConfigError: The output is unknown.
         """
-        self._arm, self._robot = arm, arm.robot
-        self._blending = blending
+        self._arm, self._robot, self._blending = arm, arm.robot, blending
         self._output = Output(arm, output, period_s)
         self._motion = Motion(arm, output=output, blending=blending)
         self._watch = Watch(arm, follow_timeout_s)
@@ -275,15 +274,14 @@ class Player:
             self._now_s = -math.inf
         if now_s <= self._now_s:
             return NOTHING  # ROS time goes in steps, or slower than ticks
-        if steady_s - self._steady_s > GAP_S:
-            self._watch.lose()  # it stood still or went back a little, and the arm went on
+        late = steady_s - self._steady_s > GAP_S  # it stood still or went back a little
         self._now_s, self._steady_s = now_s, steady_s
         self._look_at_heart(steady_s, now_s)
         measured = self._joints.read(now_s)
-        if measured is None:
-            self._watch.lose()  # what is commanded meanwhile cannot be seen
-            if self.moving and not self._braking:
-                self._brake(now_s)
+        if measured is None or late:
+            self._watch.lose()  # what was done meanwhile cannot be seen
+        if measured is None and self.moving and not self._braking:
+            self._brake(now_s)
         if 'controller' in self._notes and self.moving:
             return self._cut(now_s)
         return self._play(measured, now_s)
@@ -374,10 +372,7 @@ class Player:
         self._notes.version += 1
 
     def _cut(self, now_s: float, behind_s: float = 0.0) -> Step:
-        """Stop at once, where no planned path can be followed.
-
-        A controller that plays trajectories has gone on while `now_s` has not, for `behind_s`.
-        """
+        """Stop at once; a controller of trajectories has gone on for `behind_s` beyond `now_s`."""
         moved, brake = self._moved, self._planned_stop(now_s + behind_s)
         if moved or self.moving:
             self._begin_anew(now_s)
@@ -400,7 +395,6 @@ class Player:
         self._end_of_path()
 
     def _look_at_heart(self, steady_s: float, now_s: float) -> None:
-        if self._safety.mode in (Mode.ENABLED, Mode.HELD):
-            missing = self._heart.check(steady_s)
-            if missing is not None:
-                self._change(self._safety.stop(missing), now_s)
+        beating = self._safety.mode in (Mode.ENABLED, Mode.HELD)
+        if beating and (missing := self._heart.check(steady_s)) is not None:
+            self._change(self._safety.stop(missing), now_s)
