@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 import contextlib
 from dataclasses import dataclass, field
+import importlib
 import io
 import json
 import os
@@ -226,6 +227,7 @@ def main() -> int:
         results.of = {m: r for m, r in results.of.items() if m not in mutants or r == KILLED}
     os.chdir(FOLDER)
     sys.path.insert(0, str(Path.cwd()))
+    importlib.invalidate_caches()  # it may not have been there when Python started
     options = ['-q', '-p', 'no:cacheprovider', '-m', 'not slow and not gpu', '--rootdir=.']
     for room, tests in TESTS.items():
         own = [m for m in mutants if _module(m).startswith(f'{room}.') and m not in results.of]

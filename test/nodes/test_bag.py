@@ -1,5 +1,6 @@
 """A bag can be read at every moment, whatever ends its writer."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -12,7 +13,9 @@ from mcap.reader import NonSeekingReader, make_reader
 import pytest
 import yaml
 
-from worldvla_ros.nodes.bag import LARGEST_WAIT, Bag
+from worldvla_ros.nodes import bag as bag_module
+from worldvla_ros.nodes.bag import Bag
+from worldvla_ros.nodes.bag_file import LARGEST_WAIT, MOST_FLUSHES
 from worldvla_ros.nodes.ended_file import END, EndedFile
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +38,10 @@ def messages(folder):
     """Return the messages of a bag, which both readers of mcap must agree upon."""
     found = []
     for reader in (make_reader, NonSeekingReader):
-        with (folder / 'bag_0.mcap').open('rb') as stream:
-            found.append([m.data for _, _, m in reader(stream).iter_messages()])
+        found.append([])
+        for name in information(folder)['relative_file_paths']:
+            with (folder / name).open('rb') as stream:
+                found[-1] += [m.data for _, _, m in reader(stream).iter_messages()]
     assert found[0] == found[1]
     return found[0]
 
@@ -69,7 +74,102 @@ def test_a_bag_grows_from_flush_to_flush(tmp_path):
         summary = make_reader(stream).get_summary()
     assert summary.statistics.message_count == 20
     assert len(summary.chunk_indexes) == 18
-    assert not any(index.message_index_offsets for index in summary.chunk_indexes)
+    assert all(index.message_index_offsets for index in summary.chunk_indexes)
+
+
+def long(folder, files=3):
+    """Return a bag of so many files that is open, with how many messages are in it."""
+    bag = filled(folder, 0)
+    bag.add('/later', 'std_msgs/msg/String', DEFINITION)
+    count = (files - 1) * MOST_FLUSHES + 2
+    for number in range(count):
+        bag.write(('/words', '/later')[number % 2], str(number).encode(), 100 + number, number)
+        bag.flush()
+    return bag, count
+
+
+def test_a_long_bag_is_several_files_that_hold_everything_in_order(tmp_path):
+    bag, count = long(tmp_path)
+    everything = [str(number).encode() for number in range(count)]
+    bag.close()
+    assert messages(tmp_path) == everything
+    found = information(tmp_path)
+    assert found['relative_file_paths'] == ['bag_0.mcap', 'bag_1.mcap', 'bag_2.mcap']
+    assert [file['path'] for file in found['files']] == found['relative_file_paths']
+    assert [file['message_count'] for file in found['files']] == [MOST_FLUSHES, MOST_FLUSHES, 2]
+    assert [f['starting_time']['nanoseconds_since_epoch'] for f in found['files']] == [
+        100, 100 + MOST_FLUSHES, 100 + 2 * MOST_FLUSHES,
+    ]  # fmt: skip
+    assert found['duration'] == {'nanoseconds': count - 1}
+    assert found['message_count'] == count
+    for name in found['relative_file_paths']:
+        with (tmp_path / name).open('rb') as stream:
+            summary = make_reader(stream).get_summary()
+        assert {c.topic for c in summary.channels.values()} == {'/words', '/later'}
+    with (tmp_path / 'bag_1.mcap').open('rb') as stream:
+        numbers = [m.sequence for _, _, m in make_reader(stream).iter_messages(['/words'])]
+    assert numbers == list(range(MOST_FLUSHES // 2, MOST_FLUSHES))
+
+
+def test_a_long_bag_can_be_read_at_any_time(tmp_path):
+    bag, count = long(tmp_path, 2)
+    assert len(messages(tmp_path)) == count
+    bag.abandon()
+    assert len(messages(tmp_path)) == count
+    with (tmp_path / 'bag_0.mcap').open('rb') as stream:
+        assert make_reader(stream).get_summary().statistics.message_count == MOST_FLUSHES
+
+
+def test_nothing_to_write_makes_no_further_file(tmp_path):
+    bag = filled(tmp_path)
+    for _ in range(2 * MOST_FLUSHES):
+        bag.flush()
+    bag.write('/words', b'3', 103, 93)
+    bag.close()
+    assert information(tmp_path)['relative_file_paths'] == ['bag_0.mcap']
+
+
+def test_a_long_bag_that_is_removed_goes_on_with_all_its_files(tmp_path):
+    bag, count = long(tmp_path / 'bag')
+    shutil.rmtree(tmp_path / 'bag')
+    bag.write('/words', b'last', 1 << 40, 1)
+    bag.close()
+    assert len(messages(tmp_path / 'bag')) == count + 1
+    assert messages(tmp_path / 'bag')[-1] == b'last'
+
+
+def is_open(path):
+    """Return whether this process has a file open that is, or was, at a path."""
+    for number in os.listdir('/proc/self/fd'):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f'/proc/self/fd/{number}').startswith(str(path)):
+                return True
+    return False
+
+
+def test_a_finished_file_that_somebody_removes_is_let_go(tmp_path):
+    """Its space is free only when nobody has it open."""
+    bag, _ = long(tmp_path)
+    (tmp_path / 'bag_0.mcap').unlink()
+    assert is_open(tmp_path / 'bag_0.mcap')
+    for number in range(MOST_FLUSHES):
+        bag.write('/words', b'more', (1 << 40) + number, 1)
+        bag.flush()
+    assert not is_open(tmp_path / 'bag_0.mcap')
+    bag.close()
+    found = information(tmp_path)
+    assert found['relative_file_paths'] == ['bag_1.mcap', 'bag_2.mcap', 'bag_3.mcap']
+    assert len(messages(tmp_path)) == found['message_count'] == 2 * MOST_FLUSHES + 2
+
+
+def test_only_some_finished_files_stay_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(bag_module, 'MOST_OPEN', 2)
+    bag, count = long(tmp_path / 'bag', 4)
+    assert len(messages(tmp_path / 'bag')) == count
+    shutil.rmtree(tmp_path / 'bag')
+    bag.close()
+    assert information(tmp_path / 'bag')['relative_file_paths'] == ['bag_2.mcap', 'bag_3.mcap']
+    assert len(messages(tmp_path / 'bag')) == MOST_FLUSHES + 2
 
 
 def test_times_topic_and_type_are_those_given(tmp_path):
