@@ -4,13 +4,15 @@
 
 Starts the policy as a process of its own without an instruction, so that it hears and judges
 everything and decodes nothing, and feeds it camera images and joint states as drivers would. With
-`--rate 0` no image comes: the difference is what images cost.
+`--rate 0` no image comes: the difference is what images cost. The policy's own diagnostics say how
+many arrived.
 """
 
 import argparse
 import threading
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -39,12 +41,19 @@ class Feeder(Node):
         noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
         self._messages = [array_to_image(image, 1.0) for image in noise]
         self._count = 0
+        self.heard = ''
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 1)
         self._images = self.create_publisher(Image, 'image', SENSOR_QOS)
         self._joints = self.create_publisher(JointState, 'joint_states', SENSOR_QOS)
         if rate > 0:
             self.create_timer(1 / rate, self._see)
         if joint_rate > 0:
             self.create_timer(1 / joint_rate, self._measure)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == 'policy: images':
+                self.heard = status.message
 
     def _see(self) -> None:
         self._count += 1
@@ -79,7 +88,7 @@ def main() -> int:
         share = core_share(processes.children['policy'].pid, chosen.seconds)
         print(
             f'{chosen.rate:g} images of {chosen.size} and {chosen.joint_rate:g} joint states per '
-            f'second: {share:.1%} of a core'
+            f'second: {share:.1%} of a core; the policy says "{feeder.heard}"'
         )
     finally:
         executor.shutdown()

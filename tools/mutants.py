@@ -27,6 +27,7 @@ import time
 from typing import Any
 
 from _pytest.runner import runtestprotocol
+import hypothesis
 import pytest
 
 PACKAGE, FOLDER, FILE = 'worldvla_ros', Path('mutants'), 'results.json'
@@ -228,6 +229,10 @@ def main() -> int:
     os.chdir(FOLDER)
     sys.path.insert(0, str(Path.cwd()))
     importlib.invalidate_caches()  # it may not have been there when Python started
+    # whether a property fails decides; the smallest example of it would take seconds more
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile('unshrunk', phases=phases, database=None)
+    hypothesis.settings.load_profile('unshrunk')
     options = ['-q', '-p', 'no:cacheprovider', '-m', 'not slow and not gpu', '--rootdir=.']
     for room, tests in TESTS.items():
         own = [m for m in mutants if _module(m).startswith(f'{room}.') and m not in results.of]

@@ -397,8 +397,10 @@ def test_a_strip_beside_tokens_shows_what_their_codes_show(imagining, tiny_check
     on = imagining(input='tokens')
     on.hear(Image, 'imagined_strip')
     on.start(True)
-    on.until(lambda: len(on.nodes[0]._configured.pending._waiting) == 2, 'both images')
-    on.codes(seed=5, stamp_s=on.now + 0.1)
+    waiting = on.nodes[0]._configured.pending._waiting
+    on.until(lambda: len(waiting) == 2, 'both images')
+    # the first instant that the machine is fast enough for
+    on.codes(seed=5, stamp_s=waiting[0].stamp_s)
     made = image_to_array(on.until(lambda: on.heard['imagined_strip'], 'a strip')[0])
     observed = tiny_checkpoint.images.decode(tiny_checkpoint.images.encode([pixels(5)])[0])
     np.testing.assert_array_equal(made[:, :32], observed)

@@ -2,11 +2,11 @@
 
 What is sent is decided in `robot.player`, and how a controller wants it in `bridges`; this node
 converts, publishes and lets the operator in. Messages and services are answered in the executor's
-thread, commands leave from a loop of steady period in a thread of its own; one lock holds both
-apart. Must not know models.
+thread; joint states are taken and commands leave in a thread of its own, a loop of steady period.
+One lock holds both apart. Must not know models.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 import math
 import threading
@@ -32,7 +32,7 @@ from worldvla_ros.nodes.player_report import path_marker, planned_points, state_
 from worldvla_ros.nodes.player_settings import Settings, read_settings
 from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import (
-    JOINTS_QOS,
+    EVERY_JOINT_QOS,
     LATCHED_QOS,
     RELIABLE_QOS,
     SENSOR_QOS,
@@ -72,6 +72,7 @@ class Configured:
     paths: Publisher
     chunk_rate: Rate
     joint_rate: Rate
+    joint_states: Callable[[], Iterator[JointState]]
 
     @property
     def robot(self) -> RobotConfig:
@@ -172,6 +173,7 @@ class ActionPlayerNode(ManagedNode):
             paths=self.publisher(MarkerArray, 'planned_path', RELIABLE_QOS),
             chunk_rate=Rate(),
             joint_rate=Rate(),
+            joint_states=self.poll(JointState, 'joint_states', EVERY_JOINT_QOS),
         )
         diagnostics = Diagnostics(self, arm.robot.name)
         PlayerDiagnostics(
@@ -181,7 +183,6 @@ class ActionPlayerNode(ManagedNode):
 
     def _listen(self) -> None:
         self.subscribe(ActionChunk, 'action_chunk', self._on_chunk, RELIABLE_QOS)
-        self.subscribe(JointState, 'joint_states', self._on_joints, JOINTS_QOS)
         # any publisher may stop the arm: reliable or not, latched or not
         self.subscribe_latched(Bool, 'stop', self._on_stop)
         self.subscribe(Bool, 'stop', self._on_stop, SENSOR_QOS)
@@ -226,15 +227,6 @@ class ActionPlayerNode(ManagedNode):
         if refused is not None:
             self._say(str(refused), refused.code, warn=True)
 
-    def _on_joints(self, message: JointState) -> None:
-        configured, stamp_s = self._configured, seconds(message.header.stamp)
-        configured.joint_rate.tick(self._now_s() - stamp_s)
-        try:
-            with self._lock:
-                configured.player.put_joints(message.name, np.asarray(message.position), stamp_s)
-        except JointError as error:
-            self._say(f'joint state refused: {error}', error.problem, warn=True)
-
     def _on_stop(self, message: Bool) -> None:
         if message.data:
             with self._lock:
@@ -272,7 +264,7 @@ class ActionPlayerNode(ManagedNode):
             refused = self._configured.player.set_speed(request.share, self._now_s())
         return _answer(response, refused, f'playing at {request.share:.0%} of full speed')
 
-    # ---- what goes out, in the loop's thread
+    # ---- joints in and commands out, in the loop's thread
 
     def _tick(self) -> None:
         """Send what is due now, and say what has changed."""
@@ -282,6 +274,8 @@ class ActionPlayerNode(ManagedNode):
             configured, steady_s = self._configured, time.monotonic()
             now = self.get_clock().now()
             player = configured.player
+            for message in configured.joint_states():
+                self._put_joints(message)
             player.controller(_reason(configured.bridge.problem()))
             player.gripper(_reason(configured.gripper.problem()))
             step = player.step(now.nanoseconds * 1e-9, steady_s)
@@ -290,6 +284,14 @@ class ActionPlayerNode(ManagedNode):
             if steady_s - self._shown_s >= PATH_PERIOD_S:
                 self._shown_s = steady_s
                 self._show_path()
+
+    def _put_joints(self, message: JointState) -> None:
+        configured, stamp_s = self._configured, seconds(message.header.stamp)
+        configured.joint_rate.tick(self._now_s() - stamp_s)
+        try:
+            configured.player.put_joints(message.name, np.asarray(message.position), stamp_s)
+        except JointError as error:
+            self._say(f'joint state refused: {error}', error.problem, warn=True)
 
     def _send(self, step: Step, stamp: Time, now_s: float) -> None:
         configured = self._configured

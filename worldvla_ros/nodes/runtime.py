@@ -11,25 +11,20 @@ from typing import Any, TypeVar
 
 from builtin_interfaces.msg import Time
 from rclpy.action import ActionClient, ActionServer
+from rclpy.callback_groups import CallbackGroup
 from rclpy.client import Client
 from rclpy.duration import Duration
-from rclpy.event_handler import (
-    PublisherEventCallbacks,
-    SubscriptionEventCallbacks,
-)
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from rclpy.qos import (
-    QoSDurabilityPolicy,
-    QoSProfile,
-    QoSReliabilityPolicy,
-)
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.nodes.parameters import Parameters, Rule, Value
+from worldvla_ros.nodes.polled import Polled, waiting
 from worldvla_ros.nodes.qos_overrides import FIXED, OVERRIDABLE, Kinds, overriding, qos_warning
 from worldvla_ros.nodes.status import Status, steady_clock
 
@@ -37,6 +32,8 @@ SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 JOINTS_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 """Several publishers share joint_states: with depth 1 their messages would replace each other. A
 long queue would hand on old positions where the executor is slower than they."""
+EVERY_JOINT_QOS = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+"""For a loop that empties the queue each time: a fast publisher must not push out a slow one."""
 RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 STATES_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
 """Of those who publish joint states: heard by reliable and by best-effort subscriptions."""
@@ -140,6 +137,15 @@ class ManagedNode(LifecycleNode):
         """Hear a topic until clean_up; `raw` hands on the serialised bytes."""
         events = SubscriptionEventCallbacks(incompatible_qos=qos_warning(self, topic, 'publisher'))
         return self._connect(cls, topic, callback, qos, events, raw=raw)
+
+    def poll(
+        self, cls: type[Message], topic: str, qos: QoSProfile
+    ) -> Callable[[], Iterator[Message]]:
+        """Return what yields the messages of a topic that have come; see `polled.waiting`."""
+        # an event of it in the executor would wake that for every message
+        events = SubscriptionEventCallbacks(use_default_callbacks=False)
+        made = self._connect(cls, topic, lambda _: None, qos, events, group=Polled())
+        return lambda: waiting(made)
 
     def subscribe_latched(
         self, cls: type[Message], topic: str, callback: Callable[[Message], None]
@@ -338,6 +344,7 @@ class ManagedNode(LifecycleNode):
         *,
         raw: bool = False,
         overridable: Kinds = OVERRIDABLE,
+        group: CallbackGroup | None = None,
     ) -> Subscription:
         def hear(message: Message) -> None:
             with self._stopping_on_error(f'topic {topic}'):
@@ -352,7 +359,7 @@ class ManagedNode(LifecycleNode):
         with overriding(self, topic, qos, overridable) as (own, options):
             made = self.create_subscription(
                 cls, topic, hear, own, event_callbacks=events, raw=raw,
-                qos_overriding_options=options,
+                qos_overriding_options=options, callback_group=group,
             )  # fmt: skip
         self._undo.append(lambda: self.destroy_subscription(made))
         return made
