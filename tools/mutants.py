@@ -151,9 +151,11 @@ def _result(items: Sequence[pytest.Item], mutant: str, limit_s: float) -> str:
 
 
 def _switch_to(mutant: str) -> None:
-    from mutmut.mutation.trampoline import set_mutant_under_test
+    from mutmut.mutation import trampoline
 
-    set_mutant_under_test(mutant)
+    trampoline.set_mutant_under_test(mutant)
+    # every call of every function asks, and looking into os.environ takes longer than most of them
+    trampoline.get_mutant_under_test = lambda: mutant
 
 
 def _in_child(work: Callable[[], Any], limit_s: float = 3600.0) -> Any:
