@@ -62,6 +62,17 @@ def test_a_pose_is_found_down_and_across_the_tree():
     assert known.pose('/base', '/tip').stamp_s == 4.0
 
 
+def test_a_leading_slash_means_nothing_and_any_other_character_does():
+    known = tree(('/base', '/Xlink/', moved(x=1), 1.0), ('Xlink/', 'tip', moved(y=2), 2.0))
+    assert known.pose('base', '/tip').pose[:3, 3].tolist() == [1.0, 2.0, 0.0]
+    assert known.pose('/base', 'tip').parent == '/base'
+    for name in ('/base', 'base', '/Xlink/', 'Xlink/', 'tip'):
+        assert known.knows(name), name
+    for name in ('link/', 'Xlink', 'tip/', ' tip'):
+        assert not known.knows(name), name
+        assert known.pose('base', name) is None
+
+
 def test_frames_that_are_not_joined_have_no_pose():
     known = tree(('base', 'tip', moved(), 1.0), ('odom', 'cart', moved(), 1.0))
     assert known.pose('base', 'cart') is None
@@ -95,12 +106,16 @@ def judged(pose, seen, stamp_s=1.0, rounds=COMPARISONS):
      (moved(x=0.5, turn=(0, 0, 0.049)), True), (moved(x=0.5, turn=(0, 0, 0.06)), False)],
 )  # fmt: skip
 def test_the_tip_agrees_within_a_centimetre_and_three_degrees(seen, agrees):
-    assert judged(moved(x=0.5), seen).agrees is agrees
+    check = judged(moved(x=0.5), seen)
+    assert check.agrees is agrees
+    assert (check.verdict == 'agrees') is agrees
 
 
 def test_a_disagreement_is_told_in_numbers():
     said = judged(moved(x=0.5), moved(x=0.6, turn=(0, 0, 0.5))).verdict
     assert said.startswith('tip is 100 mm and 0.50 rad from where the kinematics')
+    said = judged(moved(x=0.5), moved(x=9.5)).verdict
+    assert said.startswith('tip is 9000 mm and 0.00 rad from where the kinematics')
 
 
 def test_there_is_no_verdict_too_early_or_without_a_common_time():

@@ -279,6 +279,7 @@ class TestPose:
         assert (reason.value, reason.limit, reason.unit) == (
             pytest.approx(1.01 * FIRST_M), FIRST_M, 'm',
         )  # fmt: skip
+        assert reason.stamp_s == NOW
 
     def test_it_stays_near_the_arm(self):
         gate = Gate(arm_with(linear_acceleration=1e5, linear_speed=99), DT)
@@ -405,6 +406,7 @@ class TestPosition:
         assert (reason.code, reason.value, reason.limit, reason.unit) == (
             'joint_lag', pytest.approx(0.5), FIRST_RAD, 'rad',
         )  # fmt: skip
+        assert reason.stamp_s == NOW
 
     def test_the_way_to_the_first_is_no_speed(self):
         arm = Arm(ROBOT)
@@ -499,6 +501,7 @@ class TestPosition:
             'Move the arm away from its joint limits.'
         )
         assert (reason.code, reason.limit, reason.unit) == ('joint_position', 2.8973, 'rad')
+        assert (reason.value, reason.stamp_s) == (pytest.approx(start[6] + 0.011), NOW)
         low = -start
         low[:6] = start[:6]
         reason = Gate(arm, DT).admit(moved(6, -0.011, low), reading(low), NOW)
