@@ -7,7 +7,13 @@ import yaml
 
 from worldvla_ros.errors import ConfigError, RobotError
 from worldvla_ros.robot.description import check_fits, load_robot, robots_folder
-from worldvla_ros.robot.schema import GRIPPER_NAMES, GRIPPER_OUTPUTS
+from worldvla_ros.robot.schema import (
+    ACTION_KINDS,
+    CONTROLLER_TOPICS,
+    GRIPPER_NAMES,
+    GRIPPER_OUTPUTS,
+    SPEED_UNITS,
+)
 
 SHIPPED = sorted(p.stem for p in robots_folder().glob('*.yaml'))
 
@@ -371,3 +377,76 @@ class TestAnotherGripper:
     def test_an_unknown_kind_is_refused(self, robot):
         with pytest.raises(RobotError, match='gripper.output.kind'):
             robot.with_gripper('magnet')
+
+
+def nested(robot, path, value):
+    """Return a description with one field replaced, such as `gripper.output.kind`."""
+    group, _, rest = path.partition('.')
+    if rest:
+        value = nested(getattr(robot, group), rest, value)
+    return replace(robot, **{group: value})
+
+
+SEVEN = (1.0,) * 7
+TWICE = ('panda_joint1',) * 7
+WRONG = [
+    ('joints.jerk', SEVEN[1:], 'joints.jerk: expected 7 values, got 6'),
+    ('joints.jerk', (), 'joints.jerk: expected 7 values, got 0'),
+    ('joints.acceleration', (), 'joints.acceleration: expected 7 values, got 0'),
+    ('joints.velocity', (*SEVEN[:6], 0.0), 'joints.velocity: expected more than 0, got 0.0'),
+    ('joints.minimum', SEVEN, 'joints: expected minimum and maximum, or neither, got one of them'),
+    ('joints.names', TWICE,
+     f'joints.names: expected names that are all different, got {[*TWICE]}'),
+    ('gripper.output.kind', 'magnet',
+     f'gripper.output.kind: expected one of {", ".join(GRIPPER_OUTPUTS)}, got \'magnet\''),
+    ('gripper.names', (), 'gripper.names: expected names that are all different, got []'),
+    ('gripper.names', ('a', 'a'),
+     'gripper.names: expected names that are all different, got [\'a\', \'a\']'),
+    ('gripper.open_width', 0.0, 'gripper.open_width: expected more than 0 m, got 0.0'),
+    ('gripper.close_below', 0.5,
+     'gripper: expected close_above or close_below, not both, got [0.0, 0.5]'),
+    ('gripper.output.force', 0.0,
+     'gripper.output: expected speed and force more than 0, got 0.0'),
+    ('gripper.output.name', '', 'gripper.output.name: expected a topic or an action, got \'\''),
+    ('action.kind', 'magic',
+     f'action.kind: expected one of {", ".join(ACTION_KINDS)}, got \'magic\''),
+    ('action.minimum', (-1.0,) * 6, 'action.minimum: expected 7 values, got 6'),
+    ('limits.tip_lag', 0.0, 'limits.tip_lag: expected more than 0, got 0.0'),
+    ('limits.max_slowdown', 0.99, 'limits.max_slowdown: expected at least 1, got 0.99'),
+    ('limits.workspace_minimum', (0.8, -0.3, 0.0),
+     'limits: expected minimum < maximum, got [[0.8, -0.3, 0.0], [0.72, 0.3, 0.4]]'),
+    ('controller.kind', 'magic',
+     f'controller.kind: expected one of {", ".join(CONTROLLER_TOPICS)}, got \'magic\''),
+    ('controller.units', 'mm',
+     f'controller.units: expected one of {", ".join(SPEED_UNITS)}, got \'mm\''),
+    ('controller.linear_scale', 0.0,
+     'controller: expected linear_scale and angular_scale more than 0, got 0.0'),
+    ('tip_frame', 'panda_link0',
+     'tip_frame: expected another link than base_frame, got panda_link0'),
+    ('base_frame', '', 'base_frame: expected a name, got \'\''),
+    ('cameras', (), 'cameras: expected at least one camera, got none'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('path', 'value', 'said'), WRONG)
+def test_what_is_wrong_is_said_with_what_was_expected_and_what_came(robot, path, value, said):
+    with pytest.raises(RobotError) as refused:
+        nested(robot, path, value)
+    field = said.partition(':')[0]
+    assert str(refused.value) == (
+        f'robot sim_panda: {said}. Correct {field} of the robot description.'
+    )
+
+
+def test_the_start_lies_within_the_range_its_ends_included(robot):
+    ranged = replace(robot.joints, minimum=(-1.0,) * 7, maximum=SEVEN, start=(0.0,) * 7)
+    for start in ((-1.0,) * 7, SEVEN):
+        replace(robot, joints=replace(ranged, start=start))
+    outside = (*SEVEN[:6], 1.1)
+    with pytest.raises(RobotError) as refused:
+        replace(robot, joints=replace(ranged, start=outside))
+    assert f'joints.start: expected minimum to maximum, got {[*outside]}' in str(refused.value)
+
+
+def test_lists_that_the_urdf_has_may_be_left_out(robot):
+    replace(robot, joints=replace(robot.joints, minimum=(), maximum=(), velocity=(), start=()))
