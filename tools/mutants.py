@@ -8,7 +8,7 @@ mutmut makes the mutants; `mutmut show NAME` prints one. `mutmut run` would ask 
 session for each. Here the tests are collected once, which functions each of them calls is noted
 once, and each mutant is a fork that runs the tests of the changed function, up to the first that
 fails: those of the module's own file first, then the quickest. Results are kept after each mutant,
-so that a run may be stopped and goes on where it was.
+so that a run may be stopped and goes on where it was: one line of mutants/results.jsonl each.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from _pytest.runner import runtestprotocol
 import hypothesis
 import pytest
 
-PACKAGE, FOLDER, FILE = 'worldvla_ros', Path('mutants'), 'results.json'
+PACKAGE, FOLDER, FILE = 'worldvla_ros', Path('mutants'), 'results.jsonl'
 TESTS = {
     'robot': ['test/robot'],
     'tokenizers': ['test/tokenizers', 'test/checkpoint/test_published.py'],
@@ -48,7 +48,7 @@ KILLED, SURVIVED, ENDLESS, UNTESTED = 'killed', 'survived', 'endless', 'no test'
 
 @dataclass
 class Results:
-    """What became of each mutant, in a file."""
+    """What became of each mutant: a file with a line for each, of which the last one counts."""
 
     path: Path
     of: dict[str, str] = field(default_factory=dict)
@@ -56,12 +56,14 @@ class Results:
     def __post_init__(self) -> None:
         """Read what was found before."""
         if self.path.exists():
-            self.of = json.loads(self.path.read_text())
+            for line in self.path.read_text().splitlines():
+                self.of |= json.loads(line)
 
     def put(self, mutant: str, result: str) -> None:
         """Note one result."""
         self.of[mutant] = result
-        self.path.write_text(json.dumps(self.of, indent=0))
+        with self.path.open('a') as file:
+            file.write(json.dumps({mutant: result}) + '\n')
 
     def table(self) -> str:
         """Return how many of each module were killed."""
