@@ -1,6 +1,7 @@
 # make demo    set up and run the main job           make test    set up and run all tests
 # make lint    check style and spelling              make types   check types
-# make test-browser   test the page in a real Chromium
+# make test-browser   test the page in a real Chromium     make test-jazzy   run the nodes' tests on ROS 2 Jazzy
+# make test-python PYTHON=python3.13     run all tests by another Python
 # make bench   time the demo model                   make mutants test the tests (hours; see CONTRIBUTING.md)
 # make docs    build the documentation site
 # make soak    run the graph for MINUTES (60)        make faults  inject faults into the graph (15 min)
@@ -10,6 +11,9 @@
 # All paths are relative, so that the repository may lie in a folder with a space in its name.
 
 PYTHON ?= python3
+# kilted or jazzy: the wheels of requirements/ros-*.txt. Interfaces are compiled into the sources, so another one needs
+# another copy of them, see test-jazzy
+ROS := kilted
 VENV := .venv
 BIN := $(VENV)/bin
 # a sourced ROS 2 would get in the way of the one in the virtual environment
@@ -17,15 +21,31 @@ unexport AMENT_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test test-browser lint types docs bench mutants soak faults clean setup
+.PHONY: demo test test-browser test-nodes test-jazzy test-python lint types docs bench mutants soak faults clean setup
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package
 	@$(BIN)/worldvla demo --out out/demo
 
+# files and folders of tests
+TESTS ?= test
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not realtime' test
-	@$(BIN)/python -m pytest -m realtime test
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not realtime' $(TESTS)
+	@$(BIN)/python -m pytest -m realtime $(TESTS)
+
+# those tests in which nodes run; the others do not depend on the distribution of ROS 2
+test-nodes: $(VENV)/.test
+	@$(BIN)/python -m pytest test/test_rclpy_names.py
+	@$(BIN)/python -m pytest -m realtime $(TESTS)
+
+test-jazzy:
+	@$(PYTHON) tools/second_checkout.py build/jazzy
+	@$(MAKE) -C build/jazzy ROS=jazzy VENV=../../.venv-jazzy test-nodes
+
+# by the Python that PYTHON names
+test-python:
+	@$(PYTHON) tools/second_checkout.py build/$(notdir $(PYTHON))
+	@$(MAKE) -C build/$(notdir $(PYTHON)) VENV=../../.venv-$(notdir $(PYTHON)) test
 
 # with PAGE_SHOT=FILE.png the page is photographed while the arm moves
 test-browser: $(VENV)/.browser
@@ -64,9 +84,9 @@ $(VENV)/.machine: tools/check_machine.sh
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.ros: requirements/ros-kilted.txt | $(VENV)/.machine
+$(VENV)/.ros: requirements/ros-$(ROS).txt | $(VENV)/.machine
 	@echo '[2/4] ROS 2 from wheels (about 400 MB)'
-	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/ros-kilted.txt
+	@$(BIN)/python -m pip install -q --progress-bar on -r requirements/ros-$(ROS).txt
 	@touch $@
 
 $(VENV)/.base: requirements/base.txt | $(VENV)/.ros
@@ -100,5 +120,5 @@ $(VENV)/.mutants: requirements/mutants.txt $(VENV)/.test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build mutants out/demo out/docs out/faults worldvla_ros/msg worldvla_ros/srv worldvla_ros/action *.egg-info
+	rm -rf $(VENV) .venv-* build mutants out/demo out/docs out/faults worldvla_ros/msg worldvla_ros/srv worldvla_ros/action *.egg-info
 	find worldvla_ros -name '*.so' -delete

@@ -25,8 +25,8 @@ def ros_prefixes():
         found.append(sys.prefix)
     if not found:
         sys.exit(
-            'No ROS 2: source its setup file, or install the wheels of '
-            'requirements/ros-kilted.txt into this virtual environment first.'
+            'No ROS 2: source its setup file, or first install the wheels of '
+            'requirements/ros-kilted.txt or requirements/ros-jazzy.txt into this environment.'
         )
     return found
 

@@ -1,6 +1,5 @@
 """What `make` asks of a machine, and what it does when something is missing."""
 
-import ast
 import os
 from pathlib import Path
 import re
@@ -8,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from xml.etree import ElementTree
 
 import pytest
 
@@ -66,58 +64,6 @@ def test_a_python_that_is_too_old_is_named(machine, tmp_path):
     assert done.returncode == 1
     assert 'found Python 2.7.18' in done.stderr
     assert 'make demo PYTHON=' in done.stderr
-
-
-PACKAGE = ROOT / 'worldvla_ros'
-ROSDEP_KEYS = {
-    'PIL': 'python3-pil', 'gymnasium': 'python3-gymnasium-pip', 'imageio': 'python3-imageio',
-    'mujoco': 'python3-mujoco-pip', 'numpy': 'python3-numpy', 'pinocchio': 'pinocchio',
-    'torch': 'python3-pytorch-pip', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml',
-}  # fmt: skip
-"""rosdep's names of the packages that are imported here (rosdistro, rosdep/python.yaml)."""
-WITHOUT_KEY = {
-    'safetensors', 'tokenizers', 'mcap', 'mcap_ros2', 'huggingface_hub', 'torchao', 'libero',
-}  # fmt: skip
-
-
-def imported_roots():
-    """Return the outside packages that the modules of the package import."""
-    found = set()
-    for path in PACKAGE.rglob('*.py'):
-        if path.relative_to(PACKAGE).parts[0] in ('msg', 'srv', 'action'):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split('.')[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                found.add(node.module.split('.')[0])
-    return found - set(sys.stdlib_module_names) - {'worldvla_ros'}
-
-
-def listed_dependencies():
-    root = ElementTree.parse(ROOT / 'package.xml').getroot()
-    return {e.text for e in root if e.tag in ('depend', 'exec_depend')}
-
-
-def test_package_xml_lists_every_ros_package_that_is_imported():
-    ros = {r for r in imported_roots() if r.endswith(('_msgs', '_interfaces', '_srvs'))}
-    ros |= imported_roots() & {'rclpy', 'ament_index_python', 'cv_bridge'}
-    assert {'rclpy', 'sensor_msgs', 'rcl_interfaces'} <= ros
-    assert ros <= listed_dependencies()
-
-
-def test_package_xml_lists_every_python_package_that_rosdep_can_install():
-    used = imported_roots() & set(ROSDEP_KEYS)
-    assert used == set(ROSDEP_KEYS)
-    assert {ROSDEP_KEYS[name] for name in used} <= listed_dependencies()
-
-
-def test_every_package_that_setup_requires_is_used():
-    required = re.findall(r"'([a-z_-]+)>=", (ROOT / 'setup.py').read_text())
-    names = {'pillow': 'PIL', 'pin': 'pinocchio', 'pyyaml': 'yaml', 'hf-libero': 'libero',
-             'rerun-sdk': 'rerun'}  # fmt: skip
-    used = imported_roots() | {'pyopengl', 'imageio-ffmpeg'}  # back ends of mujoco and imageio
-    assert {names.get(name, name) for name in required} - used - {'setuptools'} == set()
 
 
 def executable(function):

@@ -19,6 +19,7 @@ from worldvla_ros.errors import WorldVLAError
 from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.convert import image_to_array
 from worldvla_ros.nodes.demo_sample import Sample
+from worldvla_ros.nodes.distributions import name_of_service
 from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
 from worldvla_ros.srv import ResetScene
 
@@ -99,7 +100,9 @@ class DemoClient(Node):
         answer = future.result() if future.done() else None
         if answer is None or not answer.success:
             message = answer.message if answer is not None else 'no answer'
-            raise GraphError(f'service {client.srv_name}: {message}', remedy='See log.txt.')
+            raise GraphError(
+                f'service {name_of_service(client)}: {message}', remedy='See log.txt.'
+            )
 
     def _on_image(self, message: Image) -> None:
         if self.sample is not None:

@@ -9,13 +9,13 @@ import contextlib
 import copy
 from typing import TypeAlias
 
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from worldvla_ros.errors import ConfigError
+from worldvla_ros.nodes.distributions import QoSRequestedIncompatibleQoSInfo
 
 Kinds: TypeAlias = tuple[QoSPolicyKind, ...]
 OVERRIDABLE: Kinds = (

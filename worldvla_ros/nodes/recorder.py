@@ -11,12 +11,12 @@ import time
 from typing import Any, TypeAlias
 
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.bag import Bag
 from worldvla_ros.nodes.definitions import message_class, message_definition
+from worldvla_ros.nodes.distributions import SubscriptionEventCallbacks, with_info
 from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.spin import run
 
@@ -148,7 +148,7 @@ class RecorderNode(ManagedNode):
         # publishers of another kind have a subscription of their own
         quiet = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
         made = self.create_subscription(
-            topic.cls, name, hear, qos, event_callbacks=quiet, raw=True
+            topic.cls, name, with_info(hear), qos, event_callbacks=quiet, raw=True
         )
         self._undo.append(lambda: self.destroy_subscription(made))
 

@@ -14,8 +14,7 @@ from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import CallbackGroup
 from rclpy.client import Client
 from rclpy.duration import Duration
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.service import Service
@@ -23,6 +22,11 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from worldvla_ros.errors import WorldVLAError
+from worldvla_ros.nodes.distributions import (
+    PublisherEventCallbacks,
+    RefusingLifecycleNode,
+    SubscriptionEventCallbacks,
+)
 from worldvla_ros.nodes.parameters import Parameters, Rule, Value
 from worldvla_ros.nodes.polled import Polled, waiting
 from worldvla_ros.nodes.qos_overrides import FIXED, OVERRIDABLE, Kinds, overriding, qos_warning
@@ -57,7 +61,7 @@ def seconds(stamp: Time) -> float:
     return stamp.sec + stamp.nanosec * 1e-9
 
 
-class ManagedNode(LifecycleNode):
+class ManagedNode(RefusingLifecycleNode):
     """A life-cycle node that brings itself up, unless `autostart` is false.
 
     Subclasses write `read_parameters`, which declares and returns them all: it is called once at

@@ -35,6 +35,7 @@ from worldvla_ros.metrics import psnr
 from worldvla_ros.msg import ActionChunk, PlayerState, TaskState
 from worldvla_ros.nodes.cameras import COMPRESSED, image_topic, transport
 from worldvla_ros.nodes.convert import AnyImage, image_type, message_to_chunk, to_array
+from worldvla_ros.nodes.distributions import name_of_service
 from worldvla_ros.nodes.player_report import planned_points
 from worldvla_ros.nodes.robot_urdf import make_arm
 from worldvla_ros.nodes.runtime import (
@@ -335,7 +336,7 @@ class ViewerNode(ManagedNode):
         """Ask a service; what is refused is shown."""
         page = self._configured.page
         if not client.service_is_ready():
-            page.notice(what, f'nobody answers {client.service_name}')
+            page.notice(what, f'nobody answers {name_of_service(client)}')
             return
 
         def answered(future: Future) -> None:
