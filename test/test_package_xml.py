@@ -80,8 +80,17 @@ def test_the_imports_are_really_found():
 
 @pytest.mark.parametrize('key', sorted(RUN))
 def test_a_key_is_used(key):
-    used = {FACTS['modules'].get(module, module) for module in used}
-    assert keys - used - set(FACTS['not_imported']) == set()
+    modules = {module for module, its in FACTS['modules'].items() if its == key} | {key}
+    reason = FACTS['not_imported'].get(key, '')
+    assert bool(modules & IMPORTED) != bool(reason), 'imported, or explained, and not both'
+    quoted = re.match(r'(.+) in (nodes/\w+\.py)$', reason)
+    if quoted:
+        assert quoted[1] in (PACKAGE / quoted[2]).read_text()
+
+
+def test_keys_for_tests_are_used_by_tests():
+    used = {FACTS['modules'].get(module, module) for module in outside_packages(ROOT / 'test')}
+    assert listed('test_depend') - BUILD - used - set(FACTS['not_imported']) == set()
 
 
 # ---- the other way in: pip

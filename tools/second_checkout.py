@@ -1,8 +1,8 @@
 """Copy the sources into another folder, for an environment with another ROS 2.
 
 An editable install compiles the interfaces into the sources, so that two distributions of ROS 2
-cannot share one folder. What is copied is what git would: files that it knows, and new ones that it
-does not ignore. What was compiled in the other folder stays; what is gone here goes there too.
+cannot share one folder. What is copied is what git would: files that it knows, and new ones that
+it does not ignore. What was compiled in the other folder stays; what is gone here goes there too.
 
     python3 tools/second_checkout.py build/jazzy
 """

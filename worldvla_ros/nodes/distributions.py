@@ -1,4 +1,4 @@
-"""What rclpy has under another name or in another form in older distributions, for all nodes alike.
+"""What rclpy has by another name or in another form in older distributions, for all nodes.
 
 Knows rclpy from Humble on. Must not know what a node is for. `test/rclpy_names.yaml` lists which
 name came when; `test/test_rclpy_names.py` finds uses of the newer ones elsewhere.
