@@ -167,6 +167,8 @@ def _limits(arm: Arm, part: ArmUrdf) -> Iterator[Finding]:
         ('minimum', np.less, 'rad'),
         ('maximum', np.greater, 'rad'),
         ('velocity', np.greater, 'rad/s'),
+        ('acceleration', np.greater, 'rad/s²'),
+        ('jerk', np.greater, 'rad/s³'),
     ):
         for name, ours, theirs in zip(
             arm.names, getattr(joints, field), part.limits, strict=False
@@ -177,7 +179,9 @@ def _limits(arm: Arm, part: ArmUrdf) -> Iterator[Finding]:
                     f'joints.{field}',
                     f'{name}: {ours:g} {unit} is looser than the URDF allows, {limit:g} {unit}; '
                     "the URDF's holds",
-                    f'Set it to {limit:g}, or leave joints.{field} out.',
+                    f'Set it to {limit:g}.'
+                    if field in ('acceleration', 'jerk')  # which must be there
+                    else f'Set it to {limit:g}, or leave joints.{field} out.',
                 )
 
 

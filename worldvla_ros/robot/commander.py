@@ -55,6 +55,7 @@ class Commander:
         velocity: Sequence[float],
         kind: str,
         *,
+        acceleration: Sequence[float] | None = None,
         longest_s: float = LONGEST_PERIOD_S,
     ) -> None:
         """Start at rest.
@@ -63,6 +64,7 @@ class Commander:
             robot: Its limits hold.
             velocity: The tightest speed limits of the joints [rad/s].
             kind: One of `KINDS`.
+            acceleration: The tightest limits of the joints [rad/s²]; None takes the description's.
             longest_s: A longer gap between commands allows no larger change of speed than this.
 
         Raises:
@@ -81,7 +83,7 @@ class Commander:
         )
         self._velocities = VelocityTracker(
             np.array(velocity, float),
-            np.array(robot.joints.acceleration, float),
+            np.array(robot.joints.acceleration if acceleration is None else acceleration, float),
             longest_s=longest_s,
         )
 

@@ -69,8 +69,8 @@ class Arm:
         self.names = robot.joints.names
         part = arm_urdf(read_urdf(robot) if urdf is None else urdf, robot)
         self.minimum, self.maximum, self.velocity = _tightest(robot, part)
-        self.acceleration = _fixed(robot.joints.acceleration)
-        self.jerk = _fixed(robot.joints.jerk)
+        self.acceleration = _least(robot.joints.acceleration, part, 'acceleration')
+        self.jerk = _least(robot.joints.jerk, part, 'jerk')
         self.start = _start(robot, self.minimum, self.maximum)
         self._model, shapes = _reduced(robot, part)
         self._data = self._model.createData()
@@ -239,6 +239,12 @@ def _tightest(robot: RobotConfig, part: ArmUrdf) -> tuple[np.ndarray, np.ndarray
                 remedy='Correct joints.minimum and joints.maximum: they are in radians.',
             )
     return low, high, found['velocity']
+
+
+def _least(ours: Sequence[float], part: ArmUrdf, field: str) -> np.ndarray:
+    """Return the smaller of the description's and the URDF's limits, where it has any."""
+    both = zip(ours, (getattr(limits, field) for limits in part.limits), strict=True)
+    return _fixed([own if its is None else min(own, its) for own, its in both])
 
 
 def _start(robot: RobotConfig, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -64,8 +64,9 @@ class Output:
         self._joint_gains = np.asarray(arm.acceleration)
         self._gate = Gate(arm, period_s)
         self._commander = Commander(
-            arm.robot, arm.velocity.tolist(), kind, longest_s=self._gate.longest_s
-        )
+            arm.robot, arm.velocity.tolist(), kind,
+            acceleration=self._joint_gains.tolist(), longest_s=self._gate.longest_s,
+        )  # fmt: skip
         self._sent: Path | None = None
         self._last: tuple[Command, float] | None = None
 

@@ -18,8 +18,9 @@ from xml.etree.ElementTree import Element, SubElement
 from worldvla_ros.config import read_document, shown
 from worldvla_ros.errors import RobotError
 from worldvla_ros.robot.description import URDF_TOPIC, RobotConfig
+from worldvla_ros.robot.urdf_1_2 import along_z, capsule_parts, is_rotation, roll_pitch_yaw
+from worldvla_ros.robot.urdf_xml import MAX_BYTES, parsed
 
-MAX_BYTES = 4 << 20
 MAX_LINKS = 1000
 MAX_LENGTH_M = 100.0
 """Of offsets and shapes."""
@@ -28,9 +29,10 @@ SLIDING = ('prismatic',)
 FREE = ('planar', 'floating')
 SHAPES = {'box': {'size': 3}, 'cylinder': {'radius': 1, 'length': 1}, 'sphere': {'radius': 1}}
 """Collision shapes that need no file, and how many numbers each attribute has."""
+CAPSULE = 'capsule'
+READ_SHAPES = {**SHAPES, CAPSULE: SHAPES['cylinder']}
 JOINT = 'joint '
 """Put before the names of joints that are written: a link may have the same name as a joint."""
-XML_REMEDY = 'Give a URDF: `xacro robot.urdf.xacro > robot.urdf` makes one.'
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,15 @@ class JointLimits:
         minimum: [rad].
         maximum: [rad].
         velocity: [rad/s].
+        acceleration: Of speeding up and of slowing down, the smaller one [rad/s²].
+        jerk: [rad/s³].
     """
 
-    minimum: float | None
-    maximum: float | None
-    velocity: float | None
+    minimum: float | None = None
+    maximum: float | None = None
+    velocity: float | None = None
+    acceleration: float | None = None
+    jerk: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,33 +119,7 @@ def arm_urdf(text: str, robot: RobotConfig) -> ArmUrdf:
         RobotError: The text is no URDF, or has not the links and joints that the description
             names, or has them in a way that cannot be moved here.
     """
-    return _Reader(_parsed(text, robot.name), robot).read()
-
-
-def _parsed(text: str, name: str) -> Element:
-    problem = f'the URDF of robot {name}'
-    if len(text) > MAX_BYTES:
-        raise RobotError(
-            problem, expected=f'at most {MAX_BYTES} characters', got=len(text), remedy=XML_REMEDY
-        )
-    try:
-        parser = ElementTree.XMLParser(target=_NoDocumentType())
-        parser.feed(text)
-        root: Element = parser.close()
-    except (ElementTree.ParseError, ValueError) as error:
-        raise RobotError(f'{problem} is not XML: {error}', remedy=XML_REMEDY) from error
-    if root.tag != 'robot':
-        got = shown(root.tag)
-        raise RobotError(problem, expected='the element robot', got=got, remedy=XML_REMEDY)
-    return root
-
-
-class _NoDocumentType(ElementTree.TreeBuilder):
-    """Builds a tree, and refuses document types: entities are declared there."""
-
-    def doctype(self, *_: object) -> NoReturn:
-        """Refuse it."""
-        raise ValueError('a document type, which may declare entities, is not taken here')
+    return _Reader(parsed(text, robot.name), robot).read()
 
 
 class _Reader:
@@ -302,28 +282,42 @@ class _Reader:
     def _write_shape(self, to: Element, collision: Element, link: str) -> bool:
         """Write a collision shape; return False for one that needs a file."""
         geometry = collision.find('geometry')
-        for shape, attributes in SHAPES.items():
+        for shape, attributes in READ_SHAPES.items():
             found = None if geometry is None else geometry.find(shape)
             if found is None:
                 continue
-            made = SubElement(to, 'collision')
-            self._write_origin(made, collision, link)
-            written = SubElement(SubElement(made, 'geometry'), shape)
-            for attribute, count in attributes.items():
-                sizes = self._numbers(found, attribute, count, None, f'{shape} of link {link}')
-                if min(sizes) <= 0:
-                    self._fail(f'{shape} of link {shown(link)}', f'{attribute} > 0', sizes)
-                written.set(attribute, _text(sizes))
+            sizes = {
+                attribute: self._size(found, attribute, count, f'{shape} of link {link}')
+                for attribute, count in attributes.items()
+            }
+            parts = capsule_parts(*sizes['radius'], *sizes['length']) if shape == CAPSULE else ()
+            for kind, numbers, along in parts or ((shape, sizes, 0.0),):
+                made = SubElement(to, 'collision')
+                self._write_origin(made, collision, link, along)
+                written = SubElement(SubElement(made, 'geometry'), kind)
+                for attribute, values in numbers.items():
+                    written.set(attribute, _text(values))
             return True
         return False
 
-    def _write_origin(self, to: Element, element: Element, name: str) -> None:
-        origin = element.find('origin')
+    def _size(self, shape: Element, attribute: str, count: int, what: str) -> tuple[float, ...]:
+        size = self._numbers(shape, attribute, count, None, what)
+        if min(size) <= 0:
+            self._fail(shown(what), f'{attribute} > 0', size)
+        return size
+
+    def _write_origin(self, to: Element, element: Element, name: str, along: float = 0.0) -> None:
+        """Write the origin of an element, moved along its z axis."""
+        origin, what = element.find('origin'), f'origin of {name}'
         found = Element('origin') if origin is None else origin
-        made = SubElement(to, 'origin')
-        for attribute in ('xyz', 'rpy'):
-            numbers = self._numbers(found, attribute, 3, '0 0 0', f'origin of {name}')
-            made.set(attribute, _text(numbers))
+        rpy = self._numbers(found, 'rpy', 3, '0 0 0', what)
+        if found.get('quat_xyzw') is not None:
+            quaternion = self._numbers(found, 'quat_xyzw', 4, None, what)
+            if found.get('rpy') is not None or not is_rotation(quaternion):
+                self._fail(what, 'rpy, or quat_xyzw of length 1, not both', dict(found.attrib))
+            rpy = roll_pitch_yaw(quaternion)
+        xyz = along_z(self._numbers(found, 'xyz', 3, '0 0 0', what), rpy, along)
+        SubElement(to, 'origin', xyz=_text(xyz), rpy=_text(rpy))
 
     def _axis(self, name: str) -> tuple[float, ...]:
         found = self._joints[name].find('axis')
@@ -339,17 +333,21 @@ class _Reader:
         found, what = self._joints[name].find('limit'), f'limit of joint {name}'
         turns_freely = self._kind(name) == 'continuous'
         if found is None:
-            return JointLimits(None, None, None)
-        low, high, velocity = (
-            self._numbers(found, attribute, 1, '0', what, most=1e6)[0]
-            for attribute in ('lower', 'upper', 'velocity')
-        )
-        fast = velocity if velocity > 0 else None  # 0 is how some exporters leave it out
+            return JointLimits()
+
+        def number(attribute: str) -> float:
+            return self._numbers(found, attribute, 1, '0', what, most=1e6)[0]
+
+        def least(*attributes: str) -> float | None:  # 0 is how some exporters leave it out
+            return min(filter(lambda value: value > 0, map(number, attributes)), default=None)
+
+        low, high = number('lower'), number('upper')
+        rates = least('velocity'), least('acceleration', 'deceleration'), least('jerk')
         if turns_freely or low == high == 0:
-            return JointLimits(None, None, fast)
+            return JointLimits(None, None, *rates)
         if low >= high:
             self._fail(what, 'lower < upper', f'{low} and {high}')
-        return JointLimits(low, high, fast)
+        return JointLimits(low, high, *rates)
 
     def _rest(self, name: str) -> float:
         """Return where a joint that is not the arm's is locked: nearest to 0 within its limits."""
