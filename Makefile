@@ -3,7 +3,7 @@
 # make test-browser   test the page in a real Chromium     make test-jazzy   run the nodes' tests on ROS 2 Jazzy
 # make test-python PYTHON=python3.13     run all tests by another Python
 # make bench   time the demo model                   make mutants test the tests (hours; see CONTRIBUTING.md)
-# make docs    build the documentation site
+# make docs    build the documentation site          make wheel   build a wheel into out/wheels
 # make soak    run the graph for MINUTES (60)        make faults  inject faults into the graph (15 min)
 # make clean   remove what these made
 #
@@ -21,7 +21,7 @@ unexport AMENT_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test test-browser test-nodes test-jazzy test-python lint types docs bench mutants soak faults clean setup
+.PHONY: demo test test-browser test-nodes test-jazzy test-python lint types docs wheel bench mutants soak faults clean setup
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package
@@ -53,6 +53,8 @@ test-browser: $(VENV)/.browser
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/typos
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 
 types: $(VENV)/.lint $(VENV)/.package
 	@$(BIN)/mypy
@@ -61,6 +63,10 @@ types: $(VENV)/.lint $(VENV)/.package
 docs: $(VENV)/.docs
 	@$(BIN)/python -m sphinx -W --keep-going -n -E -q -d out/docs/doctrees docs out/docs/html
 	@echo 'open out/docs/html/index.html'
+
+# for this Python and this distribution of ROS 2
+wheel: $(VENV)/.package
+	@$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w out/wheels .
 
 MODULES ?=
 mutants: $(VENV)/.mutants
@@ -120,5 +126,5 @@ $(VENV)/.mutants: requirements/mutants.txt $(VENV)/.test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-* build mutants out/demo out/docs out/faults worldvla_ros/msg worldvla_ros/srv worldvla_ros/action *.egg-info
+	rm -rf $(VENV) .venv-* build mutants out/demo out/docs out/faults out/wheels worldvla_ros/msg worldvla_ros/srv worldvla_ros/action *.egg-info
 	find worldvla_ros -name '*.so' -delete

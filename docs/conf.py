@@ -76,6 +76,7 @@ PAGES_OF = {
     '../SECURITY.md': '/project/security.md',
     '../../SECURITY.md': '/project/security.md',
     '../CONTRIBUTING.md': '/project/contributing.md',
+    '../../QUALITY_DECLARATION.md': '/project/quality.md',
 }
 
 

@@ -215,5 +215,6 @@ PARTS: Mapping[str, Callable[[], str]] = {
     'checkpoint': checkpoint_page,
     'contributing': lambda: repository_page('CONTRIBUTING.md'),
     'security': lambda: repository_page('SECURITY.md'),
+    'quality': lambda: repository_page('QUALITY_DECLARATION.md'),
     'changelog': lambda: repository_page('CHANGELOG.rst'),
 }
