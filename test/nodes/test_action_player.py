@@ -223,6 +223,8 @@ class InProcess(Feeder):
         def after_a_spin():
             for _ in range(5):  # a real executor is faster than who publishes
                 self.spun.spin_once(timeout_sec=0.001)
+            for _ in range(5):  # and who listens must not fall behind on a busy machine
+                self._executor.spin_once(timeout_sec=0.0)
             return holds()
 
         return super().until(after_a_spin, what, timeout_s)
