@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -194,9 +195,21 @@ def checkpoint_page() -> str:
     return fields_page(CheckpointSpec, 'Top level')
 
 
+REPOSITORY_PAGES = {
+    'contributing': 'CONTRIBUTING.md',
+    'security': 'SECURITY.md',
+    'quality': 'QUALITY_DECLARATION.md',
+    'changelog': 'CHANGELOG.rst',
+}
+"""Pages of docs/project/ that lie beside docs/."""
+
+
 def repository_page(name: str) -> str:
     """Return a page that lies beside docs/, with its links as they are from docs/project/."""
-    return (ROOT / name).read_text().replace('](docs/', '](../')
+    text = (ROOT / name).read_text().replace('](docs/', '](../')
+    for page, other in REPOSITORY_PAGES.items():
+        text = text.replace(f']({other})', f']({page}{Path(other).suffix})')
+    return text
 
 
 def example() -> str:
@@ -213,8 +226,5 @@ PARTS: Mapping[str, Callable[[], str]] = {
     'example': example,
     'robot': robot_page,
     'checkpoint': checkpoint_page,
-    'contributing': lambda: repository_page('CONTRIBUTING.md'),
-    'security': lambda: repository_page('SECURITY.md'),
-    'quality': lambda: repository_page('QUALITY_DECLARATION.md'),
-    'changelog': lambda: repository_page('CHANGELOG.rst'),
+    **{name: partial(repository_page, file) for name, file in REPOSITORY_PAGES.items()},
 }

@@ -6,6 +6,7 @@ Knows numbers. Must not know XML. Lengths [m], angles [rad], roll, pitch and yaw
 import math
 
 Numbers = tuple[float, ...]
+Part = tuple[str, dict[str, Numbers], float]
 UNIT = 1e-3
 """How far the length of a quaternion may be from 1, for one that is written with few digits."""
 LOCKED = 1e-12
@@ -38,15 +39,13 @@ def along_z(xyz: Numbers, rpy: Numbers, distance: float) -> Numbers:
     return tuple(place + distance * part for place, part in zip(xyz, axis, strict=True))
 
 
-def capsule_parts(
-    radius: float, length: float
-) -> tuple[tuple[str, dict[str, Numbers], float], ...]:
+def capsule_parts(radius: float, length: float) -> tuple[Part, ...]:
     """Return the shapes of a capsule: kind, sizes, and how far along z each lies from its middle.
 
     `length` is the cylinder's, without the ends: where a file means it with them, the shape is a
     little too large, which is the safe side.
     """
-    ball = {'radius': (radius,)}
+    ball: dict[str, Numbers] = {'radius': (radius,)}
     return (
         ('cylinder', {**ball, 'length': (length,)}, 0.0),
         ('sphere', ball, length / 2),
