@@ -35,7 +35,7 @@ from tqdm import tqdm
 from studies.player_load import core_share
 from worldvla_ros.graph import describe
 from worldvla_ros.msg import PlayerState
-from worldvla_ros.nodes.runtime import LATCHED_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS
 from worldvla_ros.processes.discovery import stay_on_this_machine
 from worldvla_ros.processes.supervisor import Processes
 from worldvla_ros.srv import ResetScene

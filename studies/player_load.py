@@ -22,7 +22,7 @@ from std_msgs.msg import Float64MultiArray
 
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.msg import ActionChunk, PlayerState
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 from worldvla_ros.processes.supervisor import Processes
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm

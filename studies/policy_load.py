@@ -22,7 +22,7 @@ from sensor_msgs.msg import Image, JointState
 from studies.player_load import HOME, core_share
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.nodes.convert import array_to_image
-from worldvla_ros.nodes.runtime import SENSOR_QOS
+from worldvla_ros.nodes.qos import SENSOR_QOS
 from worldvla_ros.processes.discovery import stay_on_this_machine
 from worldvla_ros.processes.supervisor import Processes
 from worldvla_ros.robot.description import load_robot

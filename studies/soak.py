@@ -91,7 +91,7 @@ class Operator:
         from trajectory_msgs.msg import JointTrajectory
 
         from worldvla_ros.msg import ActionChunk
-        from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS
+        from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS
         from worldvla_ros.srv import ResetScene
 
         rclpy.init()

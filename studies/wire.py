@@ -42,7 +42,7 @@ from worldvla_ros.checkpoint.tokenizers import load_tokenizers
 from worldvla_ros.model.vqgan import VQGAN, VQGANConfig
 from worldvla_ros.msg import ActionChunk, ImageTokens
 from worldvla_ros.nodes.convert import array_to_image
-from worldvla_ros.nodes.runtime import SENSOR_QOS
+from worldvla_ros.nodes.qos import SENSOR_QOS
 from worldvla_ros.pixels import compressed_pixels
 from worldvla_ros.sim.experts import expert_action
 from worldvla_ros.sim.tabletop import TabletopEnv

@@ -24,7 +24,7 @@ from rclpy.action.graph import (
 from rclpy.node import Node
 
 from worldvla_ros.graph import describe
-from worldvla_ros.nodes.runtime import LATCHED_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS
 from worldvla_ros.processes.discovery import stay_on_this_machine
 from worldvla_ros.processes.supervisor import MODULES, Processes
 

@@ -21,7 +21,7 @@ from sensor_msgs.msg import JointState
 
 from launch import LaunchDescription
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.runtime import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS
 
 LAUNCH = Path(__file__).parents[2] / 'launch/sim.launch.py'
 ENOUGH_S = 180.0

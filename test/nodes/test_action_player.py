@@ -29,7 +29,8 @@ from worldvla_ros.msg import ActionChunk, PlayerState
 from worldvla_ros.nodes.action_player import ActionPlayerNode
 from worldvla_ros.nodes.bridges import listeners
 from worldvla_ros.nodes.convert import time_message
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.nodes.spin import spin
 from worldvla_ros.robot.description import load_robot, robots_folder
 from worldvla_ros.robot.kinematics import Arm

@@ -16,7 +16,8 @@ from worldvla_ros.nodes.diagnostics import (
     Rate,
     full_name,
 )
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import ManagedNode
 
 
 @pytest.mark.parametrize(

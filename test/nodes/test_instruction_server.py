@@ -16,7 +16,7 @@ from std_srvs.srv import Trigger
 from worldvla_ros.action import ExecuteInstruction
 from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.instruction_server import InstructionServerNode
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS
 
 Outcome = ExecuteInstruction.Result
 RED = 'pick up the red cube'

@@ -23,7 +23,7 @@ from std_msgs.msg import String
 from worldvla_ros.action import ExecuteInstruction
 from worldvla_ros.graph import describe
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

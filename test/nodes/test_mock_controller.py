@@ -16,7 +16,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from worldvla_ros.nodes import bridges, mock_controller
 from worldvla_ros.nodes.mock_controller import MockControllerNode
-from worldvla_ros.nodes.runtime import SETPOINTS_QOS, STATES_QOS, ManagedNode
+from worldvla_ros.nodes.qos import SETPOINTS_QOS, STATES_QOS
+from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.nodes.sim import SimNode
 from worldvla_ros.robot.commands import (
     PoseCommand,

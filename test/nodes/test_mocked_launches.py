@@ -11,7 +11,7 @@ import yaml
 
 from worldvla_ros.graph import describe
 from worldvla_ros.msg import ActionChunk
-from worldvla_ros.nodes.runtime import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS
 from worldvla_ros.robot.description import load_robot
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,8 @@ from worldvla_ros.checkpoint.folder import save
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.convert import array_to_image, time_message
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.srv import ResetScene

@@ -18,7 +18,7 @@ from std_msgs.msg import String
 
 from worldvla_ros.graph import describe
 from worldvla_ros.msg import PlayerState
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(browser.LACK), reason=browser.LACK)]
 EVERYTHING = QoSProfile(depth=200, reliability=RELIABLE_QOS.reliability)

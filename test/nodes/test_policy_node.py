@@ -23,7 +23,8 @@ from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes import policy as module
 from worldvla_ros.nodes.convert import array_to_image, time_message
 from worldvla_ros.nodes.policy import PolicyNode
-from worldvla_ros.nodes.runtime import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.package_files import share_folder
 from worldvla_ros.robot.description import load_robot
 

@@ -7,7 +7,8 @@ from probe import InProcess
 from std_msgs.msg import String
 
 from worldvla_ros.nodes import polled
-from worldvla_ros.nodes.runtime import EVERY_JOINT_QOS, ManagedNode
+from worldvla_ros.nodes.qos import EVERY_JOINT_QOS
+from worldvla_ros.nodes.runtime import ManagedNode
 
 
 class Listener(ManagedNode):

@@ -26,8 +26,8 @@ from worldvla_ros.errors import ConfigError
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.nodes.convert import array_to_image, image_to_array
 from worldvla_ros.nodes.definitions import message_class, message_definition
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 from worldvla_ros.nodes.recorder import RecorderNode
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 
 VOLATILE_BEST_EFFORT = QoSProfile(
     depth=5,

@@ -18,8 +18,8 @@ from worldvla_ros.evaluate.replay import replay
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes.convert import array_to_image, time_message
 from worldvla_ros.nodes.policy import PolicyNode
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 from worldvla_ros.nodes.recorder import RecorderNode
-from worldvla_ros.nodes.runtime import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 from worldvla_ros.policy import Policy
 
 NEEDED = {'/image', '/joint_states', '/action_chunk', '/policy/status'}

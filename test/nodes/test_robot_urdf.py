@@ -13,7 +13,7 @@ from std_msgs.msg import String
 
 from worldvla_ros.errors import RobotError
 from worldvla_ros.nodes import robot_urdf
-from worldvla_ros.nodes.runtime import LATCHED_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS
 from worldvla_ros.robot.description import URDF_TOPIC, load_robot
 from worldvla_ros.robot.kinematics import Arm
 

@@ -23,13 +23,8 @@ import yaml
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes import spin as spin_module
-from worldvla_ros.nodes.runtime import (
-    LATCHED_QOS,
-    RELIABLE_QOS,
-    SENSOR_QOS,
-    ManagedNode,
-    declare,
-)
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.package_files import share_folder
 
 

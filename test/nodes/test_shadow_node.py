@@ -11,7 +11,8 @@ from sensor_msgs.msg import JointState
 
 from worldvla_ros.msg import ActionChunk, ShadowReport
 from worldvla_ros.nodes.convert import time_message
-from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, seconds
+from worldvla_ros.nodes.qos import JOINTS_QOS, RELIABLE_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.nodes.shadow import ShadowNode
 from worldvla_ros.robot.description import load_robot
 

@@ -15,7 +15,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from worldvla_ros.nodes import sim
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, SENSOR_QOS, STATES_QOS
+from worldvla_ros.nodes.qos import RELIABLE_QOS, SENSOR_QOS, STATES_QOS
 from worldvla_ros.nodes.sim import SimNode
 from worldvla_ros.srv import ResetScene
 

@@ -10,7 +10,7 @@ from probe import Probe, running
 
 from worldvla_ros.graph import describe
 from worldvla_ros.msg import ActionChunk, ImageTokens
-from worldvla_ros.nodes.runtime import RELIABLE_QOS
+from worldvla_ros.nodes.qos import RELIABLE_QOS
 
 
 @pytest.fixture

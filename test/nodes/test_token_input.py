@@ -25,7 +25,8 @@ from worldvla_ros.nodes.convert import (
     time_message,
 )
 from worldvla_ros.nodes.policy import PolicyNode
-from worldvla_ros.nodes.runtime import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.nodes.tokenizer import TokenizerNode
 from worldvla_ros.nodes.world_model import WorldModelNode
 from worldvla_ros.robot.description import load_robot

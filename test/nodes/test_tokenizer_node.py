@@ -18,7 +18,8 @@ from worldvla_ros.errors import MemoryLimitError
 from worldvla_ros.msg import ImageTokens, TokenIds
 from worldvla_ros.nodes.convert import array_to_image, image_to_array, time_message
 from worldvla_ros.nodes.detokenizer import DetokenizerNode
-from worldvla_ros.nodes.runtime import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.nodes.tokenizer import TokenizerNode
 from worldvla_ros.package_files import share_folder
 from worldvla_ros.robot.description import load_robot

@@ -19,7 +19,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from worldvla_ros.msg import ActionChunk, PlayerState, Reason, TaskState
 from worldvla_ros.nodes.convert import array_to_image
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, STATES_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, STATES_QOS
 from worldvla_ros.nodes.viewer import ViewerNode
 from worldvla_ros.nodes.viewer_words import imagined_words, player_words, policy_words, task_words
 from worldvla_ros.robot.description import load_robot

@@ -16,7 +16,8 @@ from worldvla_ros.metrics import psnr
 from worldvla_ros.msg import ActionChunk
 from worldvla_ros.nodes import world_model as module
 from worldvla_ros.nodes.convert import array_to_image, image_to_array, time_message
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.nodes.qos import RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.nodes.world_model import WorldModelNode, strip
 from worldvla_ros.robot.description import load_robot
 

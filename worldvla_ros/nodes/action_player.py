@@ -30,15 +30,9 @@ from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.player_diagnostics import PlayerDiagnostics
 from worldvla_ros.nodes.player_report import path_marker, planned_points, state_message
 from worldvla_ros.nodes.player_settings import Settings, read_settings
+from worldvla_ros.nodes.qos import EVERY_JOINT_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 from worldvla_ros.nodes.robot_urdf import make_arm
-from worldvla_ros.nodes.runtime import (
-    EVERY_JOINT_QOS,
-    LATCHED_QOS,
-    RELIABLE_QOS,
-    SENSOR_QOS,
-    ManagedNode,
-    seconds,
-)
+from worldvla_ros.nodes.runtime import ManagedNode, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.kinematics import Arm

@@ -21,7 +21,8 @@ from worldvla_ros.checkpoint.spec import CheckpointSpec
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.msg import ImageTokens
 from worldvla_ros.nodes.convert import AnyImage, Grid, image_type, message_to_codes, to_array
-from worldvla_ros.nodes.runtime import SENSOR_QOS, ManagedNode, declare
+from worldvla_ros.nodes.qos import SENSOR_QOS
+from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.observation import EncodedObservation, Observation
 from worldvla_ros.robot import guards
 from worldvla_ros.robot.description import Camera, RobotConfig

@@ -20,7 +20,8 @@ from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.convert import image_to_array
 from worldvla_ros.nodes.demo_sample import Sample
 from worldvla_ros.nodes.distributions import name_of_service
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS, seconds
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
+from worldvla_ros.nodes.runtime import seconds
 from worldvla_ros.srv import ResetScene
 
 SERVICE_TIMEOUT_S = 10.0

@@ -28,7 +28,8 @@ from worldvla_ros.nodes.cameras import (
 from worldvla_ros.nodes.convert import array_to_image
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import Mailboxes
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, declare, seconds
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.description import check_fits, load_robot
 

@@ -14,7 +14,8 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import ManagedNode
 
 TOPIC = '/diagnostics'
 PERIOD_S = 1.0

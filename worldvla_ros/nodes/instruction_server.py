@@ -27,7 +27,8 @@ from std_srvs.srv import Trigger
 from worldvla_ros.action import ExecuteInstruction
 from worldvla_ros.msg import ActionChunk, TaskState
 from worldvla_ros.nodes.pursuit import Echoes, Pursuit, Voice
-from worldvla_ros.nodes.runtime import LATCHED_QOS, RELIABLE_QOS, ManagedNode, declare
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS
+from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.spin import run
 
 Outcome = ExecuteInstruction.Result

@@ -16,7 +16,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.bridges.servo import COMMAND_TYPES, moveit_msgs, servo_node
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode, seconds
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import ManagedNode, seconds
 from worldvla_ros.nodes.sim_trajectory import message_to_trajectory
 from worldvla_ros.robot.kinematics import Arm
 from worldvla_ros.sim.controllers.cartesian import CartesianPoseMock

@@ -23,15 +23,9 @@ from trajectory_msgs.msg import JointTrajectory
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.mock_arm import MockArm, make_mock_arm
 from worldvla_ros.nodes.mock_gripper import MockGripper
+from worldvla_ros.nodes.qos import JOINTS_QOS, RELIABLE_QOS, SETPOINTS_QOS, STATES_QOS
 from worldvla_ros.nodes.robot_urdf import make_arm
-from worldvla_ros.nodes.runtime import (
-    JOINTS_QOS,
-    RELIABLE_QOS,
-    SETPOINTS_QOS,
-    STATES_QOS,
-    ManagedNode,
-    declare,
-)
+from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.sim import SETPOINT_S
 from worldvla_ros.nodes.sim_trajectory import setpoints_message
 from worldvla_ros.nodes.spin import run

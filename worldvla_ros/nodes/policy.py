@@ -25,8 +25,9 @@ from worldvla_ros.nodes.convert import chunk_to_message
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.inputs import RateLimit, StreamWatch
+from worldvla_ros.nodes.qos import JOINTS_QOS, RELIABLE_QOS
 from worldvla_ros.nodes.robot_urdf import make_arm
-from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, declare, seconds
+from worldvla_ros.nodes.runtime import declare, seconds
 from worldvla_ros.nodes.snapshot import Configured, Snapshot, observe
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.nodes.transforms import FrameCheck

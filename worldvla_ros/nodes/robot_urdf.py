@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from worldvla_ros.nodes.runtime import LATCHED_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS
 from worldvla_ros.robot.description import URDF_TOPIC, RobotConfig
 from worldvla_ros.robot.kinematics import Arm
 

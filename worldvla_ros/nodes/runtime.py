@@ -16,7 +16,7 @@ from rclpy.client import Client
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
@@ -29,25 +29,10 @@ from worldvla_ros.nodes.distributions import (
 )
 from worldvla_ros.nodes.parameters import Parameters, Rule, Value
 from worldvla_ros.nodes.polled import Polled, waiting
+from worldvla_ros.nodes.qos import LATCHED_QOS, RELIABLE_QOS
 from worldvla_ros.nodes.qos_overrides import FIXED, OVERRIDABLE, Kinds, overriding, qos_warning
 from worldvla_ros.nodes.status import Status, steady_clock
 
-SENSOR_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-JOINTS_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-"""Several publishers share joint_states: with depth 1 their messages would replace each other. A
-long queue would hand on old positions where the executor is slower than they."""
-EVERY_JOINT_QOS = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-"""For a loop that empties the queue each time: a fast publisher must not push out a slow one."""
-RELIABLE_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
-STATES_QOS = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
-"""Of those who publish joint states: heard by reliable and by best-effort subscriptions."""
-SETPOINTS_QOS = QoSProfile(depth=20, reliability=QoSReliabilityPolicy.RELIABLE)
-"""For a stream of which each message counts."""
-LATCHED_QOS = QoSProfile(
-    depth=1,
-    reliability=QoSReliabilityPolicy.RELIABLE,
-    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
-)
 LAST_WORDS_S = 1.0
 """A publisher that is destroyed waits this long for its last reliable message to arrive."""
 

@@ -8,7 +8,7 @@ from rclpy.utilities import remove_ros_args
 from std_msgs.msg import String
 
 from worldvla_ros.errors import InstructionError
-from worldvla_ros.nodes.runtime import LATCHED_QOS
+from worldvla_ros.nodes.qos import LATCHED_QOS
 from worldvla_ros.nodes.spin import run
 
 

@@ -15,8 +15,9 @@ from sensor_msgs.msg import JointState
 from worldvla_ros.errors import ObservationError
 from worldvla_ros.msg import ActionChunk, ShadowReport
 from worldvla_ros.nodes.convert import message_to_chunk, time_message
+from worldvla_ros.nodes.qos import JOINTS_QOS, RELIABLE_QOS
 from worldvla_ros.nodes.robot_urdf import make_arm
-from worldvla_ros.nodes.runtime import JOINTS_QOS, RELIABLE_QOS, ManagedNode, declare, seconds
+from worldvla_ros.nodes.runtime import ManagedNode, declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.robot.description import load_robot
 from worldvla_ros.robot.kinematics import Arm

@@ -31,14 +31,8 @@ from worldvla_ros.errors import ConfigError, WorldVLAError
 from worldvla_ros.msg import TaskState
 from worldvla_ros.nodes.convert import array_to_image, time_message
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
-from worldvla_ros.nodes.runtime import (
-    RELIABLE_QOS,
-    SENSOR_QOS,
-    SETPOINTS_QOS,
-    STATES_QOS,
-    ManagedNode,
-    declare,
-)
+from worldvla_ros.nodes.qos import RELIABLE_QOS, SENSOR_QOS, SETPOINTS_QOS, STATES_QOS
+from worldvla_ros.nodes.runtime import ManagedNode, declare
 from worldvla_ros.nodes.sim_trajectory import message_to_trajectory
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.sim.controllers.parts import Trajectory

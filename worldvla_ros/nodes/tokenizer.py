@@ -34,14 +34,9 @@ from worldvla_ros.nodes.cameras import (
 from worldvla_ros.nodes.convert import codes_to_message, ids_to_message, time_message
 from worldvla_ros.nodes.host import ModelHost, ModelNode
 from worldvla_ros.nodes.inputs import Mailboxes, Pace
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, SENSOR_QOS
 from worldvla_ros.nodes.robot_urdf import make_arm
-from worldvla_ros.nodes.runtime import (
-    JOINTS_QOS,
-    LATCHED_QOS,
-    SENSOR_QOS,
-    declare,
-    seconds,
-)
+from worldvla_ros.nodes.runtime import declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import Observation, checked_instruction
 from worldvla_ros.robot.description import check_fits, load_robot

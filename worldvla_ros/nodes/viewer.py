@@ -37,16 +37,9 @@ from worldvla_ros.nodes.cameras import COMPRESSED, image_topic, transport
 from worldvla_ros.nodes.convert import AnyImage, image_type, message_to_chunk, to_array
 from worldvla_ros.nodes.distributions import name_of_service
 from worldvla_ros.nodes.player_report import planned_points
+from worldvla_ros.nodes.qos import JOINTS_QOS, LATCHED_QOS, RELIABLE_QOS, SENSOR_QOS
 from worldvla_ros.nodes.robot_urdf import make_arm
-from worldvla_ros.nodes.runtime import (
-    JOINTS_QOS,
-    LATCHED_QOS,
-    RELIABLE_QOS,
-    SENSOR_QOS,
-    ManagedNode,
-    declare,
-    seconds,
-)
+from worldvla_ros.nodes.runtime import ManagedNode, declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.nodes.viewer_words import (
     LONGEST,

@@ -4,8 +4,7 @@
     imagined_strip    observed | imagined | difference, published when that time has come
     imagined_tokens   codes of the imagined image, where somebody listens
 
-Where cameras are heard as tokens nothing is decoded that nobody looks at: images and strips are
-then made where somebody listens to one of them.
+Where cameras are heard as tokens, images and strips are decoded only where somebody listens.
 
 Imagining never delays acting: it yields to the policy between decoding steps where both share a
 process. When imagining is slower than time passes, images whose time is past are skipped:
@@ -47,7 +46,8 @@ from worldvla_ros.nodes.convert import (
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.host import ModelHost, ModelNode, precision
 from worldvla_ros.nodes.matching import ChunkTimes, Imagined, Pending, strides_to_skip
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, declare, seconds
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import declare, seconds
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.observation import ActionChunk as Chunk
 from worldvla_ros.robot import guards

@@ -10,7 +10,8 @@ from rclpy.publisher import Publisher
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.bridges.listeners import Listeners
 from worldvla_ros.nodes.bridges.problem import Problem
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.commands import Command, TrajectoryCommand
 from worldvla_ros.robot.description import RobotConfig
 

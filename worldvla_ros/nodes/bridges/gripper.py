@@ -12,7 +12,8 @@ from rclpy.task import Future
 from std_msgs.msg import Float64MultiArray
 
 from worldvla_ros.nodes.bridges.problem import Problem
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.description import RobotConfig
 from worldvla_ros.robot.grasping import Goal, GripperGoals
 

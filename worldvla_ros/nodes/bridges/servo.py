@@ -16,7 +16,8 @@ from std_srvs.srv import Trigger
 from worldvla_ros.errors import ConfigError
 from worldvla_ros.nodes.bridges.bridge import interfaces
 from worldvla_ros.nodes.bridges.problem import Problem
-from worldvla_ros.nodes.runtime import RELIABLE_QOS, ManagedNode
+from worldvla_ros.nodes.qos import RELIABLE_QOS
+from worldvla_ros.nodes.runtime import ManagedNode
 from worldvla_ros.robot.schema import CONTROLLER_TOPICS, SERVO_KINDS
 
 SERVO_TOPICS = {CONTROLLER_TOPICS[kind] for kind in SERVO_KINDS}
