@@ -157,7 +157,7 @@ def led_tip(pose: np.ndarray, reference: np.ndarray | None, robot: RobotConfig) 
         return pose
     ahead = reference[:3, 3] - pose[:3, 3]
     turn = rotation_vector(reference[:3, :3] @ pose[:3, :3].T)
-    led = pose.copy()
+    led: np.ndarray = np.array(pose)
     led[:3, 3] += _at_most(ahead, LEAD_S * robot.limits.linear_speed)
     led[:3, :3] = (
         rotation_matrix(_at_most(turn, LEAD_S * robot.limits.angular_speed)) @ led[:3, :3]
