@@ -1,9 +1,9 @@
 """Packages that look like those of others: built from the field lists in test/lookalikes.
 
-moveit_msgs, control_msgs and franka_msgs are not on PyPI. Their published fields (moveit_msgs
-d4769cac, control_msgs a022445d, franka_msgs 452f473f) are enough to try bridges with real messages
-of the real names. Building takes half a minute, so that the result is kept in the machine's folder
-of temporary files, under a name made of all that goes in.
+moveit_msgs, control_msgs, franka_msgs and tf2_msgs are not on PyPI. Their published fields
+(moveit_msgs d4769cac, control_msgs a022445d, franka_msgs 452f473f) are enough to try bridges and
+frames with real messages of the real names. Building takes half a minute, so that the result is
+kept in the machine's folder of temporary files, under a name made of all that goes in.
 """
 
 import fcntl
@@ -16,8 +16,8 @@ import sys
 import tempfile
 
 SOURCES = Path(__file__).parent / 'lookalikes'
-PACKAGES = ('moveit_msgs', 'control_msgs', 'franka_msgs')
-DEPENDENCIES = ('action_msgs', 'builtin_interfaces', 'sensor_msgs', 'std_msgs')
+PACKAGES = ('moveit_msgs', 'control_msgs', 'franka_msgs', 'tf2_msgs')
+DEPENDENCIES = ('action_msgs', 'builtin_interfaces', 'geometry_msgs', 'sensor_msgs', 'std_msgs')
 RECIPE = """cmake_minimum_required(VERSION 3.20)
 project({package} LANGUAGES C CXX)
 find_package(ament_cmake REQUIRED)

@@ -24,7 +24,14 @@ LAUNCH = {'graph', 'processes'}
 NO_TORCH = {room for room in LEVEL if LEVEL[room] < LEVEL['model']} | LAUNCH
 SIMULATED = {
     f'nodes.{name}'
-    for name in ('sim', 'sim_trajectory', 'mock_arm', 'mock_controller', 'mock_gripper')
+    for name in (
+        'sim',
+        'sim_frames',
+        'sim_trajectory',
+        'mock_arm',
+        'mock_controller',
+        'mock_gripper',
+    )
 }
 ROS_ROOTS = {'rclpy', 'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'std_srvs'}
 MODULES = sorted(

@@ -295,9 +295,7 @@ def describe(arguments: Mapping[str, str]) -> list[NodeSpec]:
 
 def _stand_ins(chosen: dict[str, str]) -> dict[str, str]:
     """Return the arguments with what follows from a mock, or a simulation, of a real robot."""
-    implied = {}
-    if _mocked(chosen):
-        implied['gripper'] = 'width'
+    implied = {'gripper': 'width'} if _mocked(chosen) else {}
     if _simulated(chosen) and not _is_sim(chosen):
         implied['camera_size'] = SIMULATED
     return chosen | {name: value for name, value in implied.items() if not chosen[name]}
@@ -324,10 +322,12 @@ def _mock(chosen: Mapping[str, str]) -> NodeSpec:
 
 def _sim(chosen: Mapping[str, str]) -> NodeSpec:
     """Return the simulated arm; it is the clock of a graph that follows one."""
+    own = {} if _is_sim(chosen) else {'publish_frames': False}  # they would be another arm's
     if chosen['publish_clock'] != 'auto':
-        return _managed('sim', chosen, publish_clock=chosen['publish_clock'] == 'true')
-    clock = {'publish_clock': True} if chosen['use_sim_time'] == 'true' else {}
-    return _managed('sim', chosen, **clock)
+        own['publish_clock'] = chosen['publish_clock'] == 'true'
+    elif chosen['use_sim_time'] == 'true':
+        own['publish_clock'] = True
+    return _managed('sim', chosen, **own)
 
 
 def _model(chosen: Mapping[str, str]) -> NodeSpec:

@@ -23,9 +23,10 @@ from worldvla_ros.srv import ResetScene
 class World:
     """A node of the simulation in this process, spun by hand."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, namespace=''):
         given = ['autostart:=false', 'image_size:=32', *arguments]
-        rclpy.init(args=['--ros-args', *(word for value in given for word in ('-p', value))])
+        words = [word for value in given for word in ('-p', value)]
+        rclpy.init(args=['--ros-args', *words, '-r', f'__ns:=/{namespace}'])
         self.node, self.user = SimNode(), rclpy.create_node('user')
         self.executor = SingleThreadedExecutor()
         for node in (self.node, self.user):

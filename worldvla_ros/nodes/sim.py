@@ -33,6 +33,7 @@ from worldvla_ros.nodes.convert import array_to_image, time_message
 from worldvla_ros.nodes.diagnostics import Diagnostics, Rate
 from worldvla_ros.nodes.qos import RELIABLE_QOS, SENSOR_QOS, SETPOINTS_QOS, STATES_QOS
 from worldvla_ros.nodes.runtime import ManagedNode, declare
+from worldvla_ros.nodes.sim_frames import FRAMES, SimFrames
 from worldvla_ros.nodes.sim_trajectory import message_to_trajectory
 from worldvla_ros.nodes.spin import run
 from worldvla_ros.sim.controllers.parts import Trajectory
@@ -40,6 +41,7 @@ from worldvla_ros.sim.controllers.trajectory import JointTrajectoryMock
 from worldvla_ros.sim.scene import FINGERS, JOINTS
 from worldvla_ros.sim.tabletop import CONTROL_DT_S, TabletopEnv
 from worldvla_ros.sim.tasks import KINDS, Goal, kind_of
+from worldvla_ros.sim.views import view
 from worldvla_ros.srv import ResetScene
 
 BASE_FRAME = 'panda_link0'
@@ -79,6 +81,7 @@ class SimNode(ManagedNode):
         self._width: float | None = None
         self._instruction: str | None = None
         self._rate = Rate()
+        self._frames: SimFrames | None = None
         self._clear_commands()
 
     def configure(self) -> None:
@@ -106,6 +109,9 @@ class SimNode(ManagedNode):
         self._seed = declare(self, 'seed', 8000, 'seed of the first scene', 0, 2**31 - 1)
         self._size = declare(self, 'image_size', 128, 'side of the images [px]', 32, 512)
         self._publish_clock = declare(self, 'publish_clock', False, 'publish /clock')
+        self._publish_frames = declare(
+            self, 'publish_frames', True, 'publish robot_description, tf and camera_info'
+        )
         self._timeout_s = declare(
             self, 'command_timeout', 0.15, 'age at which a command ends [s]', 0.01, 5.0
         )
@@ -130,6 +136,7 @@ class SimNode(ManagedNode):
         # reliable and with velocities, as MoveIt's monitor asks for
         self._states = self.publisher(JointState, 'joint_states', STATES_QOS)
         self._tasks = self.publisher(TaskState, '~/task_state', RELIABLE_QOS)
+        self._frames = SimFrames(self) if self._publish_frames else None
         if self._publish_clock:
             self._clocks = self.publisher(Clock, '/clock', SENSOR_QOS)
         self.subscribe(TwistStamped, 'delta_twist_cmds', self._on_twist, RELIABLE_QOS)
@@ -214,6 +221,7 @@ class SimNode(ManagedNode):
             env = TabletopEnv(task=self._task, image_size=self._size)
             try:
                 env.reset(seed=self._seed)
+                self._look(env)
                 self._run(env)
             finally:
                 env.close()
@@ -245,6 +253,7 @@ class SimNode(ManagedNode):
                 reset.done.set_exception(ConfigError(f'the simulation died: {error}'))
                 raise
             self._clear_commands()
+            self._look(env)
             self._scene = (env.task, env.instruction)
             reset.done.set_result(env.instruction)
         self._follow_instruction(env)
@@ -264,6 +273,12 @@ class SimNode(ManagedNode):
         except WorldVLAError as error:
             env.task = before
             self.status.warn(f'success cannot be judged: {error}', key='task')
+
+    def _look(self, env: TabletopEnv) -> None:
+        """Say where the cameras of this scene are."""
+        if self._frames is not None:
+            views = {name: view(env.model, name, self._size) for name in env.cameras}
+            self._frames.look(views, self.get_clock().now().to_msg())
 
     def _command(self, env: TabletopEnv) -> None:
         """Apply the newest commands and simulate a control period."""
@@ -322,11 +337,16 @@ class SimNode(ManagedNode):
         state.position = array('d', env.joint_positions().tolist())
         state.velocity = array('d', env.joint_velocities().tolist())
         self._states.publish(state)
-        self._images.publish(array_to_image(env.render_camera('front'), now_s, 'front_camera'))
+        self._images.publish(array_to_image(env.render_camera('front'), now_s, FRAMES['front']))
         self._rate.tick()
         if self._wrist_images.get_subscription_count():
             wrist = env.render_camera('wrist')
-            self._wrist_images.publish(array_to_image(wrist, now_s, 'wrist_camera'))
+            self._wrist_images.publish(array_to_image(wrist, now_s, FRAMES['wrist']))
+        if self._frames is not None:
+            where = dict(zip(state.name, state.position, strict=True))
+            self._frames.publish(where, state.header.stamp)
+            for camera in env.cameras:
+                self._frames.publish_info(camera, self._size, state.header.stamp)
         self._tasks.publish(_task_state(env, now_s, factor))
 
     def _clear_commands(self) -> None:
