@@ -91,7 +91,7 @@ def test_topics_have_the_qos_of_the_running_node(nodes):
     twist = 'geometry_msgs/msg/TwistStamped'
     assert ('publishes', 'delta_twist_cmds', twist, 'reliable, volatile, depth 1') in ends
     joints = 'sensor_msgs/msg/JointState'
-    assert ('subscribes', 'joint_states', joints, 'best effort, volatile, depth 5') in ends
+    assert ('subscribes', 'joint_states', joints, 'best effort, volatile, depth 100') in ends
     assert ('serves', '~/hold', 'std_srvs/srv/Trigger', '') in ends
     [more] = player['variants']['output: trajectory']
     assert more['type'] == 'trajectory_msgs/msg/JointTrajectory'

@@ -68,6 +68,8 @@ FURTHER = {
     **dict.fromkeys(('action_player', 'mock_controller', 'shadow', 'tokenizer'), WITH_URDF_TOPIC),
 }
 """Topics that nodes hear where a package is installed, or a robot description asks for it."""
+FURTHER_SAID = {'sim': WITH_TF2_MSGS}
+"""Topics that nodes publish where a package is installed."""
 START_S = 90.0
 SETTLED_S = 5.0
 RULES = {
@@ -185,6 +187,8 @@ def rules_of(probe: Node, name: str) -> Rules:
             listed = {'/*'}
         if (kind, rule) == ('topics', 'subscribe'):
             listed |= FURTHER.get(name, set())
+        if (kind, rule) == ('topics', 'publish'):
+            listed |= FURTHER_SAID.get(name, set())
         rules[kind, rule] = {relative(topic, name) for topic in listed}
     return rules
 
