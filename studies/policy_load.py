@@ -9,6 +9,7 @@ many arrived.
 """
 
 import argparse
+import os
 import threading
 import time
 
@@ -23,6 +24,7 @@ from studies.player_load import HOME, core_share
 from worldvla_ros.graph import NodeSpec
 from worldvla_ros.nodes.convert import array_to_image
 from worldvla_ros.nodes.qos import SENSOR_QOS
+from worldvla_ros.package_files import share_folder
 from worldvla_ros.processes.discovery import stay_on_this_machine
 from worldvla_ros.processes.supervisor import Processes
 from worldvla_ros.robot.description import load_robot
@@ -77,6 +79,8 @@ def main() -> int:
     chosen = parser.parse_args()
     width, height = map(int, chosen.size.split('x'))
     stay_on_this_machine()
+    profile = share_folder() / 'config/dds/images.xml'  # the default would lose most images
+    os.environ.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(profile))
     processes = Processes([NodeSpec('policy', parameters={'camera_size': chosen.size})])
     rclpy.init()
     feeder = Feeder(chosen.rate, chosen.joint_rate, width, height)

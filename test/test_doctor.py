@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError
 import json
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,16 @@ class TestNetwork:
         file.write_text('<dds/>')
         found = self.found(tmp_path, FASTDDS_DEFAULT_PROFILES_FILE=str(file))
         assert 'DDS profile' not in found
+
+    def test_the_default_of_fast_dds_loses_raw_images(self, tmp_path):
+        check = self.found(tmp_path)['Fast DDS']
+        assert (check.state, 'from 640 x 480 on get lost' in check.text) == (NOTE, True)
+        [path] = [word.partition('=')[2] for word in check.remedy.split() if '=' in word]
+        assert Path(path).is_file()
+        given = {'FASTDDS_DEFAULT_PROFILES_FILE': path}
+        assert 'Fast DDS' not in self.found(tmp_path, **given)
+        assert 'Fast DDS' not in self.found(tmp_path, RMW_IMPLEMENTATION='rmw_cyclonedds_cpp')
+        assert 'Fast DDS' in self.found(tmp_path, RMW_IMPLEMENTATION='rmw_fastrtps_cpp')
 
     @pytest.mark.parametrize(
         ('size', 'lost'), [('212992', True), ('2097152', False), ('?', False)]

@@ -44,6 +44,7 @@ GB = 1 << 30
 LEAST_DISK_GB, LEAST_MEMORY_GB = 2, 2
 LEAST_SHARED_MB = 64
 """What containers have by default; DDS passes images through it within one computer."""
+FAST_DDS = 'rmw_fastrtps_cpp'
 RECEIVE_BUFFER = 2 << 20
 """Bytes; a raw 640 × 480 image has 0.9 MB, which the usual 0.2 MB of UDP drop between machines."""
 CHECKPOINT_MB = 1
@@ -166,6 +167,13 @@ def network(environment: Mapping[str, str], root: Path) -> Iterator[Check]:
     if profile and not Path(profile).is_file():
         remedy = 'Correct FASTDDS_DEFAULT_PROFILES_FILE, or unset it.'
         yield Check('DDS profile', PROBLEM, f'no file {profile}', remedy)
+    if not profile and environment.get('RMW_IMPLEMENTATION', FAST_DDS) == FAST_DDS:
+        text = 'shared memory of 512 kB: raw images from 640 x 480 on get lost'
+        remedy = (
+            f'export FASTDDS_DEFAULT_PROFILES_FILE={share_folder() / "config/dds/images.xml"} for '
+            "the camera's driver and the nodes, or compressed images."
+        )
+        yield Check('Fast DDS', NOTE, text, remedy)
     buffer = _number(root / 'proc/sys/net/core/rmem_max')
     if buffer is not None and buffer < RECEIVE_BUFFER:
         text = (
