@@ -41,8 +41,6 @@ class JointSpace:
         """Keep the arm and the box that its tip is led in."""
         self._arm, self._tip = arm, TipSpace(arm)
         self._kind = arm.robot.action.kind
-        free = np.full(len(arm.minimum), np.inf)
-        self._free = -free, free
 
     def begin(self, joints: np.ndarray, commanded: Place | None) -> Place:
         """Return where a path begins at rest: as commanded if the arm is there, else measured."""
